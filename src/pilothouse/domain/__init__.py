@@ -1,0 +1,1 @@
+"""The nouns of the product and the wires between its rooms. Imports nothing of ours."""

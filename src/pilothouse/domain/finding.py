@@ -1,0 +1,85 @@
+"""A line of the checklist and its result now."""
+
+from typing import Any, Literal
+
+import msgspec
+
+Status = Literal["PASS", "WARN", "FAIL", "NO_DATA", "STALE", "WAIVED", "N/A"]
+Grade = Literal["M", "C", "D", "A"]  # measured, config-verified, drill, attested
+STATUS_ORDER: dict[str, int] = {
+    "FAIL": 0,
+    "WARN": 1,
+    "NO_DATA": 2,
+    "STALE": 3,
+    "WAIVED": 4,
+    "PASS": 5,
+    "N/A": 6,
+}
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """A checklist line as CHECKLIST defines it. `lite`: kept in the lighter profile."""
+
+    id: str
+    title: str
+    layer: str  # "1 Versioning" … "10 Rollback", "Before every release", "Governance" …
+    lite: bool = False
+    grade: Grade = "M"
+    cadence: str = "K"
+    warn: str = ""  # the threshold as people read it
+    fail: str = ""
+    fallback: str = ""  # executable action id, or prose
+    unit: str = ""
+    fix: str = ""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of an item for a route. `value` is text for people; `number` is the same for machines."""
+
+    id: str
+    title: str
+    layer: str
+    status: Status
+    value: str
+    number: float | None = None
+    n: int | None = None
+    threshold: str = ""
+    owner: str = ""
+    fallback: str = ""
+    evidence: str = ""  # a URL path on the control port, or a file of the app
+    fix: str = ""
+    measured_at: str = ""  # ISO 8601, UTC
+    grade: Grade = "M"
+    detail: str = ""  # a second line: worst task, since which release
+
+
+class RouteReview(msgspec.Struct, frozen=True, kw_only=True):
+    """Readiness of one route in one environment. Scores are 0 … 1, None where nothing applies."""
+
+    route: str
+    env: str
+    release: int | None
+    tier: str
+    owner: str
+    backup: str
+    window: str
+    requests: int
+    ready: bool
+    floor: float
+    observe: float | None
+    evaluate: float | None
+    roll_back: float | None
+    security_fails: int
+    findings: list[Finding]
+    counts: dict[str, int]
+
+
+class Review(msgspec.Struct, frozen=True, kw_only=True):
+    """The one-page review: every route, worst first, with what it was computed from."""
+
+    measured_at: str
+    window: str
+    ready: bool
+    routes: list[RouteReview]
+    took_ms: float = 0.0
+    data: dict[str, Any] = {}

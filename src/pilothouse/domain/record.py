@@ -1,0 +1,210 @@
+"""The record: the one wide event that a request always leaves behind; and the other journal lines."""
+
+from typing import Literal
+
+import msgspec
+
+Outcome = Literal["success", "fallback", "degraded", "escalated", "refused", "failed"]
+RedactionStatus = Literal["clean", "redacted", "blocked", "skipped"]
+Source = Literal["edge", "eval", "replay"]
+PREVIEW = 200  # characters
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    """Disjoint buckets: input = uncached + cache_read + cache_write; output = text + reasoning."""
+
+    input_uncached: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    output_text: int = 0
+    reasoning: int = 0
+    estimated: bool = False  # counted by us because the provider reported none
+
+    @property
+    def input(self) -> int:
+        """All input tokens."""
+        return self.input_uncached + self.cache_read + self.cache_write
+
+    @property
+    def output(self) -> int:
+        """All output tokens."""
+        return self.output_text + self.reasoning
+
+
+class Attempt(msgspec.Struct):
+    """One upstream call. Times in ms; `offset_ms` from the start of the request."""
+
+    n: int
+    kind: Literal["primary", "retry", "fallback"]
+    provider: str
+    model: str
+    offset_ms: float
+    duration_ms: float = 0.0
+    ttft_ms: float | None = None
+    status: int = 0  # HTTP; 0 where no answer came
+    error_type: str = ""  # code of the error tree; empty on success
+    served_model: str = ""
+    fingerprint: str = ""
+    response_id: str = ""
+    finish_reason: str = ""
+    tokens: Tokens | None = None
+    cost_usd: float | None = None  # None: unknown, never 0 for an unpriced model
+    delivered: bool = False  # its output is what the client got
+    retry_after_s: float | None = None
+    backoff_ms: float = 0.0  # waited before this attempt
+    ratelimit_limit: int | None = None  # x-ratelimit-limit-requests
+    ratelimit_remaining: int | None = None
+
+
+class Validation(msgspec.Struct):
+    """What became of an output that must meet a JSON Schema."""
+
+    first_ok: bool
+    ok: bool
+    repairs: list[str] = []  # names of the edits, in order: `fence`, `prose`, `trailing_comma` …
+    retried: int = 0
+    error: str = ""  # the first error after repair, explained
+    missing: list[str] = []  # required fields that were absent, as JSON pointers
+    mismatched: list[str] = []  # fields of the wrong type or outside an enum, as JSON pointers
+    delivered_invalid: bool = False
+
+
+class Redaction(msgspec.Struct):
+    """What redaction did before anything was written."""
+
+    status: RedactionStatus
+    classes: dict[str, int] = {}  # class → number of findings
+    reason: str = ""
+    secrets: int = 0  # findings of a secret class
+
+
+class Payload(msgspec.Struct):
+    """Bodies as text, redacted as policy says."""
+
+    request: str = ""  # the client's body
+    response: str = ""  # the body that the client got, or the assembled message of a stream
+    upstream: str = ""  # the upstream body, only where it cannot be rendered again from the rest
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """Everything about one client request. Times: `ts_us` since 1970, durations in ms. Money in USD."""
+
+    kind: Literal["request"] = "request"
+    id: str
+    ts_us: int
+    trace_id: str
+    span_id: str
+    parent_span_id: str = ""
+    source: Source = "edge"
+    env: str = ""
+    route: str = ""
+    app: str = ""
+    tier: str = ""
+    release: int | None = None  # None: an inline manifest (raw provider/model), or refused before resolution
+    inline: bool = False
+    canary: bool = False
+    manifest: str = ""
+    parts: dict[str, str] = {}  # the 8 part hashes; empty only where no route was resolved
+    table_revision: int = 0
+    worker: str = ""
+    key_id: str = ""
+    session: str = ""  # pseudonymous: a hash, never what the client sent
+    user: str = ""  # pseudonymous likewise
+    segment: str = ""
+    stream: bool = False
+    requested_model: str = ""
+    provider: str = ""  # of the delivered attempt
+    served_model: str = ""
+    fingerprint: str = ""
+    outcome: Outcome = "failed"
+    status: int = 0  # HTTP status that the client got; 499 where it left first
+    error_type: str = ""
+    error_message: str = ""
+    attempts: list[Attempt] = []
+    stages: dict[
+        str, float
+    ] = {}  # stage → ms on the critical path: queue, preprocessing, model, postprocessing
+    duration_ms: float = 0.0
+    ttft_ms: float | None = None
+    tokens: Tokens | None = None  # summed over attempts
+    cost_usd: float | None = None  # summed over attempts; None where any attempt with usage has no price
+    cost_source: str = ""  # "genai-prices", "config", "" where unknown
+    validation: Validation | None = None
+    redaction: Redaction | None = None
+    log_mode: str = ""
+    upstream_hash: str = ""  # SHA-256 of the first upstream body as sent
+    upstream_redacted_hash: str = ""  # SHA-256 of it after redaction; empty where redaction changed nothing
+    preview_in: str = ""
+    preview_out: str = ""
+    payload: Payload | None = None
+    labels: dict[str, str] = {}  # from OpenAI `metadata`, redacted
+
+
+class Document(msgspec.Struct):
+    """A retrieved document, as its span reported it."""
+
+    id: str
+    score: float | None = None
+    age_s: float | None = None  # age of the source at answer time
+
+
+class SpanRecord(msgspec.Struct, kw_only=True):
+    """One OTLP span in our own terms."""
+
+    kind: Literal["span"] = "span"
+    trace_id: str
+    span_id: str
+    parent_span_id: str = ""
+    ts_us: int
+    duration_ms: float
+    name: str
+    operation: str = ""  # gen_ai.operation.name, or what its dialect maps to
+    stage: str = ""  # preprocessing, retrieval, model, tool, postprocessing, queue, or empty
+    env: str = ""
+    app: str = ""
+    route: str = ""
+    session: str = ""
+    user: str = ""
+    provider: str = ""
+    request_model: str = ""
+    response_model: str = ""
+    response_id: str = ""
+    status: Literal["ok", "error", "unset"] = "unset"
+    error_type: str = ""
+    tokens: Tokens | None = None
+    documents: list[Document] | None = None  # None: not a retrieval; empty: retrieval found nothing
+    index_name: str = ""
+    index_version: str = ""
+    attributes: dict[str, str] = {}
+    redaction: Redaction | None = None
+    preview_in: str = ""
+    preview_out: str = ""
+    payload: Payload | None = None
+
+
+class ScoreRecord(msgspec.Struct, kw_only=True):
+    """A judgement of a request, by a person, a scorer or the app's own feedback."""
+
+    kind: Literal["score"] = "score"
+    id: str
+    ts_us: int
+    request_id: str = ""
+    trace_id: str = ""
+    route: str = ""
+    env: str = ""
+    name: str
+    value: float
+    label: str = ""
+    comment: str = ""
+    source: Literal["feedback", "scorer", "human"] = "feedback"
+
+
+class LossRecord(msgspec.Struct, kw_only=True):
+    """Something that could not be kept, counted so that it is never silent."""
+
+    kind: Literal["loss"] = "loss"
+    ts_us: int
+    worker: str
+    what: Literal["payload", "record", "span", "torn_line"]
+    count: int
+    reason: str = ""

@@ -1,0 +1,70 @@
+"""The table: the immutable snapshot of all pointers that a gateway worker holds."""
+
+from typing import Literal
+
+import msgspec
+
+from pilothouse.domain.manifest import Manifest
+
+Tier = Literal["high", "standard", "lite"]
+Environment = Literal["dev", "staging", "prod"]
+ENVIRONMENTS: tuple[Environment, ...] = ("dev", "staging", "prod")
+
+
+class Live(msgspec.Struct, frozen=True):
+    """A release, resolved: what a worker needs to serve it."""
+
+    release: int
+    manifest: Manifest
+    parts: dict[str, str]  # the 8 part hashes, computed once by control
+    hash: str
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One route in one environment: a stable release and at most one canary."""
+
+    route: str
+    env: Environment
+    app: str
+    tier: Tier
+    stable: Live
+    canary: Live | None = None
+    share: float = 0.0  # of sessions, 0 … 1, that the canary gets
+    salt: str = ""  # kept while the canary runs, so that a session stays on its side
+    disabled: bool = False
+    disabled_reason: str = ""
+    pinned_model: str = ""  # `provider/model` that overrides the release's, by an action
+
+
+class KeyEntry(msgspec.Struct, frozen=True):
+    """An API key as a worker knows it: never the key, only HMAC-SHA256(pepper, key) as hex."""
+
+    id: str  # the public 8 characters
+    hmac: str
+    env: Environment
+    name: str
+    expires_us: int = 0  # 0: never
+
+
+class ProviderEntry(msgspec.Struct, frozen=True):
+    """How to reach a provider. `key` is a reference (`env://`, `file://`), never a secret's value."""
+
+    name: str
+    kind: Literal["openai", "local", "scripted"]
+    base_url: str
+    key: str = ""
+
+
+class Table(msgspec.Struct, frozen=True):
+    """Replaced whole, never edited. Entries are keyed `route@env`, keys by public id, providers by name."""
+
+    revision: int
+    issued_us: int
+    entries: dict[str, Entry]
+    keys: dict[str, KeyEntry]
+    providers: dict[str, ProviderEntry]
+    anonymous: bool = False  # loopback development without keys: the environment is then `dev`
+
+    def entry(self, route: str, env: str) -> Entry | None:
+        """The entry of `route` in `env`."""
+        return self.entries.get(f"{route}@{env}")

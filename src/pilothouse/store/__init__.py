@@ -1,0 +1,1 @@
+"""The stores: state (SQLAlchemy), telemetry (DuckDB)."""

@@ -1,0 +1,1 @@
+"""The telemetry store: wide immutable rows in DuckDB, one writer."""

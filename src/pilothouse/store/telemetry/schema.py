@@ -1,0 +1,87 @@
+"""Tables of the telemetry store. Times are UTC TIMESTAMPs, durations ms, money USD; NULL means unknown.
+
+requests, attempts, spans, scores, losses   one row per journal line (attempts: one per upstream call)
+payloads                                    bodies apart, read only when opened
+rollup_minute                               counts per minute and (route, env, release, canary, model, outcome, error)
+load_positions                              how far each journal segment is loaded, written in the load's transaction
+"""
+
+SCHEMA_VERSION = 1
+
+REQUESTS = """
+CREATE TABLE IF NOT EXISTS requests (
+  id VARCHAR, ts TIMESTAMP, trace_id VARCHAR, span_id VARCHAR, parent_span_id VARCHAR, source VARCHAR,
+  env VARCHAR, route VARCHAR, app VARCHAR, tier VARCHAR, release INTEGER, inline BOOLEAN, canary BOOLEAN,
+  manifest VARCHAR, part_prompt VARCHAR, part_system VARCHAR, part_model VARCHAR, part_params VARCHAR,
+  part_tools VARCHAR, part_schema VARCHAR, part_index VARCHAR, part_policy VARCHAR, table_revision BIGINT,
+  worker VARCHAR, key_id VARCHAR, session VARCHAR, "user" VARCHAR, segment VARCHAR, stream BOOLEAN,
+  requested_model VARCHAR, provider VARCHAR, served_model VARCHAR, fingerprint VARCHAR,
+  outcome VARCHAR, status INTEGER, error_type VARCHAR, error_message VARCHAR,
+  attempt_count INTEGER, retries INTEGER, fallback_used BOOLEAN,
+  stage_queue DOUBLE, stage_preprocessing DOUBLE, stage_model DOUBLE, stage_postprocessing DOUBLE,
+  duration_ms DOUBLE, ttft_ms DOUBLE,
+  input_uncached BIGINT, cache_read BIGINT, cache_write BIGINT, output_text BIGINT, reasoning BIGINT,
+  tokens_estimated BOOLEAN, cost_usd DOUBLE, cost_source VARCHAR,
+  structured BOOLEAN, valid_first BOOLEAN, valid BOOLEAN, repairs VARCHAR[], validation_retries INTEGER,
+  validation_error VARCHAR, missing_fields VARCHAR[], mismatched_fields VARCHAR[], delivered_invalid BOOLEAN,
+  redaction_status VARCHAR, redaction_reason VARCHAR, redaction_secrets INTEGER, log_mode VARCHAR,
+  upstream_hash VARCHAR, upstream_redacted_hash VARCHAR, preview_in VARCHAR, preview_out VARCHAR,
+  labels MAP(VARCHAR, VARCHAR)
+)"""
+
+ATTEMPTS = """
+CREATE TABLE IF NOT EXISTS attempts (
+  request_id VARCHAR, ts TIMESTAMP, source VARCHAR, route VARCHAR, env VARCHAR, release INTEGER, canary BOOLEAN,
+  n INTEGER, kind VARCHAR, provider VARCHAR, model VARCHAR, offset_ms DOUBLE, duration_ms DOUBLE, ttft_ms DOUBLE,
+  status INTEGER, error_type VARCHAR, served_model VARCHAR, fingerprint VARCHAR, response_id VARCHAR,
+  finish_reason VARCHAR, input_uncached BIGINT, cache_read BIGINT, cache_write BIGINT, output_text BIGINT,
+  reasoning BIGINT, tokens_estimated BOOLEAN, cost_usd DOUBLE, delivered BOOLEAN, retry_after_s DOUBLE,
+  backoff_ms DOUBLE, ratelimit_limit BIGINT, ratelimit_remaining BIGINT
+)"""
+
+SPANS = """
+CREATE TABLE IF NOT EXISTS spans (
+  trace_id VARCHAR, span_id VARCHAR, parent_span_id VARCHAR, ts TIMESTAMP, duration_ms DOUBLE, name VARCHAR,
+  operation VARCHAR, stage VARCHAR, env VARCHAR, app VARCHAR, route VARCHAR, session VARCHAR, "user" VARCHAR,
+  provider VARCHAR, request_model VARCHAR, response_model VARCHAR, response_id VARCHAR, status VARCHAR,
+  error_type VARCHAR, input_uncached BIGINT, cache_read BIGINT, cache_write BIGINT, output_text BIGINT,
+  reasoning BIGINT, documents STRUCT(id VARCHAR, score DOUBLE, age_s DOUBLE)[], index_name VARCHAR,
+  index_version VARCHAR, attributes MAP(VARCHAR, VARCHAR), redaction_status VARCHAR, redaction_secrets INTEGER,
+  preview_in VARCHAR, preview_out VARCHAR
+)"""
+
+SCORES = """
+CREATE TABLE IF NOT EXISTS scores (
+  id VARCHAR, ts TIMESTAMP, request_id VARCHAR, trace_id VARCHAR, route VARCHAR, env VARCHAR, name VARCHAR,
+  value DOUBLE, label VARCHAR, comment VARCHAR, source VARCHAR
+)"""
+
+LOSSES = """
+CREATE TABLE IF NOT EXISTS losses (ts TIMESTAMP, worker VARCHAR, what VARCHAR, count BIGINT, reason VARCHAR)"""
+
+PAYLOADS = """
+CREATE TABLE IF NOT EXISTS payloads (
+  owner VARCHAR, ts TIMESTAMP, request VARCHAR, response VARCHAR, upstream VARCHAR
+)"""  # owner: a request's id, or `trace_id/span_id` of a span
+
+ROLLUP_MINUTE = """
+CREATE TABLE IF NOT EXISTS rollup_minute (
+  minute TIMESTAMP, source VARCHAR, route VARCHAR, env VARCHAR, release INTEGER, canary BOOLEAN, provider VARCHAR,
+  model VARCHAR, outcome VARCHAR, error_type VARCHAR,
+  requests BIGINT, attempts BIGINT, retried BIGINT, fallbacks BIGINT, structured BIGINT, valid_first BIGINT,
+  valid BIGINT, input_tokens BIGINT, output_tokens BIGINT, cost_usd DOUBLE, priced BIGINT, duration_sum DOUBLE,
+  duration_hist BIGINT[], ttft_hist BIGINT[]
+)"""  # histograms: counts per bucket of HISTOGRAM_MS, last bucket open
+
+LOAD_POSITIONS = """
+CREATE TABLE IF NOT EXISTS load_positions (
+  segment VARCHAR PRIMARY KEY, loaded_bytes BIGINT, lines BIGINT, torn BIGINT, done BOOLEAN, ts TIMESTAMP
+)"""
+
+META = "CREATE TABLE IF NOT EXISTS meta (key VARCHAR PRIMARY KEY, value VARCHAR)"
+
+TABLES = (REQUESTS, ATTEMPTS, SPANS, SCORES, LOSSES, PAYLOADS, ROLLUP_MINUTE, LOAD_POSITIONS, META)
+
+# Upper bounds in ms: OpenTelemetry's gen_ai.client.operation.duration buckets with three steps in each, so that
+# an interpolated percentile is within 10 % of the exact one.
+HISTOGRAM_MS: tuple[float, ...] = tuple(round(1.25892541**i, 3) for i in range(53))
