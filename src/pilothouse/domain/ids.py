@@ -10,13 +10,7 @@ def uuid7(now_us: int | None = None) -> str:
     """A UUIDv7 (RFC 9562) as 36 characters; `now_us` fixes its time part."""
     ms = (now_us // 1_000) if now_us is not None else time.time_ns() // 1_000_000  # noqa: TID251  # hot path: no clock object
     rand = int.from_bytes(os.urandom(10), "big")
-    value = (
-        (ms & 0xFFFF_FFFF_FFFF) << 80
-        | 0x7 << 76
-        | (rand >> 68) << 64
-        | 0b10 << 62
-        | rand & 0x3FFF_FFFF_FFFF_FFFF
-    )
+    value = (ms & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | (rand >> 68) << 64 | 0b10 << 62 | rand & 0x3FFF_FFFF_FFFF_FFFF
     h = f"{value:032x}"
     return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
 

@@ -9,9 +9,7 @@ from pilothouse.domain.hashing import content_hash
 PARTS = ("prompt", "system", "model", "params", "tools", "schema", "index", "policy")
 
 LogMode = Literal["full", "redacted", "metadata", "off"]
-ErrorClass = Literal[
-    "rate_limit", "server_error", "timeout", "connect_failed", "cut_stream", "invalid_output", "error"
-]
+ErrorClass = Literal["rate_limit", "server_error", "timeout", "connect_failed", "cut_stream", "invalid_output", "error"]
 # "error" stands for every retryable class.
 
 

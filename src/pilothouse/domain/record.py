@@ -121,9 +121,7 @@ class Record(msgspec.Struct, kw_only=True):
     error_type: str = ""
     error_message: str = ""
     attempts: list[Attempt] = []
-    stages: dict[
-        str, float
-    ] = {}  # stage → ms on the critical path: queue, preprocessing, model, postprocessing
+    stages: dict[str, float] = {}  # stage → ms on the critical path: queue, preprocessing, model, postprocessing
     duration_ms: float = 0.0
     ttft_ms: float | None = None
     tokens: Tokens | None = None  # summed over attempts

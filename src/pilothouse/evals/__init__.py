@@ -1,0 +1,1 @@
+"""Quality controls: datasets, runs, scorers, gates."""

@@ -1,0 +1,1 @@
+"""Runtime safeguards: the request path."""

@@ -1,0 +1,1 @@
+"""Operational monitoring: rules, alerts, actions."""

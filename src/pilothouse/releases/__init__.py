@@ -1,0 +1,1 @@
+"""Recovery: releases, pointers, canary, rollback."""

@@ -1,0 +1,1 @@
+"""The production-readiness review."""

@@ -1,0 +1,1 @@
+"""Wires everything: edge, ingest, control, supervisor."""

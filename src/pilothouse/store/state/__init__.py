@@ -1,0 +1,1 @@
+"""The state store: SQLAlchemy Core over SQLite."""

@@ -1,0 +1,1 @@
+"""Request visibility: journal, ingest, loader, metrics."""
