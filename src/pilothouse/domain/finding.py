@@ -17,8 +17,23 @@ STATUS_ORDER: dict[str, int] = {
 }
 
 
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """A numeric threshold: WARN beyond `warn`, FAIL beyond `fail`; `worse` is the side that is bad.
+
+    A value that equals the limit has not crossed it. Shares are 0 … 1; other units are named in `unit`.
+    """
+
+    warn: float | None = None
+    fail: float | None = None
+    worse: Literal["above", "below"] = "above"
+    unit: Literal["share", "change", "pp", "count", "s", "h", "d", "ratio"] = "share"
+
+
 class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """A checklist line as CHECKLIST defines it. `lite`: kept in the lighter profile."""
+    """A checklist line as CHECKLIST defines it. `lite`: kept in the lighter profile.
+
+    `limit` is the main threshold as a number, where the item is measured: a route's `checks` may override it.
+    """
 
     id: str
     title: str
@@ -31,6 +46,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     fallback: str = ""  # executable action id, or prose
     unit: str = ""
     fix: str = ""
+    evidence: str = ""  # a URL pattern on the control port, with {route} and {env}
+    limit: Limit | None = None
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
