@@ -1,0 +1,361 @@
+"""The journal: append-only segments of newline-delimited JSON, one directory per worker.
+
+One line per event, handed to the kernel when `write` returns, so that a killed process loses nothing it answered.
+A segment is named `<start_us>-<pid>-<seq>.ndjson`; the loader reads complete lines from it while it grows.
+
+A full disk never reaches the request path. In order: payloads are dropped (the record stays), metadata is written
+into space that a reserve file has kept, and only then are lines lost; every loss is counted and told in a
+`LossRecord` as soon as one can be written.
+"""
+
+import os
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from pilothouse.domain.clock import Clock
+from pilothouse.domain.errors import StoreError
+from pilothouse.domain.record import LossRecord, Record, SpanRecord
+from pilothouse.domain.wires import JournalLine
+
+Fsync = Literal["always", "interval", "never"]
+SUFFIX = ".ndjson"
+RESERVE_FILE = ".reserve"
+SEGMENT_S = 60.0  # a segment older than this is closed at the next line
+FSYNC_S = 0.2
+CHECK_LINES = 64  # how often free space is looked at: the sooner of lines and seconds
+CHECK_S = 0.1
+LINE_MAX = 8 << 20  # bytes; half of what one JSON object may take in the telemetry store's reader
+_NAME = re.compile(r"^(\d+)-(\d+)-(\d+)\.ndjson$")
+_CREATE = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+class SegmentName(NamedTuple):
+    """What a segment's file name says; sorts in the order of writing within a worker."""
+
+    start_us: int
+    seq: int
+    pid: int
+
+    @classmethod
+    def parse(cls, name: str) -> "SegmentName | None":
+        """The parts of `<start_us>-<pid>-<seq>.ndjson`, or None for any other file."""
+        found = _NAME.match(name)
+        return cls(int(found[1]), int(found[3]), int(found[2])) if found else None
+
+    def file(self) -> str:
+        """The file name."""
+        return f"{self.start_us}-{self.pid}-{self.seq}{SUFFIX}"
+
+
+def disk_free(path: Path) -> int:
+    """Bytes that an ordinary user may still write on `path`'s file system."""
+    stat = os.statvfs(path)
+    return stat.f_bavail * stat.f_frsize
+
+
+class Journal:
+    """One worker's journal; `write` is the sink wire. Safe to call from several threads.
+
+    `fsync`: `always` after each line, `interval` every 200 ms from a thread of its own, `never` leaves it to the
+    kernel. Under `reserve_bytes` of free space payloads are dropped. Raises StoreError only when it cannot start.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        worker: str,
+        clock: Clock,
+        fsync: Fsync = "interval",
+        segment_bytes: int = 16 << 20,
+        reserve_bytes: int = 32 << 20,
+        free_bytes: Callable[[Path], int] = disk_free,
+    ) -> None:
+        self.dir = root / worker
+        self.worker = worker
+        self.lost: Counter[str] = Counter()  # what → how many, since the start
+        self.lines = 0
+        self.fsync_failures = 0
+        self._clock = clock
+        self._fsync = fsync
+        self._segment_bytes = segment_bytes
+        self._reserve_bytes = reserve_bytes
+        self._free_bytes = free_bytes
+        self._encode_into = msgspec.json.Encoder().encode_into
+        self._buffer = bytearray(4096)
+        self._lock = threading.Lock()
+        self._fd = -1
+        self._size = 0
+        self._seq = 0
+        self._opened = 0.0
+        self._since_check = 0
+        self._next_check = 0.0
+        self._low = False
+        self._untold: Counter[tuple[str, str]] = Counter()  # (what, reason) not yet written as a LossRecord
+        self._closed = False
+        self._retired: list[int] = []  # rotated descriptors that still have to be synced and closed
+        self._dirty = threading.Event()
+        self._stop = threading.Event()
+        try:
+            self.dir.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise StoreError(f"cannot create the journal: {e.strerror}", where=str(self.dir)) from e
+        self._restore_reserve()
+        self._syncer = threading.Thread(target=self._sync_loop, name=f"journal-{worker}", daemon=True)
+        if fsync == "interval":
+            self._syncer.start()
+
+    # ---- the request path ------------------------------------------------------------------------------------
+
+    def write(self, line: JournalLine) -> None:
+        """Append `line`; on return the kernel has it, or its loss is counted. Never raises."""
+        with self._lock:
+            if self._closed:
+                self._lose(line, "the journal is closed")
+                return
+            now = self._clock.monotonic()
+            self._since_check += 1
+            if self._since_check >= CHECK_LINES or now >= self._next_check:
+                self._check(now)
+            if self._low and getattr(line, "payload", None) is not None:
+                line = self._without_payload(line, "disk nearly full")
+            if self._append(line, now):
+                self.lines += 1
+
+    def _append(self, line: JournalLine, now: float) -> bool:
+        """Encode and write; drop the payload, then use the reserve, before giving the line up."""
+        size = self._encode(line)
+        if size > LINE_MAX and getattr(line, "payload", None) is not None:
+            line = self._without_payload(line, "line longer than 8 MiB")
+            size = self._encode(line)
+        if size > LINE_MAX:
+            self._lose(line, "line longer than 8 MiB")
+            return False
+        if self._put(now):
+            return True
+        if getattr(line, "payload", None) is not None:
+            line = self._without_payload(line, "disk full")
+            self._encode(line)
+        while self._shrink_reserve():
+            if self._put(now):
+                return True
+        self._lose(line, "disk full")
+        return False
+
+    def _encode(self, line: JournalLine) -> int:
+        """Put `line` and its newline into the buffer; the number of bytes."""
+        buffer = self._buffer
+        try:
+            self._encode_into(line, buffer)
+        except (UnicodeEncodeError, OverflowError):
+            # A lone surrogate or an integer beyond 64 bits came in from outside: keep the record, mend the value.
+            self._encode_into(_mended(msgspec.to_builtins(line)), buffer)
+        buffer += b"\n"
+        return len(buffer)
+
+    def _put(self, now: float) -> bool:
+        """Hand the buffer to the kernel, whole or not at all; False when the disk refuses."""
+        size = len(self._buffer)
+        if self._fd < 0 or self._size + size > self._segment_bytes or now - self._opened >= SEGMENT_S:
+            if self._size or self._fd < 0:
+                self._retire()
+            if self._fd < 0 and not self._open(now):
+                return False
+        try:
+            written = os.write(self._fd, self._buffer)
+        except OSError:
+            return False
+        if written != size:
+            self._undo(written)
+            return False
+        self._size += size
+        if self._fsync == "always":
+            self._sync(self._fd)
+        elif not self._dirty.is_set():
+            self._dirty.set()
+        return True
+
+    def _undo(self, written: int) -> None:
+        """Take a half-written line back; where that fails, leave the segment: its tail is then a torn line."""
+        try:
+            os.ftruncate(self._fd, self._size)
+        except OSError:
+            self._size += written
+            self._retire()
+
+    def _open(self, now: float) -> bool:
+        start_us = self._clock.now_us()
+        self._seq += 1
+        path = self.dir / SegmentName(start_us, self._seq, os.getpid()).file()
+        try:
+            self._fd = os.open(path, _CREATE, 0o600)
+        except OSError:
+            return False
+        self._size = 0
+        self._opened = now
+        return True
+
+    def _retire(self) -> None:
+        if self._fd < 0:
+            return
+        if self._fsync == "interval":
+            self._retired.append(self._fd)  # the thread syncs and closes it: no write waits for a disk
+            self._dirty.set()
+        else:
+            os.close(self._fd)
+        self._fd = -1
+
+    # ---- losses and space ------------------------------------------------------------------------------------
+
+    def _lose(self, line: JournalLine, reason: str) -> None:
+        if isinstance(line, LossRecord):
+            self._untold[line.what, line.reason] += line.count
+            return
+        if isinstance(line, SpanRecord):
+            what = "span"
+        else:
+            what = "record"
+            reason = reason if isinstance(line, Record) else f"{line.kind}: {reason}"
+        self.lost[what] += 1
+        self._untold[what, reason] += 1
+
+    def _without_payload(self, line: Any, reason: str) -> JournalLine:
+        self.lost["payload"] += 1
+        self._untold["payload", reason] += 1
+        bare: JournalLine = msgspec.structs.replace(line, payload=None)
+        return bare
+
+    def _check(self, now: float) -> None:
+        """Look at free space, and tell losses not yet told."""
+        self._since_check = 0
+        self._next_check = now + CHECK_S
+        try:
+            free = self._free_bytes(self.dir)
+        except OSError:
+            free = 0  # unknown is treated as full: metadata is still tried
+        if free < self._reserve_bytes:
+            self._low = True
+        elif self._low and free >= 2 * self._reserve_bytes + self._reserve_missing():
+            self._low = False
+            self._restore_reserve()
+        if self._untold:
+            self._tell(now)
+
+    def _tell(self, now: float) -> None:
+        """Write a LossRecord for each kind of loss; what cannot be written stays counted."""
+        untold, self._untold = self._untold, Counter()
+        for (what, reason), count in untold.items():
+            loss = LossRecord(
+                ts_us=self._clock.now_us(),
+                worker=self.worker,
+                what=what,  # type: ignore[arg-type]  # only `_lose` and `_without_payload` name it
+                count=count,
+                reason=reason,
+            )
+            self._append(loss, now)
+
+    def _reserve_missing(self) -> int:
+        try:
+            return max(0, self._reserve_bytes - (self.dir / RESERVE_FILE).stat().st_size)
+        except OSError:
+            return self._reserve_bytes
+
+    def _restore_reserve(self) -> None:
+        """Fill the reserve file again; without room for it the journal starts low on space."""
+        try:
+            if self._free_bytes(self.dir) < self._reserve_missing() + self._reserve_bytes:
+                self._low = True
+                return
+            fd = os.open(self.dir / RESERVE_FILE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                if self._reserve_bytes:
+                    os.posix_fallocate(fd, 0, self._reserve_bytes)
+            finally:
+                os.close(fd)
+        except OSError:
+            self._low = True
+
+    def _shrink_reserve(self) -> bool:
+        """Give a sixteenth of the reserve (at least 64 KiB) back to the disk; False when nothing is left.
+
+        By pieces, so that another process that fills the disk does not take all of it at once.
+        """
+        path = self.dir / RESERVE_FILE
+        try:
+            size = path.stat().st_size
+            if size == 0:
+                return False
+            os.truncate(path, max(0, size - max(self._reserve_bytes // 16, 64 << 10)))
+        except OSError:
+            return False
+        self._low = True
+        return True
+
+    # ---- syncing and the end ---------------------------------------------------------------------------------
+
+    def _sync(self, fd: int) -> None:
+        try:
+            os.fdatasync(fd)
+        except OSError:
+            self.fsync_failures += 1
+
+    def _sync_loop(self) -> None:
+        while not self._stop.is_set():
+            self._dirty.wait()
+            self._stop.wait(FSYNC_S)
+            self._sync_now()
+
+    def _sync_now(self) -> None:
+        with self._lock:
+            self._dirty.clear()
+            retired, self._retired = self._retired, []
+            current = self._fd
+        for fd in retired:
+            self._sync(fd)
+            os.close(fd)
+        if current >= 0:
+            # Only this thread closes a rotated descriptor, so `current` is still ours if it was rotated meanwhile.
+            self._sync(current)
+
+    def close(self) -> None:
+        """Tell what was lost, sync, and let the reserve go. Later lines are counted as lost."""
+        with self._lock:
+            if self._closed:
+                return
+            if self._untold:
+                self._tell(self._clock.monotonic())
+            self._closed = True
+        self._stop.set()
+        self._dirty.set()
+        if self._syncer.is_alive():
+            self._syncer.join()
+        if self._fsync != "never":
+            self._sync_now()
+        with self._lock:
+            self._retire()
+        for fd in self._retired:
+            os.close(fd)
+        self._retired.clear()
+        (self.dir / RESERVE_FILE).unlink(missing_ok=True)
+
+
+def _mended(value: Any) -> Any:
+    """`value` with lone surrogates replaced and integers beyond 64 bits as text."""
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode("utf-8")
+        case bool():
+            return value
+        case int():
+            return value if -(1 << 63) <= value < 1 << 64 else str(value)
+        case dict():
+            return {_mended(k): _mended(v) for k, v in value.items()}
+        case list() | tuple():
+            return [_mended(v) for v in value]
+        case _:
+            return value
