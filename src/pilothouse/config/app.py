@@ -1,0 +1,231 @@
+"""pilothouse.yaml → AppConfig."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import yaml
+
+from pilothouse.config.parts import read
+from pilothouse.config.quantities import number, seconds, size_bytes, usd
+from pilothouse.config.route import CheckOverride, GateConfig, RouteConfig, read_route
+from pilothouse.config.section import Section, one_of, parse, text, whole, words
+from pilothouse.domain.alert import Action, Rule
+from pilothouse.domain.errors import ConfigError
+
+__all__ = [
+    "AppConfig", "CheckOverride", "GateConfig", "JournalConfig", "Person", "Price", "ProviderConfig", "RouteConfig",
+    "load",
+]  # fmt: skip
+
+FILE = "pilothouse.yaml"
+ACTIONS = ("rollback", "pin_model", "disable_route", "notify")
+
+
+class Person(msgspec.Struct, frozen=True):
+    """Who answers; `notify` are notification URLs, tried in order."""
+
+    id: str
+    name: str
+    notify: tuple[str, ...] = ()
+
+
+class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How to reach a model. `key` is a reference (`env://NAME`, `file://PATH`), never a value."""
+
+    name: str
+    kind: Literal["openai", "local", "scripted"]
+    base_url: str = ""  # empty for the kinds that Pilothouse itself runs
+    key: str = ""
+    key_owner: str = ""
+    rotate_s: float | None = None  # how long a key may live
+    rotated: str = ""  # ISO date of the last rotation
+    script: Path | None = None  # of a scripted provider
+    threads: int = 2
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """USD per million tokens."""
+
+    input: float
+    output: float
+    cache_read: float | None = None
+
+
+class JournalConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Durability against disk. Under `reserve_bytes` of free disk, payloads are dropped first, and counted."""
+
+    fsync: Literal["always", "interval", "never"] = "interval"
+    segment_bytes: int = 16 << 20
+    reserve_bytes: int = 256 << 20
+
+
+class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the app's files say."""
+
+    dir: Path
+    providers: dict[str, ProviderConfig]
+    people: dict[str, Person]
+    routes: dict[str, RouteConfig]
+    rules: tuple[Rule, ...] = ()
+    journal: JournalConfig = JournalConfig()
+    prices: dict[str, Price] = {}  # by `provider/model`
+
+    def route(self, name: str) -> RouteConfig:
+        """The route of that name; ConfigError where the files have none."""
+        if name not in self.routes:
+            known = ", ".join(sorted(self.routes)) or "none"
+            raise ConfigError(
+                f"no route {name!r}", where=str(self.dir / FILE), hint=f"routes: {known}", code="unknown_route"
+            )
+        return self.routes[name]
+
+
+def load(folder: Path) -> AppConfig:
+    """Read `folder/pilothouse.yaml` and the files it names; raises ConfigError with file, line and a suggestion."""
+    file = folder / FILE
+    if not file.is_file():
+        raise ConfigError(f"no {FILE}", where=str(folder), hint="write one with `pilothouse init`")
+    top = parse(read(file, str(file)), file)
+    providers = {name: _provider(name, section) for name, section in top.sections("providers")}
+    people = {name: _person(name, section) for name, section in top.sections("people")}
+    routes = {name: read_route(name, section, people) for name, section in top.sections("routes")}
+    prices = {name: _price(section) for name, section in top.sections("prices")}
+    config = AppConfig(
+        dir=folder,
+        providers=providers,
+        people=people,
+        routes=routes,
+        rules=_rules(top, routes, people),
+        journal=_journal(top),
+        prices=prices,
+    )
+    top.close()
+    _known_providers(config, top)
+    return config
+
+
+def _known_providers(config: AppConfig, top: Section) -> None:
+    for route in config.routes.values():
+        models = [route.manifest.model, *route.alternates]
+        models += [step.model for step in route.manifest.policy.fallback if step.model is not None]
+        for model in models:
+            if model.provider not in config.providers:
+                known = ", ".join(sorted(config.providers)) or "none"
+                raise top.error(
+                    f"route {route.name!r} uses the provider {model.provider!r}, which is not in `providers`",
+                    top.node("routes"),
+                    hint=f"providers: {known}",
+                )
+
+
+def _provider(name: str, section: Section) -> ProviderConfig:
+    kind = section.need("kind", one_of("openai", "local", "scripted"))
+    script = section.maybe("script", text)
+    provider = ProviderConfig(
+        name=name,
+        kind=kind,
+        base_url=section.take("base_url", text, "https://api.openai.com/v1" if kind == "openai" else ""),
+        key=section.take("key", _reference, ""),
+        key_owner=section.take("key_owner", text, ""),
+        rotate_s=section.maybe("rotate", seconds),
+        rotated=section.take("rotated", str, ""),
+        script=section.file.parent / script if script else None,
+        threads=section.take("threads", whole, 2),
+    )
+    section.close()
+    if kind == "scripted" and provider.script is None:
+        raise section.error("a scripted provider needs `script:`")
+    if provider.script is not None and not provider.script.is_file():
+        raise section.error(f"script: there is no file {script}")
+    return provider
+
+
+def _reference(value: Any) -> str:
+    reference = text(value)
+    if not reference.startswith(("env://", "file://")):
+        raise ValueError("a secret is named by reference, never written here: use env://NAME or file://PATH")
+    return reference
+
+
+def _person(name: str, section: Section) -> Person:
+    person = Person(id=name, name=section.take("name", text, name), notify=section.take("notify", words(), ()))
+    section.close()
+    return person
+
+
+def _price(section: Section) -> Price:
+    price = Price(
+        input=section.need("input", usd),
+        output=section.need("output", usd),
+        cache_read=section.maybe("cache_read", usd),
+    )
+    section.close()
+    return price
+
+
+def _journal(top: Section) -> JournalConfig:
+    section = top.section("journal")
+    base = JournalConfig()
+    if section is None:
+        return base
+    result = JournalConfig(
+        fsync=section.take("fsync", one_of("always", "interval", "never"), base.fsync),
+        segment_bytes=section.take("segment", size_bytes, base.segment_bytes),
+        reserve_bytes=section.take("reserve", size_bytes, base.reserve_bytes),
+    )
+    section.close()
+    return result
+
+
+def _rules(top: Section, routes: dict[str, RouteConfig], people: dict[str, Person]) -> tuple[Rule, ...]:
+    rules: list[Rule] = []
+    for item in top.items("rules"):
+        if not isinstance(item, Section):
+            raise top.error("each rule holds keys and values", top.node("rules"))
+        rules.append(_rule(item, routes, people))
+    return tuple(rules)
+
+
+def _rule(section: Section, routes: dict[str, RouteConfig], people: dict[str, Person]) -> Rule:
+    rule = Rule(
+        name=section.need("name", text),
+        item=section.take("item", text, ""),
+        metric=section.need("metric", text),
+        route=section.need("route", one_of(*routes)),
+        env=section.take("env", one_of("dev", "staging", "prod"), "prod"),
+        op=section.take("op", one_of(">", "<", ">=", "<="), ">"),
+        threshold=section.need("threshold", number),
+        window_s=int(section.take("window", seconds, 300.0)),
+        for_s=int(section.take("for", seconds, 0.0)),
+        min_n=section.take("min_n", whole, 20),
+        owner=section.need("owner", one_of(*people)),
+        actions=_actions(section),
+        runbook=section.take("runbook", text, ""),
+    )
+    section.close()
+    return rule
+
+
+def _actions(section: Section) -> tuple[Action, ...]:
+    actions: list[Action] = []
+    check = one_of(*ACTIONS)
+    for item in section.items("actions"):
+        if isinstance(item, Section):
+            kind = next((name for name in ACTIONS if name in item), None)
+            if kind is None:
+                raise item.error(f"an action is one of {', '.join(ACTIONS)}")
+            actions.append(Action(kind=check(kind), argument=item.take(kind, text, "")))
+            item.close()
+        else:
+            actions.append(_plain_action(section, check, item))
+    if not actions:
+        raise section.error("a rule without an action cannot be saved", hint=f"actions: [{ACTIONS[0]}]")
+    return tuple(actions)
+
+
+def _plain_action(section: Section, check: Any, item: tuple[Any, yaml.Node]) -> Action:
+    try:
+        return Action(kind=check(item[0]))
+    except ValueError as error:
+        raise section.error(str(error), item[1]) from error
