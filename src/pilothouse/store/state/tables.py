@@ -1,0 +1,240 @@
+"""The state store's tables (SQLAlchemy Core). Times `*_us`: microseconds since 1970. JSON columns: canonical text.
+
+`parts`, `releases` and `changes` are append-only: the migration adds triggers that refuse UPDATE and DELETE.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+)
+
+METADATA = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+APPEND_ONLY = ("parts", "releases", "changes")
+
+
+def _text(name: str) -> Column[str]:
+    """A text column that is never null: empty means "none"."""
+    return Column(name, Text, nullable=False, server_default="")
+
+
+parts = Table(
+    "parts",
+    METADATA,
+    Column("hash", Text, primary_key=True),
+    Column("kind", Text, nullable=False),  # the part's name; equal content under two names is stored once
+    Column("content", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+)
+
+releases = Table(
+    "releases",
+    METADATA,
+    Column("route", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("manifest_hash", Text, nullable=False, index=True),
+    Column("parts", Text, nullable=False),  # {part name: hash}
+    _text("author"),
+    _text("notes"),
+    _text("vcs_commit"),
+    Column("vcs_dirty", Boolean, nullable=False, server_default="0"),
+    _text("floating_alias"),  # the model's name where it is not pinned to a version
+    Column("created_us", BigInteger, nullable=False),
+)
+
+pointers = Table(
+    "pointers",
+    METADATA,
+    Column("route", Text, primary_key=True),
+    Column("env", Text, primary_key=True),
+    Column("stable", Integer, nullable=False),
+    Column("canary", Integer),
+    Column("share", Float, nullable=False, server_default="0"),
+    _text("salt"),
+    Column("canary_started_us", BigInteger, nullable=False, server_default="0"),
+    Column("disabled", Boolean, nullable=False, server_default="0"),
+    _text("disabled_reason"),
+    _text("pinned_model"),
+    Column("revision", Integer, nullable=False),  # of this pointer, for optimistic concurrency
+    Column("updated_us", BigInteger, nullable=False),
+    ForeignKeyConstraint(["route", "stable"], ["releases.route", "releases.number"]),
+    ForeignKeyConstraint(["route", "canary"], ["releases.route", "releases.number"]),
+)
+
+table_revision = Table(
+    "table_revision",
+    METADATA,
+    Column("id", Integer, primary_key=True),  # always 1
+    Column("revision", Integer, nullable=False),
+)
+
+keys = Table(
+    "keys",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("hmac", Text, nullable=False),
+    Column("env", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    _text("owner"),
+    Column("created_us", BigInteger, nullable=False),
+    Column("expires_us", BigInteger, nullable=False, server_default="0"),  # 0: never
+    Column("revoked_us", BigInteger, nullable=False, server_default="0"),  # 0: not revoked
+    Column("last_used_us", BigInteger, nullable=False, server_default="0"),  # 0: never used
+)
+
+changes = Table(
+    "changes",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("ts_us", BigInteger, nullable=False, index=True),
+    _text("route"),
+    _text("env"),
+    Column("action", Text, nullable=False),
+    Column("change", Text, nullable=False),
+    Column("prev_hash", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    Index(None, "route", "env", "action"),
+)
+
+eval_runs = Table(
+    "eval_runs",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("route", Text, nullable=False),
+    Column("release", Integer, nullable=False),
+    _text("env"),
+    _text("dataset"),
+    _text("dataset_hash"),
+    _text("key"),  # what makes two runs the same run, so that one is resumed instead of begun again
+    Column("started_us", BigInteger, nullable=False),
+    Column("finished_us", BigInteger),
+    Column("status", Text, nullable=False),  # running, done, failed
+    Column("n", Integer, nullable=False, server_default="0"),
+    Index(None, "route", "release"),
+    Index(None, "key"),
+)
+
+eval_cases = Table(
+    "eval_cases",
+    METADATA,
+    Column("run_id", Integer, ForeignKey("eval_runs.id"), primary_key=True),
+    Column("case_id", Text, primary_key=True),
+    Column("repeat", Integer, primary_key=True, autoincrement=False),
+    Column("result", Text, nullable=False),
+)
+
+verdicts = Table(
+    "verdicts",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("route", Text, nullable=False),
+    Column("release", Integer, nullable=False),
+    Column("baseline", Integer),  # null: nothing to compare with
+    Column("run_id", Integer),
+    Column("verdict", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    ForeignKeyConstraint(["route", "release"], ["releases.route", "releases.number"]),
+    Index(None, "route", "release"),
+)
+
+rules = Table(
+    "rules",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("rule", Text, nullable=False),
+)
+
+alerts = Table(
+    "alerts",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("rule", Text, nullable=False, index=True),
+    Column("route", Text, nullable=False),
+    _text("env"),
+    Column("state", Text, nullable=False, index=True),
+    Column("alert", Text, nullable=False),
+    Column("since_us", BigInteger, nullable=False),
+)
+
+drills = Table(
+    "drills",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("route", Text, nullable=False),
+    Column("env", Text, nullable=False),
+    Column("ts_us", BigInteger, nullable=False),
+    Column("ok", Boolean, nullable=False),
+    Column("detail", Text, nullable=False),  # what was measured, as JSON
+    Index(None, "route", "env", "kind"),
+)
+
+waivers = Table(
+    "waivers",
+    METADATA,
+    Column("item", Text, primary_key=True),
+    Column("route", Text, primary_key=True),
+    Column("until_us", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("by", Text, nullable=False),
+)
+
+reviews = Table(
+    "reviews",
+    METADATA,
+    Column("hash", Text, primary_key=True),
+    Column("ts_us", BigInteger, nullable=False, index=True),
+    Column("review", Text, nullable=False),
+)
+
+canary_runs = Table(
+    "canary_runs",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("route", Text, nullable=False),
+    Column("env", Text, nullable=False),
+    Column("release", Integer, nullable=False),
+    Column("baseline", Integer, nullable=False),
+    Column("state", Text, nullable=False),  # running, promoted, aborted, superseded
+    Column("started_us", BigInteger, nullable=False),
+    Column("stepped_us", BigInteger, nullable=False),  # when its present share began
+    Column("ended_us", BigInteger),
+    _text("decision"),  # the last word: hold, step, promote, abort, no_data
+    Column("evidence", Text, nullable=False, server_default="{}"),
+    Column("t_detect_us", BigInteger),
+    Column("t_decide_us", BigInteger),
+    Column("t_flip_us", BigInteger),
+    Column("t_last_bad_us", BigInteger),
+    Index(None, "route", "env", "state"),
+)
+
+rollbacks = Table(
+    "rollbacks",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("route", Text, nullable=False),
+    Column("env", Text, nullable=False),
+    Column("from_release", Integer, nullable=False),
+    Column("to_release", Integer, nullable=False),
+    Column("ts_us", BigInteger, nullable=False),
+    Column("propagated_ms", Float),  # null until every worker has acknowledged
+    Column("workers", Integer),
+    Column("actor", Text, nullable=False),
+    _text("reason"),
+    Index(None, "route", "env"),
+)
