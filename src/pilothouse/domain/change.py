@@ -1,5 +1,6 @@
 """The change log: everything that can move a metric, hash-chained."""
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -46,3 +47,10 @@ class ChainedChange(msgspec.Struct, frozen=True, kw_only=True):
 def chain_bytes(seq: int, ts_us: int, change: Change) -> bytes:
     """What is hashed after the previous hash."""
     return canonical({"seq": seq, "ts_us": ts_us, "change": change})
+
+
+def link_hash(prev_hash: str, seq: int, ts_us: int, change: Change) -> str:
+    """The hash of a row: SHA-256(hex of the previous hash ‖ `chain_bytes`), 64 hex characters; the first row's
+    previous hash is empty. The writer of the log and its verifier both use this, so that they cannot differ.
+    """
+    return hashlib.sha256(prev_hash.encode() + chain_bytes(seq, ts_us, change)).hexdigest()
