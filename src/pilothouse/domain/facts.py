@@ -185,7 +185,7 @@ class BurnWindow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Day(msgspec.Struct, frozen=True, kw_only=True):
-    """One UTC day of the 35 up to the window's end, from minute rollups [T7.2 T7.7 T9.4]; days without traffic absent."""
+    """One UTC day of the 35 up to the window's end, from minute rollups [T7.2 T7.7 T9.4]; empty days are absent."""
 
     start_us: int
     requests: int
