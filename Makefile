@@ -1,0 +1,62 @@
+# The verbs. Each sets up what it needs on a bare Debian machine with Python 3.11 and make.
+#   make demo    the product on a real model, from first request to review   (ARGS="--exit --json out.json")
+#   make test    every test, with coverage                                   (ARGS="tests/gateway -k stream")
+#   make check   formatting, lint, types, import contracts
+#   make bench   figures beside direct and beside peers, into docs/benchmarks.md's table
+#   make docs    the documentation site into site/
+
+PYTHON ?= python3
+BIN := .venv/bin
+ROOT := $(shell [ "$$(id -u)" = 0 ] && echo "" || echo sudo)
+APT = $(ROOT) apt-get -qq update && $(ROOT) env DEBIAN_FRONTEND=noninteractive apt-get -qq -y install >/dev/null
+ARGS ?=
+WORKERS ?= 2
+
+.PHONY: demo test check fix bench docs lock clean browser loadtools
+.DEFAULT_GOAL := demo
+
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -m venv .venv 2>/dev/null || { $(APT) python3-venv && $(PYTHON) -m venv .venv; }
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	@echo "installing into .venv …"
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+demo: .venv/installed
+	@$(BIN)/pilothouse demo $(ARGS)
+
+test: .venv/installed browser
+	@rm -f .coverage .coverage.*
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --cov --cov-report= $(ARGS)
+	@$(BIN)/coverage report --skip-covered --skip-empty | tail -n 30
+
+check: .venv/installed
+	$(BIN)/ruff format --check src tests bench examples docs
+	$(BIN)/ruff check src tests bench examples docs
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: .venv/installed
+	$(BIN)/ruff format src tests bench examples docs
+	$(BIN)/ruff check --fix src tests bench examples docs
+
+bench: .venv/installed loadtools
+	$(BIN)/python -m bench $(ARGS)
+
+docs: .venv/installed
+	$(BIN)/mkdocs build --strict --quiet
+
+# The lock names versions and hashes but no addresses: it installs from whichever index the machine is set to.
+lock: .venv/installed
+	$(BIN)/uv pip compile -q pyproject.toml --group dev --extra local --universal --generate-hashes --no-header \
+	  --python-version 3.11 -o requirements.lock
+
+browser:
+	@command -v chromium >/dev/null || { $(APT) chromium fonts-dejavu-core; }
+
+loadtools:
+	@command -v wrk >/dev/null && command -v gcc >/dev/null || { $(APT) wrk gcc libc6-dev; }
+
+clean:
+	rm -rf .venv site .pilothouse .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis .import_linter_cache
