@@ -1,0 +1,93 @@
+"""Releases and their content-addressed parts."""
+
+import msgspec
+from sqlalchemy import Connection, RowMapping, func, insert, select
+
+from pilothouse.domain.clock import Clock
+from pilothouse.domain.errors import NotFound, StoreError
+from pilothouse.domain.hashing import bytes_hash, canonical
+from pilothouse.domain.manifest import PARTS, Manifest, manifest_from_parts
+from pilothouse.domain.release import Release
+from pilothouse.store.state.tables import parts, releases
+
+
+def put_part(conn: Connection, kind: str, content: bytes, clock: Clock) -> str:
+    """Store `content` (canonical JSON) under its hash, once; the hash."""
+    address = bytes_hash(content)
+    known = conn.execute(select(parts.c.hash).where(parts.c.hash == address)).first()
+    if known is None:
+        conn.execute(insert(parts).values(hash=address, kind=kind, content=content.decode(), created_us=clock.now_us()))
+    return address
+
+
+def part(conn: Connection, address: str) -> str | None:
+    """The content (canonical JSON) at `address`, None where it is missing or no longer hashes to it."""
+    content = conn.execute(select(parts.c.content).where(parts.c.hash == address)).scalar()
+    return content if content is not None and bytes_hash(content.encode()) == address else None
+
+
+def add(conn: Connection, release: Release) -> None:
+    """Insert a release whose parts are stored."""
+    values = msgspec.structs.asdict(release)
+    conn.execute(insert(releases).values(values | {"parts": canonical(release.parts).decode()}))
+
+
+def get(conn: Connection, route: str, number: int) -> Release:
+    """Release `number` of `route`; NotFound names the newest there is."""
+    row = (
+        conn.execute(select(releases).where(releases.c.route == route, releases.c.number == number)).mappings().first()
+    )
+    if row is None:
+        newest = latest(conn, route)
+        hint = f"the newest is {newest.number}" if newest else f"make one with `pilothouse release create {route}`"
+        raise NotFound(f"route {route!r} has no release {number}", hint=hint, code="unknown_release")
+    return _release(row)
+
+
+def latest(conn: Connection, route: str) -> Release | None:
+    """The newest release of `route`, None where there is none."""
+    query = select(releases).where(releases.c.route == route).order_by(releases.c.number.desc()).limit(1)
+    row = conn.execute(query).mappings().first()
+    return _release(row) if row is not None else None
+
+
+def of_route(conn: Connection, route: str) -> list[Release]:
+    """All releases of `route`, newest first."""
+    query = select(releases).where(releases.c.route == route).order_by(releases.c.number.desc())
+    return [_release(row) for row in conn.execute(query).mappings()]
+
+
+def routes(conn: Connection) -> list[str]:
+    """The routes that have a release, by name."""
+    return [
+        str(name) for name in conn.execute(select(releases.c.route).distinct().order_by(releases.c.route)).scalars()
+    ]
+
+
+def count(conn: Connection, route: str) -> int:
+    """How many releases `route` has."""
+    return int(conn.execute(select(func.count()).where(releases.c.route == route)).scalar_one())
+
+
+def manifest(conn: Connection, release: Release) -> Manifest:
+    """The manifest of `release`, every part checked against its hash; StoreError names what does not resolve."""
+    contents = {}
+    for name in PARTS:
+        content = part(conn, release.parts.get(name, ""))
+        if content is None:
+            raise StoreError(
+                f"the {name} of release {release.number} does not resolve",
+                where=f"{release.route}: {release.parts.get(name, 'no hash')[:12]}",
+                hint="restore the state store from a backup, or roll back to a release that resolves",
+            )
+        contents[name] = msgspec.json.decode(content)
+    return manifest_from_parts(contents)
+
+
+def missing(conn: Connection, release: Release) -> tuple[str, ...]:
+    """Names of the parts of `release` that do not resolve to content with their hash."""
+    return tuple(name for name in PARTS if part(conn, release.parts.get(name, "")) is None)
+
+
+def _release(row: RowMapping) -> Release:
+    return msgspec.convert(dict(row) | {"parts": msgspec.json.decode(row["parts"])}, Release)

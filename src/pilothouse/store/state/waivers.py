@@ -1,0 +1,82 @@
+"""Waivers: expiring exceptions to checklist items; and the reviews that were signed off."""
+
+import msgspec
+from sqlalchemy import Connection, delete, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from pilothouse.domain.change import Actor, Change
+from pilothouse.domain.clock import Clock
+from pilothouse.domain.errors import NotFound, Refused
+from pilothouse.domain.finding import Review
+from pilothouse.domain.hashing import canonical, content_hash
+from pilothouse.store.state import changes
+from pilothouse.store.state.tables import reviews, waivers
+
+
+class Waiver(msgspec.Struct, frozen=True, kw_only=True):
+    """An exception to an item for a route until `until_us`. It never turns a finding into PASS, only into WAIVED."""
+
+    item: str
+    route: str
+    until_us: int
+    reason: str
+    by: str
+
+
+def grant(conn: Connection, waiver: Waiver, *, actor: Actor, clock: Clock) -> None:
+    """Store and log a waiver; Refused without a reason or an end in the future."""
+    if not waiver.reason.strip():
+        raise Refused("a waiver needs a reason")
+    if waiver.until_us <= clock.now_us():
+        raise Refused("a waiver ends in the future", hint="give a later date")
+    values = msgspec.structs.asdict(waiver)
+    key = [waivers.c.item, waivers.c.route]
+    conn.execute(upsert(waivers).values(values).on_conflict_do_update(index_elements=key, set_=values))
+    _log(conn, waiver, "waiver.grant", actor, clock)
+
+
+def withdraw(conn: Connection, item: str, route: str, *, actor: Actor, clock: Clock) -> None:
+    """End a waiver now and log it; NotFound where there is none."""
+    where = (waivers.c.item == item, waivers.c.route == route)
+    row = conn.execute(select(waivers).where(*where)).mappings().first()
+    if row is None:
+        raise NotFound(f"there is no waiver of {item} for {route!r}")
+    conn.execute(delete(waivers).where(*where))
+    _log(conn, msgspec.convert(dict(row), Waiver), "waiver.withdraw", actor, clock)
+
+
+def active(conn: Connection, now_us: int) -> list[Waiver]:
+    """Waivers that have not expired at `now_us`, the next to expire first."""
+    query = select(waivers).where(waivers.c.until_us > now_us).order_by(waivers.c.until_us)
+    return [msgspec.convert(dict(row), Waiver) for row in conn.execute(query).mappings()]
+
+
+def put_review(conn: Connection, review: Review, *, actor: Actor, clock: Clock) -> str:
+    """Keep a review under its content's hash and log that hash; the hash."""
+    address = content_hash(review)
+    values = {"hash": address, "ts_us": clock.now_us(), "review": canonical(review).decode()}
+    conn.execute(upsert(reviews).values(values).on_conflict_do_nothing())
+    change = Change(actor=actor, action="review.keep", object_type="review", object_id=address[:12], after_hash=address)
+    changes.append(conn, change, clock)
+    return address
+
+
+def review(conn: Connection, address: str) -> Review:
+    """The review with that hash; NotFound where it was not kept."""
+    text = conn.execute(select(reviews.c.review).where(reviews.c.hash == address)).scalar()
+    if text is None:
+        raise NotFound(f"no review {address[:12]} was kept")
+    return msgspec.json.decode(text, type=Review)
+
+
+def _log(conn: Connection, waiver: Waiver, action: str, actor: Actor, clock: Clock) -> None:
+    change = Change(
+        actor=actor,
+        action=action,
+        object_type="waiver",
+        object_id=waiver.item,
+        route=waiver.route,
+        reason=waiver.reason,
+        detail={"until_us": waiver.until_us, "by": waiver.by},
+    )
+    changes.append(conn, change, clock)
