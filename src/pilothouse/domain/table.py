@@ -55,6 +55,22 @@ class ProviderEntry(msgspec.Struct, frozen=True):
     key: str = ""
 
 
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """USD per million tokens, as the app's config says; it wins over any price list."""
+
+    input: float
+    output: float
+    cache_read: float | None = None  # None: cached input costs as much as other input
+
+
+class JournalSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a worker keeps its journal; taken when it starts."""
+
+    fsync: Literal["always", "interval", "never"] = "interval"
+    segment_bytes: int = 16 << 20
+    reserve_bytes: int = 256 << 20
+
+
 class Table(msgspec.Struct, frozen=True):
     """Replaced whole, never edited. Entries are keyed `route@env`, keys by public id, providers by name."""
 
@@ -64,6 +80,8 @@ class Table(msgspec.Struct, frozen=True):
     keys: dict[str, KeyEntry]
     providers: dict[str, ProviderEntry]
     anonymous: bool = False  # loopback development without keys: the environment is then `dev`
+    prices: dict[str, Price] = {}  # by `provider/model`
+    journal: JournalSettings = JournalSettings()
 
     def entry(self, route: str, env: str) -> Entry | None:
         """The entry of `route` in `env`."""
