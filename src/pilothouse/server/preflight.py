@@ -1,0 +1,103 @@
+"""What must hold before anything is started: one supervisor per data directory, free ports, no open door."""
+
+import contextlib
+import fcntl
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+
+from pilothouse.domain.clock import Clock
+from pilothouse.domain.errors import Refused, StateError
+from pilothouse.server.datadir import DataDir
+from pilothouse.store.state import keys
+from pilothouse.store.state.engine import StateStore
+
+
+@contextlib.contextmanager
+def only_one(data: DataDir) -> Iterator[None]:
+    """Hold the directory's lock; StateError where another supervisor has it. The kernel frees it at death."""
+    path = data.run / "supervisor.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.read(descriptor, 20).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise StateError(
+            "another pilothouse is running on this data directory" + (f" (pid {holder})" if holder else ""),
+            where=str(data.path),
+            hint="stop it, or give another directory with --data",
+            code="already_running",
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, str(os.getpid()).encode())
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def free_port(host: str) -> int:
+    """A port that is free at this moment."""
+    with _bound(host, 0) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def refuse_used_ports(host: str, ports: dict[str, int]) -> None:
+    """StateError where one of `ports` (option → port) is taken. Binds without SO_REUSEPORT, unlike the workers."""
+    seen: dict[int, str] = {}
+    for option, port in ports.items():
+        if port in seen:
+            raise StateError(f"{seen[port]} and {option} are both {port}", hint="give each its own port")
+        seen[port] = option
+        try:
+            with _bound(host, port):
+                pass
+        except OSError as error:
+            raise StateError(
+                f"port {port} cannot be opened: {error.strerror}",
+                where=f"{host}:{port}",
+                hint=f"stop what uses it, or give another with {option}",
+                code="port_in_use",
+            ) from error
+
+
+@contextlib.contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host.strip("[]"), port))
+        yield listener
+
+
+def refuse_open_door(host: str, data: DataDir, clock: Clock, *, password: bool) -> None:
+    """Refused where others could reach `host` while no key or no admin password guards it."""
+    if is_loopback(host):
+        return
+    store = StateStore(data.state)
+    try:
+        with store.read() as conn:
+            guarded = bool(keys.entries(conn, clock.now_us()))
+    finally:
+        store.close()
+    missing = [what for what, there in (("an API key", guarded), ("an admin password", password)) if not there]
+    if missing:
+        raise Refused(
+            f"will not listen on {host} without {' and '.join(missing)}",
+            where="--host",
+            hint="pilothouse keys create --name NAME --env prod; --admin-password-file FILE; or stay on 127.0.0.1",
+            code="open_door",
+        )
