@@ -1,13 +1,15 @@
 """The journal: append-only segments of newline-delimited JSON, one directory per worker.
 
 One line per event, handed to the kernel when `write` returns, so that a killed process loses nothing it answered.
-A segment is named `<start_us>-<pid>-<seq>.ndjson`; the loader reads complete lines from it while it grows.
+A segment is named `<start_us>-<pid>-<seq>.ndjson`; the loader reads complete lines from it while it grows, and knows
+that it is finished when its writer's lock is gone.
 
 A full disk never reaches the request path. In order: payloads are dropped (the record stays), metadata is written
 into space that a reserve file has kept, and only then are lines lost; every loss is counted and told in a
 `LossRecord` as soon as one can be written.
 """
 
+import fcntl
 import os
 import re
 import threading
@@ -192,10 +194,20 @@ class Journal:
         start_us = self._clock.now_us()
         self._seq += 1
         path = self.dir / SegmentName(start_us, self._seq, os.getpid()).file()
+        hidden = path.with_name(path.name + ".new")
         try:
-            self._fd = os.open(path, _CREATE, 0o600)
+            fd = os.open(hidden, _CREATE, 0o600)
         except OSError:
             return False
+        try:
+            # The lock lives as long as this process has the segment open: a loader that gets it knows the segment is
+            # finished. It is taken before the loader can see the file under a segment's name.
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            hidden.rename(path)
+        except OSError:
+            os.close(fd)
+            return False
+        self._fd = fd
         self._size = 0
         self._opened = now
         return True

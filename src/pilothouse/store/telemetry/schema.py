@@ -2,7 +2,8 @@
 
 requests, attempts, spans, scores, losses   one row per journal line (attempts: one per upstream call)
 payloads                                    bodies apart, read only when opened
-rollup_minute                               counts per minute and (route, env, release, canary, model, outcome, error)
+rollup_minute                               counts per minute and (route, env, release, canary, model, outcome, error);
+                                            several rows per key until compacted, so readers always sum
 load_positions                              how far each journal segment is loaded, written in the load's transaction
 """
 
@@ -69,9 +70,9 @@ CREATE TABLE IF NOT EXISTS rollup_minute (
   minute TIMESTAMP, source VARCHAR, route VARCHAR, env VARCHAR, release INTEGER, canary BOOLEAN, provider VARCHAR,
   model VARCHAR, outcome VARCHAR, error_type VARCHAR,
   requests BIGINT, attempts BIGINT, retried BIGINT, fallbacks BIGINT, structured BIGINT, valid_first BIGINT,
-  valid BIGINT, input_tokens BIGINT, output_tokens BIGINT, cost_usd DOUBLE, priced BIGINT, duration_sum DOUBLE,
-  duration_hist BIGINT[], ttft_hist BIGINT[]
-)"""  # histograms: counts per bucket of HISTOGRAM_MS, last bucket open
+  valid BIGINT, with_tokens BIGINT, input_tokens BIGINT, output_tokens BIGINT, cost_usd DOUBLE, priced BIGINT,
+  duration_sum DOUBLE, duration_hist BIGINT[], ttft_hist BIGINT[]
+)"""  # histograms: counts per bucket of HISTOGRAM_MS, and one more for what is above the last bound
 
 LOAD_POSITIONS = """
 CREATE TABLE IF NOT EXISTS load_positions (

@@ -1,0 +1,123 @@
+"""The telemetry store on DuckDB: one file, one process, one writer, any number of readers."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from pilothouse.domain.errors import StoreError
+from pilothouse.store.telemetry.schema import SCHEMA_VERSION, TABLES
+
+MEMORY_LIMIT = "1GB"
+THREADS = 2
+# Nothing is fetched from a network, ever: what is needed is built in (core_functions, icu, json, parquet).
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "threads": THREADS,
+    "memory_limit": MEMORY_LIMIT,
+}
+
+
+class TelemetryStore:
+    """Opens or creates the store; raises StoreError where the file is held by another process or from a later version.
+
+    `query` may be called from any thread. There is one writer: `transaction` waits for the previous one.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = path
+        target = str(path)
+        try:
+            if target != ":memory:":
+                Path(target).parent.mkdir(parents=True, exist_ok=True)
+            self._root = duckdb.connect(target, config=_CONFIG)
+        except (duckdb.Error, OSError) as e:
+            raise StoreError(
+                f"cannot open the telemetry store: {e}",
+                where=target,
+                hint="only one process may open it: is another control process running?",
+            ) from e
+        self._root.execute("SET TimeZone = 'UTC'")
+        self._writer = self._cursor()
+        self._write_lock = threading.RLock()
+        self._create()
+
+    def _create(self) -> None:
+        with self.transaction() as write:
+            for table in TABLES:
+                write.execute(table)
+            write.execute("INSERT OR IGNORE INTO meta VALUES ('schema_version', ?)", [str(SCHEMA_VERSION)])
+            row = write.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+        version = int(row[0]) if row else SCHEMA_VERSION
+        if version > SCHEMA_VERSION:
+            self._root.close()
+            raise StoreError(
+                f"the telemetry store has schema {version}, this version knows {SCHEMA_VERSION}",
+                where=str(self.path),
+                hint="upgrade pilothouse, or start with another data directory",
+            )
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        cursor = self._root.cursor()
+        cursor.execute("SET TimeZone = 'UTC'")
+        return cursor
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The result as tuples; raises StoreError with the first line of what DuckDB says."""
+        return self._run(sql, params)[1]
+
+    def query(self, sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """The result as dicts by column name; raises StoreError with the first line of what DuckDB says."""
+        names, rows = self._run(sql, params)
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def _run(self, sql: str, params: Sequence[Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
+        try:
+            cursor = self._cursor()
+            try:
+                cursor.execute(sql, list(params))
+                names = [column[0] for column in cursor.description or ()]
+                return names, cursor.fetchall()
+            finally:
+                cursor.close()
+        except duckdb.Error as e:
+            raise StoreError(f"the telemetry store refused a query: {_first_line(e)}", where=str(self.path)) from e
+
+    @contextmanager
+    def writer(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The single writer's connection, outside a transaction: for staging into temporary tables."""
+        with self._write_lock:
+            yield self._writer
+
+    @contextmanager
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The single writer's connection inside a transaction: committed at the end, undone on any error."""
+        with self._write_lock:
+            self._writer.execute("BEGIN")
+            try:
+                yield self._writer
+            except BaseException:
+                self._writer.execute("ROLLBACK")
+                raise
+            self._writer.execute("COMMIT")
+
+    def checkpoint(self) -> None:
+        """Fold the write-ahead log into the file."""
+        with self._write_lock:
+            self._writer.execute("CHECKPOINT")
+
+    def close(self) -> None:
+        """Checkpoint and close; later calls raise StoreError."""
+        with self._write_lock:
+            self._writer.close()
+            if str(self.path) != ":memory:":
+                self._root.execute("CHECKPOINT")
+            self._root.close()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

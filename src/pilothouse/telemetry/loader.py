@@ -1,0 +1,288 @@
+"""The loader: journal lines into the telemetry store, each exactly once, also when it is killed half-way.
+
+A step takes slices of complete lines from any number of segments, stages them by kind (where a line that cannot be
+read is found and counted, and blocks nothing), and then, in ONE transaction, moves the rows into their tables, adds
+the minute rollups and writes how far each segment is loaded. A step that does not commit leaves nothing behind.
+"""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import msgspec
+
+from pilothouse.domain.clock import Clock
+from pilothouse.domain.record import LossRecord, Record, ScoreRecord, SpanRecord
+from pilothouse.store.telemetry import TelemetryStore, lines
+from pilothouse.telemetry import rollups
+from pilothouse.telemetry.segments import Position, Segment, Slice, segments, take
+
+STEP_BYTES = 32 << 20
+STEPS = 8  # in one call, so that a backlog does not keep the caller from its other work
+KEEP_S = 3600.0  # loaded and finished segments stay this long …
+KEEP_BYTES = 256 << 20  # … and no more than this of them, oldest deleted first
+COMPACT_S = 60.0
+COMPACT_AGE_S = 180.0
+FORGET_S = 86_400.0  # positions of deleted segments
+BATCHES = ".load"  # below the journal's root
+
+_PREFIXES = {kind: f'{{"kind":"{kind}",'.encode() for kind in lines.KINDS}
+_TYPES: dict[str, type[Any]] = {"request": Record, "span": SpanRecord, "score": ScoreRecord, "loss": LossRecord}
+
+
+class _Kind(msgspec.Struct):
+    kind: str
+
+
+class LoadReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What one call of `load_once` did. `torn` counts lines that could not be kept; they are rows of `losses`."""
+
+    lines: int = 0
+    torn: int = 0
+    segments: int = 0
+    deleted: int = 0
+    backlog_bytes: int = 0  # left to load
+    took_ms: float = 0.0
+
+
+class Loader:
+    """Loads the journal below `journal_root` into `store`; one per store, called from one thread at a time."""
+
+    def __init__(
+        self,
+        journal_root: Path,
+        store: TelemetryStore,
+        clock: Clock,
+        keep_s: float = KEEP_S,
+        step_bytes: int = STEP_BYTES,
+    ) -> None:
+        self._root = journal_root
+        self._store = store
+        self._clock = clock
+        self._keep_s = keep_s
+        self._step_bytes = step_bytes
+        self._next_tidy = 0.0
+        self._dirty_us = 0  # rollups of minutes from here on may have several rows per key; after a start, all
+        self._decode_kind = msgspec.json.Decoder(_Kind).decode
+        self._positions = {
+            row[0]: Position(*row[1:])
+            for row in store.rows("SELECT segment, loaded_bytes, lines, torn, done FROM load_positions")
+        }
+
+    def load_once(self) -> LoadReport:
+        """Load what is complete, at most STEPS steps; raises StoreError or duckdb.Error with nothing half-done."""
+        began = self._clock.monotonic()
+        loaded = torn = touched = 0
+        for _ in range(STEPS):
+            slices = self._gather()
+            if not slices:
+                break
+            step_lines, step_torn = self._load(slices)
+            loaded, torn, touched = loaded + step_lines, torn + step_torn, touched + len(slices)
+        deleted = self._tidy() if began >= self._next_tidy else 0
+        return LoadReport(
+            lines=loaded,
+            torn=torn,
+            segments=touched,
+            deleted=deleted,
+            backlog_bytes=self.backlog_bytes(),
+            took_ms=(self._clock.monotonic() - began) * 1_000,
+        )
+
+    def backlog_bytes(self) -> int:
+        """Bytes in the journal that are not loaded yet, torn tails of live segments included."""
+        return sum(
+            max(0, _size(segment) - position.loaded_bytes)
+            for segment in segments(self._root)
+            if not (position := self._position(segment)).done
+        )
+
+    def _position(self, segment: Segment) -> Position:
+        return self._positions.get(segment.key) or Position()
+
+    def _gather(self) -> list[Slice]:
+        """Slices of at most `step_bytes` in all."""
+        room = self._step_bytes
+        slices = []
+        for segment in segments(self._root):
+            position = self._position(segment)
+            if position.done:
+                continue
+            found = take(segment, position.loaded_bytes, self._step_bytes)
+            if found is None:
+                continue
+            slices.append(found)
+            room -= found.end - found.start
+            if room <= 0:
+                break
+        return slices
+
+    # ---- one step --------------------------------------------------------------------------------------------
+
+    def _load(self, slices: list[Slice]) -> tuple[int, int]:
+        by_kind, losses = self._sort(slices)
+        now_us = self._clock.now_us()
+        rejected = 0
+        staged: list[str] = []
+        with self._store.writer() as write:
+            try:
+                for kind, kind_lines in by_kind.items():
+                    staged.append(kind)
+                    rejected += len(kind_lines) - self._stage(write, kind, kind_lines)
+                if rejected:
+                    losses.append(_torn(now_us, "loader", rejected, "not a line of its kind"))
+                with self._store.transaction():
+                    self._move(write, staged, slices, losses)
+            finally:
+                for kind in staged:
+                    write.execute(lines.unstage(kind))
+                    self._batch_file(kind).unlink(missing_ok=True)
+        for part in slices:
+            self._positions[part.segment.key] = self._after(part)
+        return sum(map(len, by_kind.values())) - rejected, sum(loss.count for loss in losses)
+
+    def _sort(self, slices: list[Slice]) -> tuple[dict[str, list[bytes]], list[LossRecord]]:
+        """Lines by kind, and the losses that the slices show: torn tails, and lines that are no journal lines."""
+        now_us = self._clock.now_us()
+        by_kind: defaultdict[str, list[bytes]] = defaultdict(list)
+        losses = []
+        for part in slices:
+            bad = 0
+            for line in part.data.split(b"\n"):
+                kind = self._kind(line)
+                if kind:
+                    by_kind[kind].append(line)
+                else:
+                    bad += bool(line)
+            worker, key = part.segment.worker, part.segment.key
+            if bad:
+                losses.append(_torn(now_us, worker, bad, f"not a journal line in {key}"))
+            if part.torn:
+                losses.append(_torn(now_us, worker, 1, f"{len(part.torn)} bytes without an end in {key}"))
+        return by_kind, losses
+
+    def _kind(self, line: bytes) -> str:
+        for kind, prefix in _PREFIXES.items():
+            if line.startswith(prefix):
+                return kind
+        try:
+            kind = self._decode_kind(line).kind
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return ""
+        return kind if kind in _PREFIXES else ""
+
+    def _batch_file(self, kind: str) -> Path:
+        """Where a batch lies while DuckDB reads it; one file per kind, overwritten, so that a kill leaves no litter."""
+        return self._root / BATCHES / f"{kind}.ndjson"
+
+    def _stage(self, write: duckdb.DuckDBPyConnection, kind: str, kind_lines: list[bytes]) -> int:
+        """Stage the lines; those that DuckDB cannot read are left out. The number staged."""
+        path = self._batch_file(kind)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_bytes(b"\n".join(kind_lines))
+        try:
+            write.execute(lines.stage(kind, str(path)))
+        except duckdb.Error:
+            readable = _readable(write, kind, [line for line in kind_lines if _decodes(kind, line)], path)
+            path.write_bytes(b"\n".join(readable))
+            write.execute(lines.stage(kind, str(path)))
+            return len(readable)
+        return len(kind_lines)
+
+    def _move(
+        self, write: duckdb.DuckDBPyConnection, staged: list[str], slices: list[Slice], losses: list[LossRecord]
+    ) -> None:
+        for kind in staged:
+            for insert in lines.INSERTS[kind]:
+                write.execute(insert)
+        if "request" in staged:
+            oldest_us = rollups.add(write, lines.batch("request"))
+            self._dirty_us = min(self._dirty_us, oldest_us)
+        for loss in losses:
+            write.execute(
+                "INSERT INTO losses VALUES (make_timestamp(?::BIGINT), ?, ?, ?, ?)",
+                [loss.ts_us, loss.worker, loss.what, loss.count, loss.reason],
+            )
+        for part in slices:
+            after = self._after(part)
+            write.execute(
+                "INSERT OR REPLACE INTO load_positions VALUES (?, ?, ?, ?, ?, make_timestamp(?::BIGINT))",
+                [part.segment.key, after.loaded_bytes, after.lines, after.torn, after.done, self._clock.now_us()],
+            )
+
+    def _after(self, part: Slice) -> Position:
+        before = self._position(part.segment)
+        return Position(
+            loaded_bytes=part.end,
+            lines=before.lines + part.data.count(b"\n"),
+            torn=before.torn + bool(part.torn),
+            done=part.done,
+        )
+
+    # ---- keeping the disk from growing -----------------------------------------------------------------------
+
+    def _tidy(self) -> int:
+        """Delete loaded segments past their keep, forget their positions later, compact the rollups; files deleted."""
+        self._next_tidy = self._clock.monotonic() + COMPACT_S
+        now_us = self._clock.now_us()
+        before_us = now_us - int(COMPACT_AGE_S * 1e6)
+        rollups.compact(self._store, self._dirty_us, before_us)
+        self._dirty_us = before_us
+        done = [segment for segment in segments(self._root) if self._position(segment).done]
+        kept_bytes = deleted = 0
+        for segment in sorted(done, key=lambda s: s.name, reverse=True):
+            kept_bytes += _size(segment)
+            if kept_bytes > KEEP_BYTES or segment.name.start_us < now_us - int(self._keep_s * 1e6):
+                segment.path.unlink(missing_ok=True)
+                deleted += 1
+        self._forget(now_us)
+        return deleted
+
+    def _forget(self, now_us: int) -> None:
+        """Drop positions of finished segments whose file is long gone; a file that is there keeps its position."""
+        old = self._store.rows(
+            "SELECT segment FROM load_positions WHERE done AND ts < make_timestamp(?::BIGINT)",
+            [now_us - int(FORGET_S * 1e6)],
+        )
+        gone = [key for (key,) in old if not (self._root / key).exists()]
+        if not gone:
+            return
+        with self._store.transaction() as write:
+            write.execute("DELETE FROM load_positions WHERE segment IN (SELECT unnest(?::VARCHAR[]))", [gone])
+        for key in gone:
+            self._positions.pop(key, None)
+
+
+def _size(segment: Segment) -> int:
+    try:
+        return segment.path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _torn(now_us: int, worker: str, count: int, reason: str) -> LossRecord:
+    return LossRecord(ts_us=now_us, worker=worker, what="torn_line", count=count, reason=reason)
+
+
+def _decodes(kind: str, line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=_TYPES[kind])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def _readable(write: duckdb.DuckDBPyConnection, kind: str, some: list[bytes], path: Path) -> list[bytes]:
+    """The lines that DuckDB can read, by halving what it cannot."""
+    if not some:
+        return []
+    path.write_bytes(b"\n".join(some))
+    try:
+        write.execute(lines.stage(kind, str(path)))
+    except duckdb.Error:
+        if len(some) == 1:
+            return []
+        half = len(some) // 2
+        return _readable(write, kind, some[:half], path) + _readable(write, kind, some[half:], path)
+    return some
