@@ -13,6 +13,7 @@ import duckdb
 import msgspec
 
 from pilothouse.domain.clock import Clock
+from pilothouse.domain.errors import StoreError
 from pilothouse.domain.record import LossRecord, Record, ScoreRecord, SpanRecord
 from pilothouse.store.telemetry import TelemetryStore, lines
 from pilothouse.telemetry import rollups
@@ -123,13 +124,15 @@ class Loader:
     def _load(self, slices: list[Slice]) -> tuple[int, int]:
         by_kind, losses = self._sort(slices)
         now_us = self._clock.now_us()
-        rejected = 0
+        accepted: dict[str, int] = {}
         staged: list[str] = []
         with self._store.writer() as write:
             try:
-                for kind, kind_lines in by_kind.items():
+                for kind, chunks in by_kind.items():
                     staged.append(kind)
-                    rejected += len(kind_lines) - self._stage(write, kind, kind_lines)
+                    self._stage(write, kind, chunks)
+                    accepted[kind] = _count(write, kind)
+                rejected = sum(map(_lines, by_kind.values())) - sum(accepted.values())
                 if rejected:
                     losses.append(_torn(now_us, "loader", rejected, "not a line of its kind"))
                 with self._store.transaction():
@@ -140,27 +143,35 @@ class Loader:
                     self._batch_file(kind).unlink(missing_ok=True)
         for part in slices:
             self._positions[part.segment.key] = self._after(part)
-        return sum(map(len, by_kind.values())) - rejected, sum(loss.count for loss in losses)
+        return sum(accepted.values()), sum(loss.count for loss in losses)
 
     def _sort(self, slices: list[Slice]) -> tuple[dict[str, list[bytes]], list[LossRecord]]:
-        """Lines by kind, and the losses that the slices show: torn tails, and lines that are no journal lines."""
+        """Chunks of lines by kind, and the losses that the slices show: torn tails, and lines of no known kind."""
         now_us = self._clock.now_us()
         by_kind: defaultdict[str, list[bytes]] = defaultdict(list)
         losses = []
         for part in slices:
             bad = 0
-            for line in part.data.split(b"\n"):
-                kind = self._kind(line)
-                if kind:
-                    by_kind[kind].append(line)
-                else:
-                    bad += bool(line)
+            if kind := _only_kind(part.data):
+                by_kind[kind].append(part.data)
+            else:
+                bad = self._sort_lines(part.data, by_kind)
             worker, key = part.segment.worker, part.segment.key
             if bad:
                 losses.append(_torn(now_us, worker, bad, f"not a journal line in {key}"))
             if part.torn:
                 losses.append(_torn(now_us, worker, 1, f"{len(part.torn)} bytes without an end in {key}"))
         return by_kind, losses
+
+    def _sort_lines(self, data: bytes, by_kind: defaultdict[str, list[bytes]]) -> int:
+        """Put each line of a mixed slice with its kind; the number that have none."""
+        bad = 0
+        for line in data.split(b"\n"):
+            if kind := self._kind(line):
+                by_kind[kind].append(line + b"\n")
+            else:
+                bad += bool(line)
+        return bad
 
     def _kind(self, line: bytes) -> str:
         for kind, prefix in _PREFIXES.items():
@@ -176,19 +187,16 @@ class Loader:
         """Where a batch lies while DuckDB reads it; one file per kind, overwritten, so that a kill leaves no litter."""
         return self._root / BATCHES / f"{kind}.ndjson"
 
-    def _stage(self, write: duckdb.DuckDBPyConnection, kind: str, kind_lines: list[bytes]) -> int:
-        """Stage the lines; those that DuckDB cannot read are left out. The number staged."""
+    def _stage(self, write: duckdb.DuckDBPyConnection, kind: str, chunks: list[bytes]) -> None:
+        """Stage the lines; those that cannot be rows are left out."""
         path = self._batch_file(kind)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.write_bytes(b"\n".join(kind_lines))
-        try:
-            write.execute(lines.stage(kind, str(path)))
-        except duckdb.Error:
-            readable = _readable(write, kind, [line for line in kind_lines if _decodes(kind, line)], path)
-            path.write_bytes(b"\n".join(readable))
-            write.execute(lines.stage(kind, str(path)))
-            return len(readable)
-        return len(kind_lines)
+        if _try_stage(write, kind, chunks, path):
+            return
+        every = [line + b"\n" for chunk in chunks for line in chunk.split(b"\n") if line]
+        readable = _readable(write, kind, [line for line in every if _decodes(kind, line)], path)
+        if not _try_stage(write, kind, readable, path):
+            raise StoreError("a batch of readable lines cannot be staged", where=str(path), hint="please report this")
 
     def _move(
         self, write: duckdb.DuckDBPyConnection, staged: list[str], slices: list[Slice], losses: list[LossRecord]
@@ -273,16 +281,40 @@ def _decodes(kind: str, line: bytes) -> bool:
     return True
 
 
-def _readable(write: duckdb.DuckDBPyConnection, kind: str, some: list[bytes], path: Path) -> list[bytes]:
-    """The lines that DuckDB can read, by halving what it cannot."""
-    if not some:
-        return []
-    path.write_bytes(b"\n".join(some))
+def _only_kind(data: bytes) -> str:
+    """The kind of every line of `data`, or nothing where they differ. A raw newline is only ever a line's end."""
+    for kind, prefix in _PREFIXES.items():
+        if data.startswith(prefix):
+            same = 1 + data.count(b"\n" + prefix)
+            return kind if same == data.count(b"\n") else ""
+    return ""
+
+
+def _lines(chunks: list[bytes]) -> int:
+    return sum(chunk.count(b"\n") for chunk in chunks)
+
+
+def _count(write: duckdb.DuckDBPyConnection, kind: str) -> int:
+    row = write.execute(lines.count(kind)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _try_stage(write: duckdb.DuckDBPyConnection, kind: str, chunks: list[bytes], path: Path) -> bool:
+    with path.open("wb") as file:
+        file.writelines(chunks)
     try:
         write.execute(lines.stage(kind, str(path)))
+        lacking = write.execute(lines.unusable(kind)).fetchone()
     except duckdb.Error:
-        if len(some) == 1:
-            return []
-        half = len(some) // 2
-        return _readable(write, kind, some[:half], path) + _readable(write, kind, some[half:], path)
-    return some
+        return False
+    return lacking is not None and lacking[0] == 0
+
+
+def _readable(write: duckdb.DuckDBPyConnection, kind: str, some: list[bytes], path: Path) -> list[bytes]:
+    """The lines that make rows, by halving what does not."""
+    if not some or _try_stage(write, kind, some, path):
+        return some
+    if len(some) == 1:
+        return []
+    half = len(some) // 2
+    return _readable(write, kind, some[:half], path) + _readable(write, kind, some[half:], path)

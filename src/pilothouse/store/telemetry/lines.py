@@ -75,6 +75,8 @@ _COLUMNS: dict[str, dict[str, str]] = {
     "loss": {"ts_us": "BIGINT", "worker": "VARCHAR", "what": "VARCHAR", "count": "BIGINT", "reason": "VARCHAR"},
 }
 
+_IDENTITY = {"request": "id", "span": "span_id", "score": "name", "loss": "what"}
+
 _FLAT_TOKENS = """tokens.input_uncached AS input_uncached, tokens.cache_read AS cache_read,
   tokens.cache_write AS cache_write, tokens.output_text AS output_text, tokens.reasoning AS reasoning"""
 
@@ -136,6 +138,16 @@ def stage(kind: str, path: str) -> str:
     literal = path.replace("'", "''")
     return f"""CREATE OR REPLACE TEMP TABLE {batch(kind)} AS SELECT {_SELECT[kind]}
 FROM read_json('{literal}', format = 'newline_delimited', columns = {{{columns}}})"""  # noqa: S608  # our own names
+
+
+def count(kind: str) -> str:
+    """SQL that counts the rows of the batch."""
+    return f"SELECT count(*) FROM {batch(kind)}"  # noqa: S608  # our own names
+
+
+def unusable(kind: str) -> str:
+    """SQL that counts rows of the batch without a time or an identity: lines of the right shape that say nothing."""
+    return f"SELECT count(*) FROM {batch(kind)} WHERE ts IS NULL OR {_IDENTITY[kind]} IS NULL"  # noqa: S608
 
 
 def unstage(kind: str) -> str:
