@@ -1,0 +1,197 @@
+"""The metric catalogue: every number that pages, rules, canaries and the API may ask for, with its formula."""
+
+from typing import Literal
+
+import msgspec
+
+# What a client did wrong is no failure of the route.
+CLIENT_ERRORS = ("bad_request", "invalid_api_key", "not_found", "request_too_large", "client_closed_request")
+_CLIENT = ", ".join(f"'{code}'" for code in CLIENT_ERRORS)
+
+REQUEST_DIMENSIONS = ("route", "env", "model", "release", "canary", "provider", "outcome", "error_type")
+ATTEMPT_DIMENSIONS = ("route", "env", "model", "release", "canary", "provider", "error_type")
+SCORE_DIMENSIONS = ("route", "env", "model", "release", "canary", "provider", "outcome")
+
+Kind = Literal["count", "ratio", "mean", "quantile"]
+
+
+class MetricDef(msgspec.Struct, frozen=True, kw_only=True):
+    """A metric. `part` and `whole` are SQL over the rows of `table`, `rollup` the same two over minute rollups.
+
+    count: `part` alone. ratio: part ÷ whole, both counts, with Wilson's interval. mean: part (a sum) ÷ whole (a count).
+    quantile: of `part` at `q`; `histogram` names the rollup column that long windows are answered from.
+    """
+
+    name: str
+    unit: str
+    formula: str
+    dimensions: tuple[str, ...]
+    table: Literal["requests", "attempts", "scores"] = "requests"
+    kind: Kind
+    part: str
+    whole: str = "count(*)"
+    rollup: tuple[str, str] | None = None
+    q: float = 0.0
+    histogram: str = ""
+
+
+def _where(condition: str) -> str:
+    return f"count(*) FILTER ({condition})"
+
+
+def _rolled(condition: str) -> str:
+    return f"sum(requests) FILTER ({condition})"
+
+
+_FAILED = f"outcome = 'failed' AND error_type NOT IN ({_CLIENT})"
+_SERVED = f"outcome <> 'refused' AND error_type NOT IN ({_CLIENT})"
+_ANSWERED = "error_type = '' AND status > 0"
+
+
+def _request(name: str, unit: str, formula: str, kind: Kind, **rest: object) -> MetricDef:
+    return MetricDef(name=name, unit=unit, formula=formula, dimensions=REQUEST_DIMENSIONS, kind=kind, **rest)  # type: ignore[arg-type]
+
+
+def _latency(name: str, column: str, histogram: str, what: str) -> tuple[MetricDef, ...]:
+    return tuple(
+        _request(
+            f"{name}.p{percent}",
+            "ms",
+            f"{percent}th percentile of {what}",
+            "quantile",
+            part=column,
+            whole=f"count({column})",
+            q=percent / 100,
+            histogram=histogram,
+        )
+        for percent in (50, 95, 99)
+    )
+
+
+_DEFINITIONS: tuple[MetricDef, ...] = (
+    _request(
+        "requests.count", "requests", "number of requests", "count", part="count(*)", rollup=("sum(requests)", "")
+    ),
+    *_latency("latency", "duration_ms", "duration_hist", "the time from the request's first byte to its last reply"),
+    *_latency("ttft", "ttft_ms", "ttft_hist", "the time to the first token, of streamed requests"),
+    _request(
+        "latency.mean", "ms", "mean total time", "mean",
+        part="sum(duration_ms)", rollup=("sum(duration_sum)", "sum(requests)"),
+    ),
+    _request(
+        "error.rate", "share", "requests that failed through no fault of the client ÷ requests the client sent well",
+        "ratio", part=_where(_FAILED), whole=_where(_SERVED), rollup=(_rolled(_FAILED), _rolled(_SERVED)),
+    ),
+    _request(
+        "failure.rate", "share", "requests with outcome failed ÷ requests", "ratio",
+        part=_where("outcome = 'failed'"), rollup=(_rolled("outcome = 'failed'"), "sum(requests)"),
+    ),
+    _request(
+        "success.rate", "share", "requests with outcome success ÷ requests", "ratio",
+        part=_where("outcome = 'success'"), rollup=(_rolled("outcome = 'success'"), "sum(requests)"),
+    ),
+    _request(
+        "fallback.rate", "share", "requests that a fallback served ÷ requests", "ratio",
+        part=_where("fallback_used AND outcome NOT IN ('failed', 'refused')"),
+        rollup=("sum(fallbacks)", "sum(requests)"),
+    ),
+    _request(
+        "degraded.rate", "share", "requests with outcome degraded or escalated ÷ requests", "ratio",
+        part=_where("outcome IN ('degraded', 'escalated')"),
+        rollup=(_rolled("outcome IN ('degraded', 'escalated')"), "sum(requests)"),
+    ),
+    _request(
+        "retry.success_rate", "share", "retried requests that succeeded without a fallback ÷ retried requests", "ratio",
+        part=_where("retries > 0 AND outcome = 'success'"), whole=_where("retries > 0"),
+    ),
+    _request(
+        "attempts.per_request", "attempts", "upstream calls ÷ requests that reached a provider", "mean",
+        part="sum(attempt_count)", whole=_where("attempt_count > 0"),
+    ),
+    _request(
+        "schema.valid_first", "share", "outputs valid as the model wrote them ÷ structured requests", "ratio",
+        part=_where("valid_first"), whole=_where("structured"), rollup=("sum(valid_first)", "sum(structured)"),
+    ),
+    _request(
+        "schema.valid", "share", "outputs valid in the end ÷ structured requests", "ratio",
+        part=_where("valid"), whole=_where("structured"), rollup=("sum(valid)", "sum(structured)"),
+    ),
+    _request(
+        "schema.invalid", "share", "outputs invalid in the end ÷ structured requests", "ratio",
+        part=_where("structured AND NOT valid"), whole=_where("structured"),
+        rollup=("sum(structured) - sum(valid)", "sum(structured)"),
+    ),
+    _request(
+        "schema.repaired", "share", "outputs valid only after repair or retry ÷ structured requests", "ratio",
+        part=_where("valid AND NOT valid_first"), whole=_where("structured"),
+    ),
+    _request(
+        "cost.per_request", "USD", "mean cost of requests with a known price", "mean",
+        part="sum(cost_usd)", whole="count(cost_usd)", rollup=("sum(cost_usd)", "sum(priced)"),
+    ),
+    _request(
+        "cost.per_request.p95", "USD", "95th percentile of the cost of requests with a known price", "quantile",
+        part="cost_usd", whole="count(cost_usd)", q=0.95,
+    ),
+    _request(
+        "cost.per_success", "USD", "cost of all priced requests ÷ priced requests with outcome success", "mean",
+        part="sum(cost_usd)", whole="count(cost_usd) FILTER (outcome = 'success')",
+        rollup=("sum(cost_usd)", "sum(priced) FILTER (outcome = 'success')"),
+    ),
+    _request(
+        "cost.spend", "USD", "sum of known costs; n counts the priced requests", "count",
+        part="sum(cost_usd)", whole="count(cost_usd)", rollup=("sum(cost_usd)", "sum(priced)"),
+    ),
+    _request(
+        "cost.priced", "share", "requests with a known price ÷ requests whose tokens are known", "ratio",
+        part="count(cost_usd) FILTER (input_uncached IS NOT NULL)", whole="count(input_uncached)",
+    ),
+    _request(
+        "tokens.input", "tokens", "mean input tokens, cached ones included", "mean",
+        part="sum(input_uncached + cache_read + cache_write)", whole="count(input_uncached)",
+        rollup=("sum(input_tokens)", "sum(with_tokens)"),
+    ),
+    _request(
+        "tokens.output", "tokens", "mean output tokens, reasoning included", "mean",
+        part="sum(output_text + reasoning)", whole="count(input_uncached)",
+        rollup=("sum(output_tokens)", "sum(with_tokens)"),
+    ),
+    _request(
+        "tokens.cached", "share", "input tokens read from the provider's cache ÷ input tokens", "ratio",
+        part="sum(cache_read)", whole="sum(input_uncached + cache_read + cache_write)",
+    ),
+    _request(
+        "usage.reported", "share", "requests with the provider's own token counts ÷ requests with tokens", "ratio",
+        part=_where("NOT tokens_estimated"), whole="count(input_uncached)",
+    ),
+    _request(
+        "redaction.coverage", "share", "records that say what redaction did ÷ records", "ratio",
+        part=_where(
+            "redaction_status IN ('clean', 'redacted', 'blocked')"
+            " OR redaction_status = 'skipped' AND redaction_reason <> ''"
+        ),
+    ),
+    MetricDef(
+        name="timeout.rate", unit="share", formula="attempts that timed out ÷ attempts", dimensions=ATTEMPT_DIMENSIONS,
+        table="attempts", kind="ratio", part=_where("error_type LIKE 'timeout%'"),
+    ),
+    MetricDef(
+        name="rate_limit.rate", unit="share", formula="attempts answered 429 ÷ attempts",
+        dimensions=ATTEMPT_DIMENSIONS, table="attempts", kind="ratio", part=_where("status = 429"),
+    ),
+    MetricDef(
+        name="provider.error_rate", unit="share", formula="attempts that did not give a usable answer ÷ attempts",
+        dimensions=ATTEMPT_DIMENSIONS, table="attempts", kind="ratio", part=_where(f"NOT ({_ANSWERED})"),
+    ),
+    MetricDef(
+        name="feedback.score", unit="score", formula="mean value of scores from feedback", dimensions=SCORE_DIMENSIONS,
+        table="scores", kind="mean", part="sum(value) FILTER (score_source = 'feedback')",
+        whole=_where("score_source = 'feedback'"),
+    ),
+    MetricDef(
+        name="score.mean", unit="score", formula="mean value of all scores, of people, scorers and feedback",
+        dimensions=SCORE_DIMENSIONS, table="scores", kind="mean", part="sum(value)",
+    ),
+)  # fmt: skip
+
+CATALOGUE: dict[str, MetricDef] = {definition.name: definition for definition in _DEFINITIONS}

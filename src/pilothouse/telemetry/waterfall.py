@@ -1,0 +1,189 @@
+"""A trace as one waterfall: the app's spans, the gateway's requests and their attempts, with the critical path.
+
+The critical path is the chain of steps that the trace's end waited for: from the end backwards, always into the child
+that finished last. What is on it and belongs to no stage is shown as `unaccounted`.
+"""
+
+from typing import Any
+
+import msgspec
+
+from pilothouse.store.telemetry import TelemetryStore
+from pilothouse.telemetry import read
+
+STAGES = ("queue", "preprocessing", "retrieval", "model", "tool", "postprocessing")
+
+
+class Step(msgspec.Struct, kw_only=True):
+    """A bar of the waterfall. Times in ms from the trace's start. `orphan`: its parent was never received."""
+
+    id: str
+    parent: str
+    kind: str  # span, request, attempt
+    name: str
+    stage: str
+    start_ms: float
+    duration_ms: float
+    status: str
+    error_type: str
+    depth: int = 0
+    critical: bool = False
+    orphan: bool = False
+    owner: str = ""  # what `read.payload` takes; empty where there can be no payload
+    row: dict[str, Any] = {}  # the stored row, for the side panel
+    stages: dict[str, float] = {}  # of a gateway request: stage → ms
+
+
+class Waterfall(msgspec.Struct, kw_only=True):
+    """Steps in the order they are drawn, parents before children."""
+
+    trace_id: str
+    start_us: int
+    duration_ms: float
+    steps: list[Step]
+    stages: dict[str, float]  # stage → ms on the critical path, with `unaccounted`
+    request_ids: list[str]
+
+
+def trace(store: TelemetryStore, trace_id: str) -> Waterfall | None:
+    """The waterfall of a trace; None where nothing of it is stored."""
+    spans = read.spans(store, trace_id)
+    requests = store.query("SELECT *, epoch_us(ts) AS ts_us FROM requests WHERE trace_id = ? ORDER BY ts", [trace_id])
+    if not spans and not requests:
+        return None
+    attempts = store.query(
+        "SELECT a.* FROM attempts a JOIN requests r ON r.id = a.request_id WHERE r.trace_id = ? ORDER BY a.n",
+        [trace_id],
+    )
+    rows = [*spans, *requests]
+    start_us = min(row["ts_us"] for row in rows)
+    steps = [_span_step(row, start_us) for row in spans]
+    for row in requests:
+        step = _request_step(row, start_us)
+        steps.append(step)
+        steps += [_attempt_step(a, step) for a in attempts if a["request_id"] == row["id"]]
+    return _arrange(trace_id, start_us, steps, [row["id"] for row in requests])
+
+
+def _span_step(row: dict[str, Any], start_us: int) -> Step:
+    return Step(
+        id=row["span_id"],
+        parent=row["parent_span_id"] or "",
+        kind="span",
+        name=row["name"] or "",
+        stage=row["stage"] or "",
+        start_ms=(row["ts_us"] - start_us) / 1_000,
+        duration_ms=row["duration_ms"] or 0.0,
+        status=row["status"] or "unset",
+        error_type=row["error_type"] or "",
+        owner=f"{row['trace_id']}/{row['span_id']}",
+        row=_plain(row),
+    )
+
+
+def _request_step(row: dict[str, Any], start_us: int) -> Step:
+    return Step(
+        id=row["span_id"],
+        parent=row["parent_span_id"] or "",
+        kind="request",
+        name=row["route"] or row["requested_model"] or "request",
+        stage="",
+        start_ms=(row["ts_us"] - start_us) / 1_000,
+        duration_ms=row["duration_ms"] or 0.0,
+        status="error" if row["outcome"] == "failed" else "ok",
+        error_type=row["error_type"] or "",
+        owner=row["id"],
+        row=_plain(row),
+        stages={stage: row[f"stage_{stage}"] for stage in STAGES if row.get(f"stage_{stage}") is not None},
+    )
+
+
+def _attempt_step(row: dict[str, Any], request: Step) -> Step:
+    return Step(
+        id=f"{request.owner}#{row['n']}",
+        parent=request.id,
+        kind="attempt",
+        name=f"{row['kind']} {row['provider']}/{row['model']}",
+        stage="model",
+        start_ms=request.start_ms + (row["offset_ms"] or 0.0),
+        duration_ms=row["duration_ms"] or 0.0,
+        status="error" if row["error_type"] else "ok",
+        error_type=row["error_type"] or "",
+        row=_plain(row),
+    )
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "ts" and value not in (None, "", [], {})}
+
+
+def _arrange(trace_id: str, start_us: int, steps: list[Step], request_ids: list[str]) -> Waterfall:
+    known = {step.id for step in steps}
+    children: dict[str, list[Step]] = {}
+    for step in sorted(steps, key=lambda s: (s.start_ms, -s.duration_ms)):
+        step.orphan = bool(step.parent) and step.parent not in known and bool(children.get(""))
+        parent = step.parent if step.parent in known and step.parent != step.id else ""
+        children.setdefault(parent, []).append(step)
+    drawn: list[Step] = []
+    _draw(children, "", 0, drawn, set())
+    drawn += [step for step in steps if step not in drawn]  # a ring of parents: shown all the same
+    end_ms = max(step.start_ms + step.duration_ms for step in steps)
+    totals: dict[str, float] = {}
+    _walk(children, None, end_ms, totals, set())
+    order = (*STAGES, "unaccounted")
+    stages = {stage: round(totals[stage], 3) for stage in order if totals.get(stage)}
+    stages |= {stage: round(ms, 3) for stage, ms in totals.items() if stage not in order}
+    return Waterfall(
+        trace_id=trace_id,
+        start_us=start_us,
+        duration_ms=end_ms,
+        steps=drawn,
+        stages=stages,
+        request_ids=request_ids,
+    )
+
+
+def _draw(children: dict[str, list[Step]], parent: str, depth: int, drawn: list[Step], seen: set[str]) -> None:
+    for step in children.get(parent, []):
+        if step.id in seen:
+            continue
+        seen.add(step.id)
+        step.depth = depth
+        drawn.append(step)
+        _draw(children, step.id, depth + 1, drawn, seen)
+
+
+def _walk(
+    children: dict[str, list[Step]], step: Step | None, end_ms: float, totals: dict[str, float], seen: set[str]
+) -> None:
+    """Mark the critical path below `step` that ends at `end_ms`, and add the step's own time on it to its stage."""
+    start = 0.0 if step is None else step.start_ms
+    cursor = end_ms
+    own = 0.0
+    below = children.get("" if step is None else step.id, [])
+    for child in sorted(below, key=lambda c: -(c.start_ms + c.duration_ms)):
+        child_end = min(child.start_ms + child.duration_ms, cursor)
+        if child_end <= max(child.start_ms, start) or child.id in seen:
+            continue
+        seen.add(child.id)
+        child.critical = True
+        own += cursor - child_end
+        _walk(children, child, child_end, totals, seen)
+        cursor = max(child.start_ms, start)
+    own += max(0.0, cursor - start)
+    if step is not None and step.kind == "request" and step.stages:
+        _add_request(step, own, totals)
+    elif own > 0:
+        stage = step.stage if step is not None and step.stage else "unaccounted"
+        totals[stage] = totals.get(stage, 0.0) + own
+
+
+def _add_request(step: Step, own: float, totals: dict[str, float]) -> None:
+    """A request's own time (all but its attempts) is divided as its record's stages say; the rest is unaccounted."""
+    named = {stage: ms for stage, ms in step.stages.items() if stage != "model" and ms > 0}
+    total = sum(named.values())
+    share = min(1.0, own / total) if total else 0.0
+    for stage, ms in named.items():
+        totals[stage] = totals.get(stage, 0.0) + ms * share
+    if own > total:
+        totals["unaccounted"] = totals.get("unaccounted", 0.0) + own - total
