@@ -82,13 +82,14 @@ class Gate:
             self._save()
         return token
 
-    def spend_link(self, token: str) -> bool:
-        """Use up a one-time token; False where it is unknown, too old or used."""
+    def open_link(self, token: str) -> str | None:
+        """Use up a one-time token: the cookie's value, or None where it is unknown, too old or used."""
         with self._lock:
             until = self._remembered.links.pop(_digest(token), 0)
             if until:
                 self._save()
-        return until > self._clock.now_us()
+        now = self._clock.now_us()
+        return self._cookie_value(now) if until > now else None
 
     def sign_in(self, credential: str) -> str | None:
         """The cookie's value for a one-time token or the admin password; None where it is neither.
@@ -96,8 +97,8 @@ class Gate:
         Raises StateError after too many wrong ones.
         """
         now = self._clock.now_us()
-        if self.spend_link(credential):
-            return self._cookie_value(now)
+        if (value := self.open_link(credential)) is not None:
+            return value
         with self._lock:
             self._wrong = [at for at in self._wrong if at > now - _GUESS_WINDOW_US]
             if len(self._wrong) >= _GUESSES:

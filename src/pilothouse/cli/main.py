@@ -1,0 +1,36 @@
+"""The command line: `pilothouse VERB`. Each verb imports what it needs when it runs."""
+
+import typer
+
+from pilothouse import __version__
+from pilothouse.cli import keys, release, up
+
+app = typer.Typer(
+    name="pilothouse",
+    help="Serve, record, evaluate, release, roll back and review your LLM app.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Options of the command itself."""
+    del version
+
+
+app.command("up")(up.up)
+app.command("status")(up.status)
+app.add_typer(keys.app, name="keys", help="API keys: create, list, revoke.")
+app.add_typer(release.app, name="release", help="Releases: create, diff, plan, promote, rollback, history, notes.")
+app.command("rollback")(release.rollback)

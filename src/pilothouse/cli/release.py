@@ -1,0 +1,200 @@
+"""`pilothouse release` and `pilothouse rollback`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from pilothouse.cli import options, show
+from pilothouse.cli.control import connect
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+Number = Annotated[int | None, typer.Argument(metavar="[RELEASE]", help="Number; the newest where not given.")]
+
+
+@app.command()
+@show.verb
+def create(
+    route: options.Route,
+    notes: Annotated[str, typer.Option("--notes", "-m", help="What changed and why.")] = "",
+    data: options.Data = options.DATA,
+    folder: options.App = options.APP,
+    as_json: options.Json = False,
+) -> None:
+    """Make the next release from the app's files."""
+    with connect(data, folder) as control:
+        made = control.post(f"/api/v1/routes/{route}/releases", notes=notes)
+    if as_json:
+        show.json(made)
+        return
+    if made["reused"]:
+        show.line(f"{route}  release {made['release']} already holds exactly these files; nothing was made")
+        return
+    show.line(f"{route}  release {made['release']}  {made['hash'][:12]}")
+    if made["floating_alias"]:
+        show.line(f"  {made['floating_alias']} names no version: the provider may change it under this release")
+
+
+@app.command()
+@show.verb
+def diff(
+    route: options.Route,
+    a: Annotated[int | None, typer.Option("--from", help="Before; what prod serves where not given.")] = None,
+    b: Annotated[int | None, typer.Option("--to", help="After; the newest where not given.")] = None,
+    data: options.Data = options.DATA,
+    folder: options.App = options.APP,
+    as_json: options.Json = False,
+) -> None:
+    """Show what differs between two releases, part by part."""
+    with connect(data, folder) as control:
+        found = control.get(f"/api/v1/routes/{route}/diff", a=a, b=b)
+    if as_json:
+        show.json(found)
+        return
+    show.line(f"{route}  release {found['a']} → {found['b']}")
+    for part in found["parts"]:
+        _part(part)
+
+
+def _part(part: dict[str, Any]) -> None:
+    if not part["changed"]:
+        show.line(f"  {part['part']:<8} unchanged")
+        return
+    show.line(f"  {part['part']:<8} {part['before_hash'][:4]}… → {part['after_hash'][:4]}…   {part['summary']}")
+    for text in part["unified"].splitlines()[2:]:
+        show.line(f"      {text}")
+
+
+@app.command()
+@show.verb
+def promote(
+    route: options.Route,
+    number: Number = None,
+    env: options.Env = "prod",
+    share: Annotated[str, typer.Option("--canary", help="As canary for this share of sessions: 5%, 0.05.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Go over the gate; needs --reason.")] = False,
+    reason: options.Reason = "",
+    data: options.Data = options.DATA,
+    folder: options.App = options.APP,
+    as_json: options.Json = False,
+) -> None:
+    """Make a release live: at once, or as a canary."""
+    with connect(data, folder) as control:
+        if number is None:
+            number = _newest(control.get(f"/api/v1/routes/{route}/releases"))
+        moved = control.post(
+            f"/api/v1/routes/{route}/promote",
+            release=number,
+            env=env,
+            share=_share(share) if share else None,
+            force=force,
+            reason=reason,
+        )
+    if as_json:
+        show.json(moved)
+        return
+    canary = f" as canary for {moved['share']:.0%} of sessions" if moved["share"] else ""
+    before = f"release {moved['from']} → {moved['to']}" if moved["from"] else f"release {moved['to']}"
+    show.line(f"  {before} in {env}{canary}, {_reach(moved)}")
+    for text in filter(None, [moved["note"], *(f"overridden: {one}" for one in moved["overridden"])]):
+        show.line(f"  {text}")
+
+
+def _newest(found: dict[str, Any]) -> int:
+    from pilothouse.domain.errors import BadRequest
+
+    if not found["releases"]:
+        raise BadRequest(f"{found['route']} has no release", hint=f"pilothouse release create {found['route']}")
+    number: int = found["releases"][0]["release"]
+    return number
+
+
+def _share(text: str) -> float:
+    from pilothouse.config.quantities import share
+    from pilothouse.domain.errors import BadRequest
+
+    try:
+        return share(float(text) if text.replace(".", "", 1).isdigit() else text)
+    except ValueError as error:
+        raise BadRequest(str(error), where="--canary") from error
+
+
+def _reach(moved: dict[str, Any]) -> str:
+    """How far a move has got, and how fast."""
+    if not moved["of"]:
+        return "no worker is running: they take it when they start"
+    text = f"on {moved['workers']} of {moved['of']} workers in {moved['propagated_ms'] / 1000:.2f} s"
+    return text + (f"; late: {', '.join(moved['late'])}" if moved["late"] else "")
+
+
+@app.command("rollback")
+@show.verb
+def rollback(
+    route: options.Route,
+    to: Annotated[int | None, typer.Option("--to", help="Release; the one before where not given.")] = None,
+    env: options.Env = "prod",
+    reason: options.Reason = "",
+    data: options.Data = options.DATA,
+    folder: options.App = options.APP,
+    as_json: options.Json = False,
+) -> None:
+    """Go back to the release before, or off the canary."""
+    with connect(data, folder) as control:
+        moved = control.post(f"/api/v1/routes/{route}/rollback", env=env, to=to, reason=reason)
+    if as_json:
+        show.json(moved)
+    else:
+        show.line(f"  release {moved['from']} → {moved['to']} {_reach(moved)}")
+    if moved["late"]:
+        raise typer.Exit(show.USAGE)
+
+
+@app.command()
+@show.verb
+def history(
+    route: options.Route,
+    env: Annotated[str, typer.Option("--env", help="Only this environment's moves.")] = "",
+    data: options.Data = options.DATA,
+    folder: options.App = options.APP,
+    as_json: options.Json = False,
+) -> None:
+    """Show every release of a route and every move of its pointers."""
+    with connect(data, folder) as control:
+        found = control.get(f"/api/v1/routes/{route}/releases", env=env)
+    if as_json:
+        show.json(found)
+        return
+    rows = [
+        (
+            str(one["release"]),
+            show.when(one["created_us"]),
+            one["author"],
+            one["hash"][:12],
+            one["verdict"]["verdict"]["verdict"] if one["verdict"] else "not gated",
+            one["notes"],
+        )
+        for one in found["releases"]
+    ]
+    show.table(("release", "made", "by", "manifest", "gate", "notes"), rows)
+    show.line()
+    moves = [
+        (
+            show.when(m["ts_us"]),
+            m["env"],
+            m["action"],
+            _towards(m),
+            f"{m['actor']['type']}:{m['actor']['id']}",
+            m["reason"],
+        )
+        for m in found["moves"]
+    ]
+    show.table(("when", "env", "action", "release", "by", "reason"), moves)
+
+
+def _towards(move: dict[str, Any]) -> str:
+    after, before = move["after"], move["before"]
+    if after["canary"] is not None:
+        return f"{after['canary']} at {after['share']:.0%}"
+    if before is not None and before["stable"] != after["stable"]:
+        return f"{before['stable']} → {after['stable']}"
+    return str(after["stable"])

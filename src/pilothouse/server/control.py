@@ -1,0 +1,114 @@
+"""`python -m pilothouse.server.control`: the control plane's process."""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import structlog
+import uvloop
+from granian.constants import Interfaces
+from granian.server.embed import Server
+
+from pilothouse.domain.clock import SystemClock
+from pilothouse.domain.errors import PilothouseError
+from pilothouse.domain.tasks import Tasks
+from pilothouse.server import probe
+from pilothouse.server.composition import Control, Listening, open_control
+from pilothouse.server.control_app import make_app
+from pilothouse.server.datadir import ControlAddress, DataDir, write_private
+from pilothouse.server.link import LinkServer, socket_path
+from pilothouse.server.preflight import is_loopback
+
+log = structlog.get_logger("pilothouse.control")
+
+LOAD_S = 0.5
+CONFIG_S = 2.0
+DRAIN_S = 3.0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="pilothouse.server.control", description=__doc__)
+    parser.add_argument("--dir", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=4001)
+    parser.add_argument("--gateway", default="http://127.0.0.1:4000/v1")
+    parser.add_argument("--allow-host", action="append", default=[])
+    return parser.parse_args()
+
+
+async def serve(options: argparse.Namespace) -> None:
+    """Open, push the first table, answer until SIGTERM, then load what the workers left."""
+    clock, tasks = SystemClock(), Tasks()
+    data = DataDir(options.data.absolute())
+    listening = Listening(
+        host=options.host,
+        port=options.port,
+        gateway=options.gateway,
+        allow_hosts=tuple(options.allow_host),
+        allow_anonymous=is_loopback(options.host),
+    )
+    control = await open_control(options.dir, data, clock, tasks, listening)
+    control.link = LinkServer(socket_path(data.path), tasks, clock)
+    await control.link.start()
+    await control.publish()
+    _spawn_loops(control)
+    server = Server(
+        make_app(control), address=options.host, port=options.port, interface=Interfaces.ASGINL, websockets=False,
+        log_enabled=False,
+    )  # fmt: skip
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    tasks.spawn(_announce(control, options), "announce")
+    try:
+        await server.serve()
+    finally:
+        await _close(control)
+
+
+async def _announce(control: Control, options: argparse.Namespace) -> None:
+    """Write where control answers, once it does."""
+    url = f"http://{probe.shown(options.host)}:{options.port}"
+    while not await asyncio.to_thread(probe.answers, f"{url}/healthz"):  # noqa: ASYNC110  # the server gives no event
+        await asyncio.sleep(0.02)
+    address = ControlAddress(url=url, token=control.secret.admin_token, pid=os.getpid())
+    write_private(control.data.control, address)
+
+
+def _spawn_loops(control: Control) -> None:
+    loops, spawn = control.loops, control.tasks.spawn
+    spawn(loops.repeat("load", LOAD_S, control.load), "load")
+
+
+async def _close(control: Control) -> None:
+    control.loops.stop()
+    control.data.control.unlink(missing_ok=True)
+    await control.tasks.drain(DRAIN_S)
+    if control.link is not None:
+        await control.link.close()
+    await control.close()
+
+
+def main() -> None:
+    """Run; exit code 2 with one line where the start is forbidden."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ]
+    )
+    try:
+        uvloop.run(serve(_arguments()))
+    except PilothouseError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main()

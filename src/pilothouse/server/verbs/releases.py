@@ -1,0 +1,138 @@
+"""Releases: made, compared, planned, promoted, rolled back; each move is pushed to the workers before it returns."""
+
+import asyncio
+from typing import Any
+
+from pilothouse.domain.change import Actor
+from pilothouse.domain.errors import BadRequest
+from pilothouse.domain.release import Release
+from pilothouse.releases import diff as diffs
+from pilothouse.releases import history as moves
+from pilothouse.releases import pointer, registry, vcs
+from pilothouse.releases.pointer import Moved, Promotion
+from pilothouse.server.composition import Control
+from pilothouse.server.link import PushReport
+from pilothouse.store.state import drills, pointers, releases, runs
+
+
+async def create(control: Control, route: str, actor: Actor, notes: str = "") -> Release:
+    """The next release of `route` from the app's files as they are now; ConfigError, NotFound."""
+    await control.reread()
+    config = control.route(route)
+
+    def make() -> Release:
+        commit = vcs.describe(control.app_dir)
+        return registry.create(control.state, config, actor=actor, clock=control.clock, notes=notes, vcs=commit)
+
+    return await asyncio.to_thread(make)
+
+
+async def promote(control: Control, route: str, order: Promotion) -> dict[str, Any]:
+    """Move the pointer and push; Refused with every reason where policy forbids it."""
+    began = control.clock.monotonic()
+    moved = await asyncio.to_thread(pointer.promote, control.state, control.route(route), order, control.clock)
+    return await settled(control, moved, began)
+
+
+async def rollback(
+    control: Control, route: str, env: str, actor: Actor, *, to: int | None = None, reason: str = ""
+) -> dict[str, Any]:
+    """Back to the release before (or off the canary, or to `to`), on every worker when this returns."""
+    began = control.clock.monotonic()
+    moved = await asyncio.to_thread(
+        pointer.rollback, control.state, route, env, actor=actor, clock=control.clock, to=to, reason=reason
+    )
+    return await settled(control, moved, began)
+
+
+async def settled(control: Control, moved: Moved, began: float) -> dict[str, Any]:
+    """Push what `moved` changed; `propagated_ms` counts from `began`, when the command came."""
+    report = await control.publish()
+    ms = round((control.clock.monotonic() - began) * 1_000, 3)
+    if moved.rollback_id is not None and not report.late:
+        await asyncio.to_thread(_note_rollback, control, moved.rollback_id, ms, report)
+    return {
+        "what": moved.what,
+        "route": moved.route,
+        "env": moved.env,
+        "from": moved.from_release,
+        "to": moved.to_release,
+        "share": moved.pointer.share if moved.pointer.canary is not None else None,
+        "revision": moved.revision,
+        "propagated_ms": ms,
+        "workers": report.workers,
+        "of": report.of,
+        "late": report.late,
+        "note": moved.note,
+        "overridden": moved.overridden,
+    }
+
+
+def _note_rollback(control: Control, rollback_id: int, ms: float, report: PushReport) -> None:
+    with control.state.write() as conn:
+        drills.propagated(conn, rollback_id, ms=ms, workers=report.workers)
+
+
+def compare(control: Control, route: str, a: int | None, b: int | None) -> dict[str, Any]:
+    """The 8 parts of release `a` against `b`; by default what prod points at against the newest. NotFound."""
+    control.route(route)
+    with control.state.read() as conn:
+        newest = releases.latest(conn, route)
+        if newest is None:
+            raise BadRequest(f"{route} has no release yet", hint=f"pilothouse release create {route}")
+        live = pointers.get(conn, route, "prod")
+        after = releases.get(conn, route, b if b is not None else newest.number)
+        fallback = live.stable if live is not None else max(1, after.number - 1)
+        before = releases.get(conn, route, a if a is not None else fallback)
+        parts = diffs.diff(releases.manifest(conn, before), releases.manifest(conn, after))
+    return {
+        "route": route,
+        "a": before.number,
+        "b": after.number,
+        "parts": [
+            {
+                "part": one.part,
+                "changed": one.changed,
+                "before_hash": one.before_hash,
+                "after_hash": one.after_hash,
+                "added": one.added,
+                "removed": one.removed,
+                "summary": one.summary,
+                "unified": one.unified,
+                "paths": one.paths,
+            }
+            for one in parts
+        ],
+    }
+
+
+def history(control: Control, route: str, env: str | None = None) -> dict[str, Any]:
+    """Every release of a route, where each environment points, and every move, oldest first."""
+    control.route(route)
+    taken = moves.history(control.state, route, env)
+    with control.state.read() as conn:
+        found = releases.of_route(conn, route)
+        verdicts = {release.number: runs.verdict(conn, route, release.number) for release in found}
+        points = pointers.every(conn, route)
+    return {
+        "route": route,
+        "releases": [{**shown(release), "verdict": verdicts[release.number]} for release in found],
+        "pointers": points,
+        "moves": taken,
+    }
+
+
+def shown(release: Release) -> dict[str, Any]:
+    """A release as JSON; `release` is its number, as everywhere in the API."""
+    return {
+        "route": release.route,
+        "release": release.number,
+        "hash": release.manifest_hash,
+        "parts": release.parts,
+        "author": release.author,
+        "notes": release.notes,
+        "vcs": release.vcs_commit + ("-dirty" if release.vcs_dirty else ""),
+        "floating_alias": release.floating_alias,
+        "created_us": release.created_us,
+        "reused": release.reused,
+    }
