@@ -1,0 +1,152 @@
+"""T6: rate limits, retries, timeouts and fallbacks."""
+
+from pilothouse.domain.facts import ProviderFacts
+from pilothouse.domain.finding import Item, Limit, Status
+from pilothouse.domain.manifest import Policy
+from pilothouse.review import words
+from pilothouse.review.evidence import Evidence
+from pilothouse.review.result import MIN_N, Check, Judged, Outcome, level, limit_of, no_data, sampled, worst
+from pilothouse.stats.proportions import wilson
+
+HEADROOM = Limit(warn=0.20, fail=0.05, worse="below")
+AMPLIFICATION = Limit(warn=1.10, fail=1.30)
+DEGRADED = Limit(warn=0.05)
+
+
+def rate_limited(evidence: Evidence, item: Item) -> Outcome:
+    """T6.1: attempts answered 429, of the worst provider and its worst hour; what is left of the quota."""
+    providers = evidence.facts.runtime.providers if evidence.facts else []
+    judged = [(_rate_limited(use, limit_of(item)), use) for use in providers if use.attempts >= MIN_N]
+    if not judged:
+        n = sum(use.attempts for use in providers)
+        return no_data(words.plural(n, "attempt") if n else "no traffic", n, f"n < {MIN_N}" if n else "")
+    (share, status), use = min(judged, key=lambda pair: (_order(pair[0][1]), -pair[0][0].bound))
+    headroom = [p.headroom_min for p in providers if p.headroom_min is not None]
+    left = level(min(headroom), HEADROOM) if headroom else "PASS"
+    notes = [
+        f"{use.provider}" if len(providers) > 1 else "",
+        f"worst hour {use.worst_hour_rate_limited} of {use.worst_hour_attempts}" if use.worst_hour_rate_limited else "",
+        f"least headroom {words.share(min(headroom))}" if headroom else "headroom not reported",
+        share.detail,
+    ]
+    value = f"{words.share(share.rate)} (≤ {words.share(share.bound)})"
+    detail = "; ".join(note for note in notes if note)
+    return Outcome(worst(status, left), value, share.bound, use.attempts, detail)
+
+
+def _rate_limited(use: ProviderFacts, limit: Limit) -> tuple[Judged, Status]:
+    """The window by its upper bound; its worst hour, being picked for its height, only where that is certain."""
+    share = sampled(use.rate_limited, use.attempts, limit)
+    if use.worst_hour_attempts < MIN_N:
+        return share, share.status
+    surely, _ = wilson(use.worst_hour_rate_limited, use.worst_hour_attempts)
+    return share, worst(share.status, level(surely, limit))
+
+
+def _order(status: Status) -> int:
+    return ("FAIL", "WARN", "NO_DATA", "STALE", "WAIVED", "PASS", "N/A").index(status)
+
+
+def retries(evidence: Evidence, item: Item) -> Outcome:
+    """T6.2: retried requests that succeed without a fallback, and upstream calls per request."""
+    if evidence.facts is None:
+        return no_data("no traffic", 0)
+    runtime = evidence.facts.runtime
+    reached = runtime.reached_provider
+    if reached < MIN_N:
+        return no_data(words.plural(reached, "request"), reached, f"n < {MIN_N}")
+    calls = runtime.attempts / reached
+    status = level(calls, AMPLIFICATION)
+    amplified = f"{calls:.2f} calls per request"
+    if runtime.retried < MIN_N:
+        few = f"{runtime.retried_recovered} of {runtime.retried} retried succeeded" if runtime.retried else "none retried"
+        return Outcome(status, amplified, calls, reached, few)
+    judged = sampled(runtime.retried_recovered, runtime.retried, limit_of(item))
+    value = f"{words.share(judged.rate)} (≥ {words.share(judged.bound)})"
+    return Outcome(worst(status, judged.status), value, judged.bound, runtime.retried, amplified)
+
+
+def deadline_s(policy: Policy) -> float:
+    """The longest that all tries of a request could take, were each to use its whole time to the first token.
+
+    Σ over models of (connect + first_token) × attempts, plus the back-offs between the tries of a model, which
+    double: backoff × (2^(attempts−1) − 1). In seconds.
+    """
+    models = 1 + sum(step.model is not None for step in policy.fallback)
+    tries = max(1, policy.retry.attempts)
+    per_try = policy.timeout.connect + policy.timeout.first_token
+    return models * (per_try * tries + policy.retry.backoff * (2 ** (tries - 1) - 1))
+
+
+def unset_timeouts(policy: Policy) -> list[str]:
+    """Names of timeouts that do not limit anything."""
+    return [name for name in ("connect", "first_token", "idle", "total") if getattr(policy.timeout, name) <= 0]
+
+
+def timeouts(evidence: Evidence, item: Item) -> Outcome:
+    """T6.3: every hop has a timeout, all tries fit in the total deadline, and attempts rarely time out."""
+    policy = evidence.config.manifest.policy
+    if unset := unset_timeouts(policy):
+        return Outcome("FAIL", f"no timeout: {', '.join(unset)}", grade="C")
+    needed, total = deadline_s(policy), policy.timeout.total
+    if needed > total:
+        detail = f"all tries may take {needed:g} s, the deadline is {total:g} s: the last are cut off"
+        return Outcome("FAIL", f"{needed:g} s > {total:g} s", needed, None, detail, "C")
+    fits = f"all tries fit: {needed:g} s ≤ {total:g} s"
+    n = evidence.facts.runtime.attempts if evidence.facts else 0
+    if evidence.facts is None or n < MIN_N:
+        return no_data(words.plural(n, "attempt") if n else "no traffic", n, fits)
+    judged = sampled(min(n, evidence.facts.runtime.timeouts), n, limit_of(item))
+    detail = "; ".join(note for note in (fits, judged.detail) if note)
+    return Outcome(judged.status, f"{words.share(judged.rate)} (≤ {words.share(judged.bound)})", judged.bound, n, detail)
+
+
+def fallbacks(evidence: Evidence, item: Item) -> Outcome:
+    """T6.4: requests that a fallback served, and what that cost in money and quality."""
+    if evidence.facts is None:
+        return no_data("no traffic", 0)
+    runtime, n = evidence.facts.runtime, evidence.facts.requests
+    if n < MIN_N:
+        return no_data(words.plural(n, "request"), n, f"n < {MIN_N}")
+    judged = sampled(min(n, runtime.fallbacks), n, limit_of(item))
+    notes, worse = [judged.detail], False
+    if runtime.fallback_cost_mean is not None and runtime.primary_cost_mean:
+        notes.append(f"cost {words.change(runtime.fallback_cost_mean / runtime.primary_cost_mean - 1)}")
+    if runtime.fallback_score_mean is not None and runtime.primary_score_mean is not None:
+        loss = runtime.fallback_score_mean - runtime.primary_score_mean
+        worse = loss < -0.05 and min(runtime.fallback_scores, runtime.primary_scores) >= MIN_N
+        notes.append(f"quality {words.points(loss)}, n={min(runtime.fallback_scores, runtime.primary_scores)}")
+    value = f"{words.share(judged.rate)} (≤ {words.share(judged.bound)})"
+    status = worst(judged.status, "FAIL" if worse else "PASS")
+    return Outcome(status, value, judged.bound, n, "; ".join(note for note in notes if note))
+
+
+def degradation(evidence: Evidence, item: Item) -> Outcome:
+    """T6.6: a declared way to degrade, exercised in a drill or by traffic, and not used too often."""
+    steps = evidence.config.manifest.policy.fallback
+    if not steps:
+        return Outcome("FAIL", "none declared", grade="C")
+    declared = ", ".join(str(step.model) if step.model else f"static answer ({step.outcome})" for step in steps)
+    facts = evidence.facts
+    used = facts.runtime.fallbacks + facts.runtime.degraded if facts else 0
+    drill = evidence.drill("fallback")
+    if not used and drill is None:
+        return no_data("never exercised", facts.requests if facts else 0, f"declared: {declared}")
+    status: Status = "PASS"
+    if facts is not None and facts.requests >= MIN_N:
+        status = sampled(min(facts.requests, facts.runtime.degraded), facts.requests, DEGRADED).status
+    at = facts.last_us if used and facts else drill.ts_us if drill else None
+    age_ms = (evidence.now_us - at) / 1_000 if at else 0.0
+    status = worst(status, level(age_ms, limit_of(item)))
+    if not used and drill is not None and not drill.ok:
+        status = "FAIL"
+    return Outcome(status, f"exercised {words.duration(age_ms)} ago", age_ms, used or None, declared, "D", at)
+
+
+CHECKS: dict[str, Check] = {
+    "T6.1": rate_limited,
+    "T6.2": retries,
+    "T6.3": timeouts,
+    "T6.4": fallbacks,
+    "T6.6": degradation,
+}
