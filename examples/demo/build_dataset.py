@@ -1,4 +1,4 @@
-"""Writes datasets/docs-answer.jsonl: each question of questions.jsonl with the sections that retrieval finds for it today.
+"""Writes datasets/docs-answer.jsonl: each question of questions.jsonl with the sections that retrieval finds today.
 
 python build_dataset.py [--docs ../../docs]
 """

@@ -3,8 +3,8 @@
     export OPENAI_BASE_URL=http://127.0.0.1:4000/v1 OPENAI_API_KEY=ph_…
     python docs_assistant.py "How often is the journal synced to disk?"
 
-An ordinary app: the OpenAI SDK for the answer, OpenTelemetry for the steps. What makes it a Pilothouse app is the base URL, the route's
-name in place of a model's, and the prompt's variables in place of a prompt.
+An ordinary app: the OpenAI SDK for the answer, OpenTelemetry for the steps. What makes it a Pilothouse app is the base
+URL, the route's name in place of a model's, and the prompt's variables in place of a prompt.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
 from retrieval import Hit, Index, as_prompt, sections
 
 ROUTE = "docs-answer"

@@ -9,8 +9,29 @@ from pathlib import Path
 
 _WORD = re.compile(r"[a-z0-9_./]+")
 _STOP = frozenset(
-    "a an and are as at be by can do does for from has have how in is it its many much of on one or per s that the there to "
-    "what when where which who with".split()
+    (
+        *(
+            "a",
+            "an",
+            "and",
+            "are",
+            "as",
+            "at",
+            "be",
+            "by",
+            "can",
+            "do",
+            "does",
+            "for",
+            "from",
+            "has",
+            "have",
+            "how",
+            "in",
+        ),
+        *("is", "it", "its", "many", "much", "of", "on", "one", "or", "per", "s", "that", "the", "there", "to", "what"),
+        *("when", "where", "which", "who", "with"),
+    )
 )
 K1, B = 1.2, 0.6
 
