@@ -11,6 +11,7 @@ import msgspec
 from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.telemetry import read
 
+DEPTH_MAX = 200  # the critical path is not followed further down: such a chain is a loop that the app ran away in
 STAGES = ("queue", "preprocessing", "retrieval", "model", "tool", "postprocessing")
 
 
@@ -124,9 +125,9 @@ def _arrange(trace_id: str, start_us: int, steps: list[Step], request_ids: list[
         step.orphan = bool(step.parent) and step.parent not in known and bool(children.get(""))
         parent = step.parent if step.parent in known and step.parent != step.id else ""
         children.setdefault(parent, []).append(step)
-    drawn: list[Step] = []
-    _draw(children, "", 0, drawn, set())
-    drawn += [step for step in steps if step not in drawn]  # a ring of parents: shown all the same
+    drawn = _drawn(children)
+    shown = {step.id for step in drawn}
+    drawn += [step for step in steps if step.id not in shown]  # a ring of parents: shown all the same
     end_ms = max(step.start_ms + step.duration_ms for step in steps)
     totals: dict[str, float] = {}
     _walk(children, None, end_ms, totals, set())
@@ -143,14 +144,20 @@ def _arrange(trace_id: str, start_us: int, steps: list[Step], request_ids: list[
     )
 
 
-def _draw(children: dict[str, list[Step]], parent: str, depth: int, drawn: list[Step], seen: set[str]) -> None:
-    for step in children.get(parent, []):
+def _drawn(children: dict[str, list[Step]]) -> list[Step]:
+    """Parents before children; a span that was exported twice is drawn once."""
+    drawn: list[Step] = []
+    seen: set[str] = set()
+    waiting = [(step, 0) for step in reversed(children.get("", []))]
+    while waiting:
+        step, depth = waiting.pop()
         if step.id in seen:
             continue
         seen.add(step.id)
         step.depth = depth
         drawn.append(step)
-        _draw(children, step.id, depth + 1, drawn, seen)
+        waiting += [(child, depth + 1) for child in reversed(children.get(step.id, []))]
+    return drawn
 
 
 def _walk(
@@ -160,7 +167,8 @@ def _walk(
     start = 0.0 if step is None else step.start_ms
     cursor = end_ms
     own = 0.0
-    below = children.get("" if step is None else step.id, [])
+    too_deep = step is not None and step.depth >= DEPTH_MAX
+    below = [] if too_deep else children.get("" if step is None else step.id, [])
     for child in sorted(below, key=lambda c: -(c.start_ms + c.duration_ms)):
         child_end = min(child.start_ms + child.duration_ms, cursor)
         if child_end <= max(child.start_ms, start) or child.id in seen:
