@@ -18,6 +18,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     vcs_dirty: bool = False
     floating_alias: str = ""  # the model's name where it names no version: it may change under us
     created_us: int = 0
+    reused: bool = False  # `create` found this one, equal to what was asked for; not stored
 
 
 class Pointer(msgspec.Struct, frozen=True, kw_only=True):

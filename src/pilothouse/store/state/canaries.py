@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.hashing import canonical
 from pilothouse.domain.release import CanaryRun, Pointer
+from pilothouse.store.state.rows import as_struct
 from pilothouse.store.state.tables import canary_runs
 
 
@@ -75,4 +75,4 @@ def last_bad(conn: Connection, run_id: int, ts_us: int) -> None:
 
 
 def _run(row: RowMapping) -> CanaryRun:
-    return msgspec.convert(dict(row) | {"evidence": msgspec.json.decode(row["evidence"])}, CanaryRun)
+    return as_struct(row, CanaryRun, json=("evidence",))

@@ -7,6 +7,7 @@ from pilothouse.domain.clock import Clock
 from pilothouse.domain.hashing import canonical
 from pilothouse.domain.release import Rollback
 from pilothouse.domain.release_facts import Drill
+from pilothouse.store.state.rows import as_struct
 from pilothouse.store.state.tables import drills, rollbacks
 
 
@@ -26,10 +27,7 @@ def list_drills(conn: Connection, route: str, env: str | None = None, kind: str 
         query = query.where(drills.c.env == env)
     if kind is not None:
         query = query.where(drills.c.kind == kind)
-    return [
-        msgspec.convert(dict(row) | {"detail": msgspec.json.decode(row["detail"])}, Drill)
-        for row in conn.execute(query).mappings()
-    ]
+    return [as_struct(row, Drill, json=("detail",)) for row in conn.execute(query).mappings()]
 
 
 def add_rollback(conn: Connection, rollback: Rollback) -> int:
@@ -49,4 +47,4 @@ def list_rollbacks(conn: Connection, route: str, env: str | None = None, limit: 
     query = select(rollbacks).where(rollbacks.c.route == route).order_by(rollbacks.c.id.desc()).limit(limit)
     if env is not None:
         query = query.where(rollbacks.c.env == env)
-    return [msgspec.convert(dict(row), Rollback) for row in conn.execute(query).mappings()]
+    return [as_struct(row, Rollback) for row in conn.execute(query).mappings()]

@@ -8,6 +8,7 @@ from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import Conflict, NotFound
 from pilothouse.domain.table import KeyEntry
 from pilothouse.store.state import changes, pointers
+from pilothouse.store.state.rows import as_struct
 from pilothouse.store.state.tables import keys
 
 
@@ -104,4 +105,4 @@ def _log(conn: Connection, stored: StoredKey, action: str, actor: Actor, reason:
 
 
 def _stored(row: RowMapping) -> StoredKey:
-    return msgspec.convert(dict(row), StoredKey)
+    return as_struct(row, StoredKey)

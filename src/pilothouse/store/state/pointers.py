@@ -6,6 +6,7 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import Conflict
 from pilothouse.domain.release import Pointer
+from pilothouse.store.state.rows import as_struct
 from pilothouse.store.state.tables import pointers, table_revision
 
 
@@ -61,4 +62,4 @@ def next_revision(conn: Connection) -> int:
 
 
 def _pointer(row: RowMapping) -> Pointer:
-    return msgspec.convert(dict(row), Pointer)
+    return as_struct(row, Pointer)

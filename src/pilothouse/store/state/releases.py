@@ -8,6 +8,7 @@ from pilothouse.domain.errors import NotFound, StoreError
 from pilothouse.domain.hashing import bytes_hash, canonical
 from pilothouse.domain.manifest import PARTS, Manifest, manifest_from_parts
 from pilothouse.domain.release import Release
+from pilothouse.store.state.rows import as_struct
 from pilothouse.store.state.tables import parts, releases
 
 
@@ -28,7 +29,7 @@ def part(conn: Connection, address: str) -> str | None:
 
 def add(conn: Connection, release: Release) -> None:
     """Insert a release whose parts are stored."""
-    values = msgspec.structs.asdict(release)
+    values = {name: value for name, value in msgspec.structs.asdict(release).items() if name != "reused"}
     conn.execute(insert(releases).values(values | {"parts": canonical(release.parts).decode()}))
 
 
@@ -90,4 +91,4 @@ def missing(conn: Connection, release: Release) -> tuple[str, ...]:
 
 
 def _release(row: RowMapping) -> Release:
-    return msgspec.convert(dict(row) | {"parts": msgspec.json.decode(row["parts"])}, Release)
+    return as_struct(row, Release, json=("parts",))

@@ -7,6 +7,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import NotFound
 from pilothouse.domain.evaluation import CaseResult, Verdict
+from pilothouse.store.state.rows import as_struct
 from pilothouse.store.state.tables import eval_cases, eval_runs, verdicts
 
 
@@ -127,7 +128,7 @@ def list_verdicts(conn: Connection, route: str) -> list[StoredVerdict]:
 
 
 def _run(row: RowMapping) -> EvalRun:
-    return msgspec.convert(dict(row), EvalRun)
+    return as_struct(row, EvalRun)
 
 
 def _verdict(row: RowMapping) -> StoredVerdict:

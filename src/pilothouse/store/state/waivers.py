@@ -10,6 +10,7 @@ from pilothouse.domain.errors import NotFound, Refused
 from pilothouse.domain.finding import Review
 from pilothouse.domain.hashing import canonical, content_hash
 from pilothouse.store.state import changes
+from pilothouse.store.state.rows import as_struct
 from pilothouse.store.state.tables import reviews, waivers
 
 
@@ -42,13 +43,13 @@ def withdraw(conn: Connection, item: str, route: str, *, actor: Actor, clock: Cl
     if row is None:
         raise NotFound(f"there is no waiver of {item} for {route!r}")
     conn.execute(delete(waivers).where(*where))
-    _log(conn, msgspec.convert(dict(row), Waiver), "waiver.withdraw", actor, clock)
+    _log(conn, as_struct(row, Waiver), "waiver.withdraw", actor, clock)
 
 
 def active(conn: Connection, now_us: int) -> list[Waiver]:
     """Waivers that have not expired at `now_us`, the next to expire first."""
     query = select(waivers).where(waivers.c.until_us > now_us).order_by(waivers.c.until_us)
-    return [msgspec.convert(dict(row), Waiver) for row in conn.execute(query).mappings()]
+    return [as_struct(row, Waiver) for row in conn.execute(query).mappings()]
 
 
 def put_review(conn: Connection, review: Review, *, actor: Actor, clock: Clock) -> str:

@@ -1,0 +1,86 @@
+"""Releases are made here: a route's manifest gets a number, its parts are stored once by their content."""
+
+import re
+
+import msgspec
+
+from pilothouse.config.app import RouteConfig
+from pilothouse.domain.change import Actor, Change
+from pilothouse.domain.clock import Clock
+from pilothouse.domain.hashing import canonical
+from pilothouse.domain.manifest import PARTS, Manifest, ModelRef, manifest_from_parts
+from pilothouse.domain.release import Release
+from pilothouse.domain.table import Live
+from pilothouse.releases import vcs as vcs_words
+from pilothouse.store.state import changes, releases
+from pilothouse.store.state.engine import StateStore
+
+# A version that names one snapshot: a date (2026-08-07, 20260807), a month and day or build (-0613, -002),
+# -v2, @…, or a digest (:sha256-…, a hex run of 8 or more).
+_PINNED = re.compile(
+    r"\d{4}-\d{2}-\d{2}|[-@_]\d{8}\b|-\d{3,4}$|[-_]v\d+(\.\d+)*$|@.+$|[:-](sha256[:-])?[0-9a-f]{8,}$", re.IGNORECASE
+)
+_FLOATING = re.compile(r"(^|[-:@_])(latest|preview|stable)$", re.IGNORECASE)
+
+
+def create(
+    store: StateStore, route: RouteConfig, *, actor: Actor, clock: Clock, notes: str = "", vcs: str = ""
+) -> Release:
+    """Make the next release of `route` from its manifest, log it, and give it.
+
+    Where the newest release has the same manifest nothing is made: that one is given, with `reused` set.
+    `vcs` is what `vcs.describe` gives. A model's name that is not pinned to a version is noted in
+    `floating_alias`: such a release is allowed, and cannot pass CR.1.
+    """
+    # Through plain JSON once, so that `30` and `30.0` in a float's place have one address.
+    manifest = manifest_from_parts({name: route.manifest.part(name) for name in PARTS})
+    with store.write() as conn:
+        newest = releases.latest(conn, route.name)
+        if newest is not None and newest.manifest_hash == manifest.hash():
+            return msgspec.structs.replace(newest, reused=True)
+        commit, dirty = vcs_words.split(vcs)
+        release = Release(
+            route=route.name,
+            number=newest.number + 1 if newest else 1,
+            manifest_hash=manifest.hash(),
+            parts={name: releases.put_part(conn, name, canonical(manifest.part(name)), clock) for name in PARTS},
+            author=str(actor),
+            notes=notes,
+            vcs_commit=commit,
+            vcs_dirty=dirty,
+            floating_alias=floating_alias(manifest.model),
+            created_us=clock.now_us(),
+        )
+        releases.add(conn, release)
+        change = Change(
+            actor=actor,
+            action="release.create",
+            object_type="release",
+            object_id=f"{route.name}#{release.number}",
+            route=route.name,
+            before_hash=newest.manifest_hash if newest else "",
+            after_hash=release.manifest_hash,
+            reason=notes,
+            detail={"release": release.number, "vcs": vcs, "floating_alias": release.floating_alias},
+        )
+        changes.append(conn, change, clock)
+    return release
+
+
+def release(store: StateStore, route: str, number: int) -> Live:
+    """Release `number` of `route`, resolved; NotFound, or StoreError where a part does not resolve."""
+    with store.read() as conn:
+        found = releases.get(conn, route, number)
+        return live(found, releases.manifest(conn, found))
+
+
+def live(found: Release, manifest: Manifest) -> Live:
+    """What a worker needs to serve `found`."""
+    return Live(release=found.number, manifest=manifest, parts=found.parts, hash=found.manifest_hash)
+
+
+def floating_alias(model: ModelRef) -> str:
+    """The model as `provider/name` where its name fixes no version, so that the provider may change it; else empty."""
+    if _PINNED.search(model.name) and not _FLOATING.search(model.name):
+        return ""
+    return str(model)
