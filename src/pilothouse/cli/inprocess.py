@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from pilothouse.cli.control import actor
 from pilothouse.domain.clock import SystemClock
 from pilothouse.domain.tasks import Tasks
+from pilothouse.server import logs
 from pilothouse.server.composition import Control, open_control
 from pilothouse.server.control_app import make_app
 from pilothouse.server.datadir import DataDir
@@ -23,6 +24,9 @@ class InProcess:
     """Runs the app on an event loop in a thread of its own."""
 
     def __init__(self, data: DataDir, app_dir: Any) -> None:
+        data.make()
+        self._log = (data.logs / "verbs.log").open("a", encoding="utf-8")
+        logs.configure(self._log)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="control", daemon=True)
         self._thread.start()
@@ -103,6 +107,7 @@ class InProcess:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        self._log.close()
 
 
 def _until_end(pieces: "queue.Queue[Piece]") -> Iterator[bytes]:

@@ -68,19 +68,11 @@ def _ready_line(ready: "Ready", *, as_json: bool) -> str:
 
 def _log_to_file(data: Path) -> None:
     """The supervisor's own log goes beside the others': the terminal keeps its one line."""
-    import structlog
+    from pilothouse.server import logs
 
-    logs = data / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(file=(logs / "supervisor.log").open("a", encoding="utf-8")),
-    )
+    folder = data / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    logs.configure((folder / "supervisor.log").open("a", encoding="utf-8"))
 
 
 @show.verb

@@ -10,6 +10,7 @@ from pilothouse.config.app import AppConfig, RouteConfig, load
 from pilothouse.domain.change import Actor
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import ConfigError, NotFound, StoreError
+from pilothouse.domain.finding import Review
 from pilothouse.domain.table import Table
 from pilothouse.domain.tasks import Tasks
 from pilothouse.releases import table as tables
@@ -54,6 +55,7 @@ class Control:
     loops: Loops
     link: LinkServer | None = None
     table: Table | None = None
+    review: Review | None = None  # the newest over all routes, for the overview
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 

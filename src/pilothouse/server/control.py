@@ -15,7 +15,7 @@ from granian.server.embed import Server
 from pilothouse.domain.clock import SystemClock
 from pilothouse.domain.errors import PilothouseError
 from pilothouse.domain.tasks import Tasks
-from pilothouse.server import probe
+from pilothouse.server import logs, probe
 from pilothouse.server.composition import Control, Listening, open_control
 from pilothouse.server.control_app import make_app
 from pilothouse.server.datadir import ControlAddress, DataDir, write_private
@@ -95,14 +95,7 @@ async def _close(control: Control) -> None:
 
 def main() -> None:
     """Run; exit code 2 with one line where the start is forbidden."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ]
-    )
+    logs.configure()
     try:
         uvloop.run(serve(_arguments()))
     except PilothouseError as error:

@@ -32,6 +32,7 @@ class RequestFilter(msgspec.Struct, frozen=True, kw_only=True):
     until_us: int = 0
     text: str = ""
     min_ms: float = 0.0
+    max_ms: float = 0.0  # 0: no bound
     source: str = "edge"  # empty: evals and replays too
     limit: int = 50  # 500 at most
     before: str = ""  # `next` of the page before
@@ -85,6 +86,7 @@ _CONDITIONS: dict[str, str] = {
     "since_us": f"ts >= {dialect.at()}",
     "until_us": f"ts < {dialect.at()}",
     "min_ms": "duration_ms >= ?",
+    "max_ms": "duration_ms < ?",
     "text": "(" + " OR ".join(f"contains(lower({field}), lower(?))" for field in _SEARCHED) + ")",
 }
 

@@ -40,7 +40,7 @@ async def rollback(
     """Back to the release before (or off the canary, or to `to`), on every worker when this returns."""
     began = control.clock.monotonic()
     moved = await asyncio.to_thread(
-        pointer.rollback, control.state, route, env, actor=actor, clock=control.clock, to=to, reason=reason
+        pointer.rollback, control.state, route, env, actor=actor, reason=reason, clock=control.clock, to=to
     )
     return await settled(control, moved, began)
 
