@@ -1,0 +1,126 @@
+"""How a request's record grows: what each step knows is noted here, so that the steps need not know the record."""
+
+from collections.abc import Callable
+
+from pilothouse.domain.clock import Clock
+from pilothouse.domain.errors import ClientGone, PilothouseError, UpstreamError
+from pilothouse.domain.hashing import bytes_hash
+from pilothouse.domain.ids import new_span_id, new_trace_id, parse_traceparent, uuid7
+from pilothouse.domain.principal import Principal
+from pilothouse.domain.record import Attempt, Record
+from pilothouse.domain.table import Table
+from pilothouse.gateway import replies
+from pilothouse.gateway.types import Answer, Draft, Incoming, Parsed, Rendered, Resolved
+from pilothouse.providers.openai import Completion
+
+
+def start(incoming: Incoming, clock: Clock, worker: str, table: Table) -> Draft:
+    """A draft of a request that has just arrived."""
+    now_us = clock.now_us()
+    parent = parse_traceparent(incoming.traceparent)
+    record = Record(
+        id=uuid7(now_us),
+        ts_us=now_us,
+        trace_id=parent[0] if parent else new_trace_id(),
+        span_id=new_span_id(),
+        parent_span_id=parent[1] if parent else "",
+        table_revision=table.revision,
+        worker=worker,
+    )
+    return Draft(incoming=incoming, record=record, began=clock.monotonic())
+
+
+def note_parsed(draft: Draft, parsed: Parsed, pseudonym: Callable[[str], str]) -> None:
+    """Who asks for what. Session and user are kept as pseudonyms only."""
+    draft.parsed = parsed
+    record = draft.record
+    record.requested_model = record.route = parsed.model
+    record.stream = parsed.stream
+    record.session = pseudonym(parsed.session) if parsed.session else ""
+    record.user = pseudonym(parsed.user) if parsed.user else ""
+    labels = parsed.labels
+    record.segment = labels.get("segment", "")
+    record.labels = {k: v for k, v in labels.items() if k not in ("segment", "session_id")}
+
+
+def note_principal(draft: Draft, principal: Principal) -> None:
+    """Which key, and with it which environment."""
+    draft.record.env = principal.env
+    draft.record.key_id = principal.key_id
+
+
+def note_resolved(draft: Draft, resolved: Resolved) -> None:
+    """Which release answers."""
+    draft.resolved = resolved
+    record = draft.record
+    record.route, record.app, record.tier = resolved.route, resolved.app, resolved.tier
+    record.inline, record.canary = resolved.inline, resolved.canary
+    record.release = None if resolved.inline else resolved.live.release
+    record.manifest, record.parts = resolved.live.hash, resolved.live.parts
+
+
+def note_rendered(draft: Draft, rendered: Rendered) -> None:
+    """What is sent upstream."""
+    draft.rendered = rendered
+    draft.record.upstream_hash = bytes_hash(rendered.upstream(rendered.resolved.model.name))
+
+
+def note_answer(draft: Draft, answer: Answer) -> None:
+    """Which attempt it is that the client gets."""
+    record = draft.record
+    record.outcome = answer.outcome
+    record.status = 200
+    if answer.attempt is not None:
+        answer.attempt.delivered = True
+        note_delivered(record, answer.attempt)
+
+
+def note_delivered(record: Record, attempt: Attempt) -> None:
+    """Who answered."""
+    record.provider, record.served_model, record.fingerprint = (
+        attempt.provider,
+        attempt.served_model,
+        attempt.fingerprint,
+    )
+
+
+def note_completion(draft: Draft, completion: Completion) -> None:
+    """What the answer says."""
+    draft.text = completion.text
+    if completion.refused and draft.record.outcome == "success":
+        draft.record.outcome = "refused"
+
+
+def note_failure(draft: Draft, error: PilothouseError) -> None:
+    """A request that ends in an error; a stream that has begun ends in an error event."""
+    record = draft.record
+    record.outcome = "failed"
+    record.error_type = error.kind
+    record.error_message = str(error)
+    if isinstance(error, UpstreamError):
+        draft.retry_after_s = error.retry_after_s
+    if draft.streaming:
+        record.status = 499 if isinstance(error, ClientGone) else record.status
+        draft.out = replies.error_event(error)
+        return
+    record.status = replies.status_of(error)
+    draft.out = draft.reply = replies.error_body(error)
+    draft.content_type = replies.JSON
+
+
+def note_times(draft: Draft, now: float) -> None:
+    """Durations by stage; `queue` is the time waited between attempts."""
+    record = draft.record
+    record.duration_ms = (now - draft.began) * 1e3
+    if draft.asked is None:
+        record.stages = {"preprocessing": record.duration_ms}
+        return
+    before = (draft.asked - draft.began) * 1e3
+    queue = sum(a.backoff_ms for a in record.attempts)
+    model = sum(a.duration_ms for a in record.attempts)
+    record.stages = {
+        "queue": queue,
+        "preprocessing": before,
+        "model": model,
+        "postprocessing": max(0.0, record.duration_ms - before - queue - model),
+    }

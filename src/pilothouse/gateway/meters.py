@@ -1,0 +1,71 @@
+"""What a worker counts of its own records, as Prometheus text. Lost at a restart: the telemetry store is the truth."""
+
+import bisect
+from collections import Counter
+from collections.abc import Mapping
+
+from pilothouse.domain.record import Record
+
+BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+SERIES_MAX = 2_000  # (env, route, outcome) triples; raw model names are the client's to invent
+
+
+class Meters:
+    """Counts since the worker's start."""
+
+    def __init__(self) -> None:
+        self._requests: Counter[tuple[str, str, str]] = Counter()
+        self._attempts: Counter[tuple[str, str]] = Counter()  # kind, error type
+        self._redaction: Counter[str] = Counter()
+        self._latency = [0] * (len(BUCKETS_S) + 1)
+        self._latency_sum = 0.0
+        self.in_flight = 0
+
+    def observe(self, record: Record) -> None:
+        """Count a finished request."""
+        route = record.route if record.parts else "unknown"
+        key = (record.env, route, record.outcome)
+        if key not in self._requests and len(self._requests) >= SERIES_MAX:
+            key = (record.env, "other", record.outcome)
+        self._requests[key] += 1
+        for attempt in record.attempts:
+            self._attempts[attempt.kind, attempt.error_type] += 1
+        if record.redaction is not None:
+            self._redaction[record.redaction.status] += 1
+        seconds = record.duration_ms / 1e3
+        self._latency[bisect.bisect_left(BUCKETS_S, seconds)] += 1
+        self._latency_sum += seconds
+
+    def text(self, gauges: Mapping[str, tuple[str, float]], lost: Mapping[str, int]) -> str:
+        """The exposition; `gauges`: name → (help, value)."""
+        out: list[str] = []
+        _family(out, "pilothouse_requests_total", "counter", "Requests by environment, route and outcome")
+        for (env, route, outcome), n in sorted(self._requests.items()):
+            labels = f'env="{_quoted(env)}",route="{_quoted(route)}",outcome="{outcome}"'
+            out.append(f"pilothouse_requests_total{{{labels}}} {n}")
+        _family(out, "pilothouse_attempts_total", "counter", "Upstream calls by kind and error, empty for none")
+        for (kind, error), n in sorted(self._attempts.items()):
+            out.append(f'pilothouse_attempts_total{{kind="{kind}",error="{_quoted(error)}"}} {n}')
+        _family(out, "pilothouse_redactions_total", "counter", "Records by what redaction did")
+        out += [f'pilothouse_redactions_total{{status="{s}"}} {n}' for s, n in sorted(self._redaction.items())]
+        _family(out, "pilothouse_request_duration_seconds", "histogram", "From the body's arrival to the record")
+        count = 0
+        for bound, n in zip((*BUCKETS_S, "+Inf"), self._latency, strict=True):
+            count += n
+            out.append(f'pilothouse_request_duration_seconds_bucket{{le="{bound}"}} {count}')
+        out.append(f"pilothouse_request_duration_seconds_sum {self._latency_sum:.6f}")
+        out.append(f"pilothouse_request_duration_seconds_count {count}")
+        _family(out, "pilothouse_journal_lost_total", "counter", "What the journal could not keep")
+        out += [f'pilothouse_journal_lost_total{{what="{w}"}} {n}' for w, n in sorted(lost.items())]
+        for name, (what, value) in gauges.items():
+            _family(out, name, "gauge", what)
+            out.append(f"{name} {value:g}")
+        return "\n".join(out) + "\n"
+
+
+def _family(out: list[str], name: str, kind: str, what: str) -> None:
+    out += (f"# HELP {name} {what}", f"# TYPE {name} {kind}")
+
+
+def _quoted(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

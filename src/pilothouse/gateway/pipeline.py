@@ -1,0 +1,246 @@
+"""The request path. Only this module knows the order of its steps.
+
+    parse → authenticate → resolve(table) → render → attempts (timeout, retry, fallback) → validate → settle → record
+
+`handle` writes exactly one record for each request, whatever happens to client and provider, before the last byte of
+the answer is handed to the server.
+"""
+
+import asyncio
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+import structlog
+
+from pilothouse.domain.clock import Clock
+from pilothouse.domain.errors import ClientGone, PilothouseError, StoreError
+from pilothouse.domain.hashing import bytes_hash
+from pilothouse.domain.table import Table
+from pilothouse.domain.wires import (
+    Authenticate,
+    GenerateReply,
+    GenerateRequest,
+    Redact,
+    SecretReader,
+    Sink,
+    TableReader,
+)
+from pilothouse.gateway import draft as notes
+from pilothouse.gateway import replies
+from pilothouse.gateway.attempts import Attempts, Run, read_from
+from pilothouse.gateway.parse import parse
+from pilothouse.gateway.protect import protect
+from pilothouse.gateway.relay import Relay
+from pilothouse.gateway.render import render
+from pilothouse.gateway.replay import again
+from pilothouse.gateway.resolve import resolve
+from pilothouse.gateway.settle import PriceBook, estimate, settle
+from pilothouse.gateway.types import Answer, Client, Draft, Headers, Incoming, Parsed, Resolved
+from pilothouse.gateway.validate import accept
+from pilothouse.providers.openai import Completion
+from pilothouse.providers.upstream import Upstream
+
+log = structlog.get_logger("pilothouse.gateway")
+SHUTDOWN = "shutdown"  # the message with which the server cancels what does not end in time; else the client left
+
+Resolve = Callable[[Parsed, Draft, Table], Resolved]
+
+
+@dataclass
+class Gateway:
+    """Serves requests. The first fields are the wires; one Gateway per worker."""
+
+    table: TableReader
+    sink: Sink
+    redact: Redact
+    authenticate: Authenticate
+    secret: SecretReader
+    clock: Clock
+    pseudonym: Callable[[str], str]  # of a session or user: what the record keeps in its place
+    worker: str = ""
+    unwritten: int = 0  # records that the sink refused
+    upstream: Upstream = field(default_factory=Upstream)
+
+    def __post_init__(self) -> None:
+        self._attempts = Attempts(self.upstream, self.secret, self.clock)
+        self._book = PriceBook()
+
+    async def handle(self, incoming: Incoming, client: Client) -> None:
+        """Serve one request of the edge. Cancel it when the client leaves: it is then recorded as 499."""
+        table = self.table()
+        draft = notes.start(incoming, self.clock, self.worker, table)
+        await self._recorded(draft, client, table, self._named)
+
+    async def generate(self, request: GenerateRequest) -> GenerateReply:
+        """Run `request.live` on one body, whatever the table points at: for evals and replays."""
+        table = self.table()
+        body = msgspec.json.encode({"model": request.route} | request.body)
+        draft = notes.start(Incoming(body=body), self.clock, self.worker, table)
+        draft.record.source = request.source  # type: ignore[assignment]  # "eval" or "replay"
+        draft.record.env = request.env
+
+        def given(parsed: Parsed, _draft: Draft, _table: Table) -> Resolved:
+            model = request.live.manifest.model
+            return Resolved(parsed, request.live, model, request.route, request.app, request.tier)
+
+        await self._recorded(draft, _Nobody(), table, given)
+        record = draft.record
+        return GenerateReply(
+            request_id=record.id,
+            text=draft.text,
+            error=record.error_type,
+            duration_ms=record.duration_ms,
+            cost_usd=record.cost_usd,
+            outcome=record.outcome,
+        )
+
+    async def _recorded(self, draft: Draft, client: Client, table: Table, find: Resolve) -> None:
+        """Serve, write the record, then hand over what is left of the answer."""
+        try:
+            await self._serve(draft, client, table, find)
+        except PilothouseError as error:
+            notes.note_failure(draft, error)
+        except asyncio.CancelledError as cancelled:
+            notes.note_failure(draft, _cancelled(cancelled))
+            raise
+        except Exception as error:  # request boundary: whatever it is, it is recorded and answered
+            log.exception("a request failed inside the gateway", request=draft.record.id)
+            notes.note_failure(draft, PilothouseError("the gateway failed", hint=f"report {type(error).__name__}"))
+        finally:
+            self._record(draft, table)
+        if not draft.streaming:
+            client.whole(draft.record.status, _headers(draft), draft.out)
+        elif draft.record.status != 499:
+            await client.send(draft.out)
+
+    async def _serve(self, draft: Draft, client: Client, table: Table, find: Resolve) -> None:
+        """The steps in their order."""
+        parsed = parse(draft.incoming)
+        notes.note_parsed(draft, parsed, self.pseudonym)
+        resolved = find(parsed, draft, table)
+        notes.note_resolved(draft, resolved)
+        rendered = render(resolved)
+        notes.note_rendered(draft, rendered)
+        record = draft.record
+        timeouts = resolved.live.manifest.policy.timeout
+        draft.asked = self.clock.monotonic()
+        run = Run(
+            rendered=rendered,
+            record=record,
+            providers=table.providers,
+            accept=functools.partial(accept, rendered, record),
+            began=draft.began,
+            deadline=asyncio.get_running_loop().time() + timeouts.total,
+        )
+        answer = await self._attempts.run(run)
+        notes.note_answer(draft, answer)
+        if answer.flow is not None:
+            await self._relay(draft, client, answer, run)
+        else:
+            self._whole(draft, parsed, answer)
+        await self._estimate(draft)
+
+    def _named(self, parsed: Parsed, draft: Draft, table: Table) -> Resolved:
+        """The edge's way to a release: by the key's environment and the model's name."""
+        principal = self.authenticate(draft.incoming.authorization, table)
+        notes.note_principal(draft, principal)
+        return resolve(parsed, principal.env, table, draft.record.id)
+
+    def _whole(self, draft: Draft, parsed: Parsed, answer: Answer) -> None:
+        """An answer that is there as a whole. A client that asked for a stream gets it in a stream's form."""
+        body = answer.body if answer.static is None else replies.static_body(answer.static, draft.record)
+        if answer.completion is not None:
+            notes.note_completion(draft, answer.completion)
+        draft.text = draft.text if answer.static is None else answer.static
+        draft.reply = body
+        draft.out = replies.as_stream(body, usage=parsed.wants_usage) if parsed.stream else body
+        draft.content_type = replies.SSE if parsed.stream else replies.JSON
+
+    async def _relay(self, draft: Draft, client: Client, answer: Answer, run: Run) -> None:
+        """An answer that is still arriving: pass it on, and hold its end back for the record."""
+        flow, attempt, record = answer.flow, answer.attempt, draft.record
+        if flow is None or attempt is None or attempt.ttft_ms is None:
+            raise AssertionError("only a stream that has begun is relayed")
+        record.ttft_ms = attempt.offset_ms + attempt.ttft_ms
+        relay = Relay(flow, run.policy.timeout.idle, run.deadline, strip_usage=run.rendered.strip_usage)
+        completion: Completion | None = None
+        try:
+            client.begin(200, replies.headers(record, replies.SSE))
+            draft.streaming = True
+            completion, draft.out = await relay.run(client.send)
+        except PilothouseError as error:
+            attempt.error_type = error.kind
+            raise
+        finally:
+            seen = completion or relay.so_far()
+            read_from(attempt, seen)
+            attempt.duration_ms = (self.clock.monotonic() - draft.began) * 1e3 - attempt.offset_ms
+            notes.note_delivered(record, attempt)
+            notes.note_completion(draft, seen)
+            draft.reply = replies.assembled(seen)
+            await flow.close()
+
+    async def _estimate(self, draft: Draft) -> None:
+        """Count tokens ourselves where the provider did not; apart from the loop, whose first time is slow."""
+        missing = [a for a in draft.record.attempts if a.delivered and a.tokens is None]
+        if missing and draft.rendered is not None:
+            body = draft.rendered.upstream(missing[0].model)
+            missing[0].tokens = await asyncio.to_thread(estimate, body, draft.text)
+
+    def _record(self, draft: Draft, table: Table) -> None:
+        """Complete the record and write it: the last thing before the last byte."""
+        record = draft.record
+        for attempt in record.attempts:  # a stream that broke, whose provider never came to report usage
+            if attempt.delivered and attempt.tokens is None and draft.rendered is not None:
+                attempt.tokens = estimate(draft.rendered.upstream(attempt.model), draft.text)
+        now = self.clock.monotonic()
+        settle(record, self._book, table, now)
+        resolved = draft.resolved
+        mode = resolved.live.manifest.policy.log if resolved else "redacted"
+        protect(draft, mode, self.redact, functools.partial(_hash_again, draft))
+        notes.note_times(draft, self.clock.monotonic())
+        try:
+            self.sink(record)
+        except (StoreError, OSError) as error:
+            self.unwritten += 1
+            log.error("a record could not be written", request=record.id, error=str(error))
+
+
+class _Nobody:
+    """The client of a request that the product makes itself; the draft holds its answer."""
+
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """Nothing is to be sent."""
+
+    def begin(self, status: int, headers: Headers) -> None:
+        """Nothing is to be sent."""
+
+    async def send(self, data: bytes) -> None:
+        """Nothing is to be sent."""
+
+
+def _headers(draft: Draft) -> Headers:
+    headers = replies.headers(draft.record, draft.content_type)
+    if draft.retry_after_s is not None:
+        headers.append(("retry-after", str(max(1, round(draft.retry_after_s)))))
+    return headers
+
+
+def _cancelled(cancelled: asyncio.CancelledError) -> PilothouseError:
+    if SHUTDOWN in cancelled.args:
+        return PilothouseError("the gateway is shutting down", hint="ask again", code="shutting_down")
+    return ClientGone("the client closed the connection before the answer was complete")
+
+
+def _hash_again(draft: Draft, request: str) -> str:
+    """The hash of the upstream body of a redacted request; empty where redaction took the request's form away."""
+    resolved = draft.resolved
+    if resolved is None:
+        return ""
+    try:
+        rendered = again(request, None if resolved.inline else resolved.live, resolved.route)
+    except PilothouseError:
+        return ""
+    return bytes_hash(rendered.upstream(resolved.model.name))

@@ -1,0 +1,189 @@
+"""Redaction of a record before it leaves the request path. Fails closed: no verdict, no text.
+
+Text is looked at decoded, string by string, because JSON's escapes hide what a detector looks for (`\\n4111…` has no
+word boundary). One look over all strings at once settles the usual case, in which nothing is found.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from pilothouse.domain.manifest import LogMode
+from pilothouse.domain.record import PREVIEW, Payload, Redaction
+from pilothouse.domain.wires import Redact, Redacted
+from pilothouse.gateway.types import Draft
+from pilothouse.providers.openai import text_of
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+_LONG = 9  # digits from which on a number may be a card or an account
+
+
+class Findings:
+    """Redacts texts and counts what was found in them."""
+
+    def __init__(self, redact: Redact) -> None:
+        self._redact = redact
+        self.classes: dict[str, int] = {}
+        self.secrets = 0
+        self.changed = False
+
+    def text(self, text: str) -> str:
+        """`text` as it may be written."""
+        if not text:
+            return text
+        result: Redacted = self._redact(text)
+        for name, count in result.classes.items():
+            self.classes[name] = self.classes.get(name, 0) + count
+        self.secrets += result.secrets
+        self.changed |= result.text != text
+        return result.text
+
+    def value(self, value: Any) -> Any:
+        """The same for every string in a JSON value."""
+        match value:
+            case str():
+                return self.text(value)
+            case bool() | None | float():
+                return value
+            case int():
+                digits = str(value)
+                return value if len(digits) < _LONG or (clean := self.text(digits)) == digits else clean
+            case list():
+                return [self.value(v) for v in value]
+            case dict():
+                return {self.text(k): self.value(v) for k, v in value.items()}
+        return value
+
+    def body(self, raw: bytes) -> str:
+        """A body as text: JSON by its strings, anything else as it reads. Untouched where nothing was found."""
+        try:
+            value = _decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return self.text(raw.decode("utf-8", "replace"))
+        before, self.changed = self.changed, False
+        clean = self.value(value)
+        touched, self.changed = self.changed, before or self.changed
+        return _encode(clean).decode() if touched else raw.decode()
+
+
+def strings(value: Any, out: list[str]) -> None:
+    """Every string in a JSON value, and every long number."""
+    kind = type(value)
+    if kind is str:
+        out.append(value)
+    elif kind is dict:
+        for key, item in value.items():
+            out.append(key)
+            strings(item, out)
+    elif kind is list:
+        for item in value:
+            strings(item, out)
+    elif kind is int and value >= 10 ** (_LONG - 1):
+        out.append(str(value))
+
+
+def _texts(draft: Draft, *, bodies: bool) -> list[str]:
+    record = draft.record
+    out = [record.error_message, record.requested_model, draft.text]
+    for key, value in record.labels.items():
+        out += (key, value)
+    if bodies:
+        if draft.parsed is not None:
+            strings(draft.parsed.body, out)
+        else:
+            out.append(draft.incoming.body.decode("utf-8", "replace"))
+        if draft.reply:
+            try:
+                strings(_decode(draft.reply), out)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                out.append(draft.reply.decode("utf-8", "replace"))
+    return out
+
+
+def protect(draft: Draft, mode: LogMode, redact: Redact, again: Callable[[str], str]) -> None:
+    """Fill in the record's payload, previews and redaction as `mode` says.
+
+    `again` renders the upstream body anew from a redacted client body and hashes it; empty where that is impossible.
+    """
+    record = draft.record
+    record.log_mode = mode
+    if mode == "full":
+        _as_it_came(draft)
+        record.redaction = Redaction(status="skipped", reason="log mode full")
+        return
+    try:
+        _redacted(draft, mode, redact, again)
+    except Exception as error:  # noqa: BLE001  # plugin call: whatever redaction raises, metadata only is kept
+        record.payload = None
+        record.labels = {}
+        record.preview_in = record.preview_out = record.requested_model = ""
+        record.error_message = record.error_type
+        record.upstream_redacted_hash = ""
+        record.redaction = Redaction(status="blocked", reason=type(error).__name__)
+
+
+def _redacted(draft: Draft, mode: LogMode, redact: Redact, again: Callable[[str], str]) -> None:
+    record = draft.record
+    bodies = mode == "redacted"
+    if mode == "off":
+        record.labels = {}
+        draft.text = ""
+    look = redact("\n".join(_texts(draft, bodies=bodies)))
+    if not look.classes:
+        if bodies:
+            _as_it_came(draft)
+        record.redaction = Redaction(
+            status="clean" if bodies else "skipped", reason="" if bodies else f"log mode {mode}"
+        )
+        return
+    found = Findings(redact)
+    record.error_message = found.text(record.error_message)
+    record.requested_model = found.text(record.requested_model)
+    record.labels = {found.text(k): found.text(v) for k, v in record.labels.items()}
+    if bodies:
+        outer, found.changed = found.changed, False
+        request = found.body(draft.incoming.body)
+        if found.changed and draft.rendered is not None:
+            record.upstream_redacted_hash = again(request)
+        found.changed |= outer
+        response = found.body(draft.reply)
+        draft.text = found.text(draft.text)
+        _keep(draft, request, response, _value(request))
+    changed = "redacted" if found.changed else ("clean" if bodies else "skipped")
+    record.redaction = Redaction(status=changed, classes=found.classes, secrets=found.secrets)  # type: ignore[arg-type]
+
+
+def _as_it_came(draft: Draft) -> None:
+    request = draft.incoming.body.decode("utf-8", "replace")
+    body = draft.parsed.body if draft.parsed is not None else request
+    _keep(draft, request, draft.reply.decode("utf-8", "replace"), body)
+
+
+def _keep(draft: Draft, request: str, response: str, body: Any) -> None:
+    record = draft.record
+    record.payload = Payload(request=request, response=response)
+    record.preview_in = asked(body)[:PREVIEW]
+    record.preview_out = draft.text[:PREVIEW]
+
+
+def asked(body: Any) -> str:
+    """What the user asked, for a list: the last user message, or the prompt's variables, or the body as it reads."""
+    if not isinstance(body, dict):
+        return body if isinstance(body, str) else ""
+    messages = body.get("messages")
+    for message in reversed(messages) if isinstance(messages, list) else ():
+        if isinstance(message, dict) and message.get("role") == "user":
+            return text_of(message.get("content"))
+    prompt = body.get("prompt")
+    variables = prompt.get("variables") if isinstance(prompt, dict) else None
+    return " ".join(str(v) for v in variables.values()) if isinstance(variables, dict) else ""
+
+
+def _value(text: str) -> Any:
+    """The body again, for its preview."""
+    try:
+        return _decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return text

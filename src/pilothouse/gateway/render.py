@@ -1,0 +1,153 @@
+"""Resolved → Rendered: the upstream body. Its bytes are a function of the client's body and the manifest alone.
+
+A route's body is made anew: system, history, prompt, parameters, tools, schema. An inline request's bytes go on as
+they came, except the model's name, and the wish for usage in a stream.
+"""
+
+import functools
+import re
+from typing import Any
+
+import jinja2
+import jinja2.sandbox
+import msgspec
+
+from pilothouse.domain.errors import BadRequest, ConfigError
+from pilothouse.domain.manifest import Manifest, Template
+from pilothouse.gateway.types import Parsed, Rendered, Resolved
+from pilothouse.providers.openai import text_of
+
+_encode = msgspec.json.Encoder().encode
+_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_USAGE = {"include_usage": True}
+_OURS = frozenset(("model", "messages", "stream"))  # params cannot change what makes a request this request
+_NAME = re.compile(r"[^A-Za-z0-9_-]")
+_sandbox = jinja2.sandbox.ImmutableSandboxedEnvironment(
+    undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=False
+)
+
+
+def render(resolved: Resolved) -> Rendered:
+    """The upstream body, its model's name left open; raises BadRequest, ConfigError."""
+    if resolved.inline:
+        return _inline(resolved)
+    parsed, manifest = resolved.parsed, resolved.live.manifest
+    body = {k: v for k, v in parsed.body.items() if k not in ("model", "prompt")}
+    if not body.get("store"):
+        body.pop("metadata", None)  # ours: labels of the record; OpenAI takes it only for stored completions
+    body["messages"] = _messages(parsed, manifest)
+    body |= {k: v for k, v in manifest.params.items() if k not in _OURS}
+    if manifest.tools is not None:
+        body["tools"] = manifest.tools
+    if manifest.schema is not None:
+        name = _NAME.sub("_", resolved.route)[:64]
+        body["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {"name": name, "schema": manifest.schema, "strict": True},
+        }
+    # A schema is checked on the whole answer, so a stream is asked for as a whole and cut up afterwards.
+    stream = parsed.stream and manifest.schema is None
+    if parsed.stream and not stream:
+        body.pop("stream", None)
+        body.pop("stream_options", None)
+    if stream and not parsed.wants_usage:
+        body["stream_options"] = (body.get("stream_options") or {}) | _USAGE
+    strip = stream and not parsed.wants_usage
+    return Rendered(resolved, b'{"model":', b"," + _encode(body)[1:], stream, strip)
+
+
+def _inline(resolved: Resolved) -> Rendered:
+    """The client's own bytes, cut where the model's name stands."""
+    parsed = resolved.parsed
+    strip = parsed.stream and not parsed.wants_usage
+    name = _encode(parsed.model)
+    # Once, and not in disguise (\u006d is an m): otherwise it may be another object's key.
+    plain = parsed.raw.count(b'"model"') == 1 and b"\\u006" not in parsed.raw
+    found = re.search(rb'"model"\s*:\s*' + re.escape(name), parsed.raw) if plain else None
+    if found is None or "prompt" in parsed.body or (strip and "stream_options" in parsed.body):
+        return _inline_anew(resolved, strip)
+    before, after = parsed.raw[: found.end() - len(name)], parsed.raw[found.end() :]
+    if strip:
+        end = after.rindex(b"}")
+        after = after[:end] + b',"stream_options":' + _encode(_USAGE) + after[end:]
+    return Rendered(resolved, before, after, parsed.stream, strip)
+
+
+def _inline_anew(resolved: Resolved, strip: bool) -> Rendered:
+    """The same, where the bytes cannot simply be cut: every field's own bytes are kept."""
+    parsed = resolved.parsed
+    if parsed.variables is not None and not parsed.messages:
+        raise BadRequest(
+            "“prompt” names a prompt, but a raw model has none",
+            where="prompt",
+            hint="send “messages”, or name a route as the model",
+        )
+    fields: dict[str, Any] = {k: v for k, v in _raw(parsed.raw).items() if k not in ("model", "prompt")}
+    if strip:
+        fields["stream_options"] = (parsed.body.get("stream_options") or {}) | _USAGE
+    return Rendered(resolved, b'{"model":', b"," + _encode(fields)[1:], parsed.stream, strip)
+
+
+def _messages(parsed: Parsed, manifest: Manifest) -> list[dict[str, Any]]:
+    messages = parsed.messages
+    prompt, system = manifest.prompt, manifest.system
+    if prompt is None and not messages:
+        raise BadRequest(
+            "the route's release has no prompt, and no messages were sent", where="messages", hint="send “messages”"
+        )
+    if prompt is None and system is None:
+        return messages
+    at = next((i for i in range(len(messages) - 1, -1, -1) if messages[i].get("role") == "user"), None)
+    asked = messages[at].get("content") if at is not None else None
+    given = {"input": text_of(asked), "messages": messages} if messages else {}
+    variables: dict[str, Any] = given | (parsed.variables or {})
+    if prompt is not None:
+        spoken = {"role": "user", "content": _spoken(expand(prompt, variables, "prompt"), asked)}
+        messages = [*messages[:at], spoken, *(messages[at + 1 :] if at is not None else [])]
+    if system is not None:
+        messages = [{"role": "system", "content": expand(system, variables, "system")}, *messages]
+    return messages
+
+
+def _spoken(text: str, asked: Any) -> Any:
+    """The rendered prompt; images and other parts of the message that it stands for are kept beside it."""
+    if not isinstance(asked, list):
+        return text
+    others = [p for p in asked if not (isinstance(p, dict) and p.get("type") == "text")]
+    return [{"type": "text", "text": text}, *others] if others else text
+
+
+@functools.lru_cache(maxsize=2048)
+def _compiled(text: str) -> jinja2.Template:
+    return _sandbox.from_string(text)
+
+
+def expand(template: Template, variables: dict[str, Any], part: str) -> str:
+    """The template's text with its variables; BadRequest (`missing_prompt_variable`) names the one that is missing."""
+    for name in template.variables:
+        if name not in variables:
+            raise _missing(name, part)
+    try:
+        return _compiled(template.text).render(variables)
+    except jinja2.UndefinedError as error:
+        name = str(error).split("'")[1] if "'" in str(error) else str(error)
+        raise _missing(name, part) from error
+    except jinja2.TemplateSyntaxError as error:
+        raise ConfigError(
+            f"the release's {part} is not a template: {error}", where=f"line {error.lineno}", code="bad_template"
+        ) from error
+    except (jinja2.TemplateError, ArithmeticError, TypeError, ValueError, AttributeError, LookupError) as error:
+        raise BadRequest(
+            f"the {part} cannot be rendered with these variables: {error}",
+            where="prompt.variables",
+            code="bad_variable",
+        ) from error
+
+
+def _missing(name: str, part: str) -> BadRequest:
+    return BadRequest(
+        f"the {part} needs the variable “{name}”, which was not sent",
+        where=f"prompt.variables.{name}",
+        hint=f'send prompt: {{"variables": {{"{name}": …}}}}',
+        code="missing_prompt_variable",
+    )

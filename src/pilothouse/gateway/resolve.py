@@ -1,0 +1,84 @@
+"""Parsed → Resolved: which release answers, stable or canary, or an inline manifest for a raw provider/model."""
+
+import difflib
+import functools
+import hashlib
+
+from pilothouse.domain.errors import NotFound, RouteDisabled
+from pilothouse.domain.hashing import content_hash
+from pilothouse.domain.manifest import Manifest, ModelRef
+from pilothouse.domain.table import Entry, Live, Table
+from pilothouse.gateway.types import Parsed, Resolved
+
+_SPAN = float(1 << 64)
+
+
+def resolve(parsed: Parsed, env: str, table: Table, request_id: str) -> Resolved:
+    """The release that `parsed.model` names in `env`; raises NotFound or RouteDisabled."""
+    entry = table.entry(parsed.model, env)
+    if entry is not None:
+        return _entry(parsed, entry, parsed.session or request_id)
+    ref = ModelRef.parse(parsed.model)
+    if ref.name and ref.provider in table.providers:
+        live = inline(ref)
+        return Resolved(parsed=parsed, live=live, model=ref, route=parsed.model, inline=True)
+    raise _unknown(parsed.model, env, table, bool(ref.name))
+
+
+def _entry(parsed: Parsed, entry: Entry, session: str) -> Resolved:
+    if entry.disabled:
+        raise RouteDisabled(
+            f"the route “{entry.route}” is switched off in {entry.env}: {entry.disabled_reason or 'no reason given'}",
+            where=entry.route,
+            hint="ask its owner; it comes back when the switch is turned",
+        )
+    canary = entry.canary is not None and in_canary(entry.salt, session, entry.share)
+    live = entry.canary if canary and entry.canary is not None else entry.stable
+    return Resolved(
+        parsed=parsed,
+        live=_pinned(live, entry.pinned_model) if entry.pinned_model else live,
+        model=ModelRef.parse(entry.pinned_model) if entry.pinned_model else live.manifest.model,
+        route=entry.route,
+        app=entry.app,
+        tier=entry.tier,
+        canary=canary,
+        pinned=bool(entry.pinned_model),
+    )
+
+
+def in_canary(salt: str, session: str, share: float) -> bool:
+    """Whether a session is among the `share` (0 … 1) of sessions that the canary gets; the same answer always."""
+    point = int.from_bytes(hashlib.sha256(f"{salt}\0{session}".encode()).digest()[:8], "big") / _SPAN
+    return point < share
+
+
+@functools.lru_cache(maxsize=4096)
+def inline(ref: ModelRef) -> Live:
+    """The manifest of a raw model: the model, and defaults for everything else."""
+    manifest = Manifest(model=ref)
+    return Live(release=0, manifest=manifest, parts=manifest.hashes(), hash=manifest.hash())
+
+
+@functools.lru_cache(maxsize=1024)
+def _pinned_parts(parts: tuple[tuple[str, str], ...], model: str) -> tuple[dict[str, str], str]:
+    changed = dict(parts) | {"model": content_hash(ModelRef.parse(model))}
+    return changed, content_hash(changed)
+
+
+def _pinned(live: Live, model: str) -> Live:
+    """`live` with the part `model` as the pin makes it, so that the record names what really answered."""
+    parts, whole = _pinned_parts(tuple(live.parts.items()), model)
+    return Live(release=live.release, manifest=live.manifest, parts=parts, hash=whole)
+
+
+def _unknown(model: str, env: str, table: Table, raw: bool) -> NotFound:
+    routes = [e.route for e in table.entries.values() if e.env == env]
+    if raw and model.partition("/")[0] not in routes:
+        close = difflib.get_close_matches(model.partition("/")[0], table.providers, 1)
+        known = f"did you mean {close[0]}/…?" if close else f"providers: {', '.join(sorted(table.providers)) or 'none'}"
+        return NotFound(
+            f"no route and no provider for “{model}” in {env}", where="model", hint=known, code="unknown_route"
+        )
+    close = difflib.get_close_matches(model, routes, 1)
+    known = f"did you mean {close[0]}?" if close else f"routes of {env}: {', '.join(sorted(routes)) or 'none'}"
+    return NotFound(f"no route “{model}” in {env}", where="model", hint=known, code="unknown_route")

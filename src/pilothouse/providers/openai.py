@@ -1,0 +1,335 @@
+"""The OpenAI chat wire format: request headers, answers, usage, streams and errors.
+
+Usage totals are inclusive (input holds the cached tokens, output the reasoning tokens); ours are disjoint buckets.
+"""
+
+import email.utils
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from pilothouse.domain.errors import CutStream, RateLimited, Rejected, ServerError, UpstreamError
+from pilothouse.domain.record import Tokens
+
+DONE = b"data: [DONE]\n\n"
+_MESSAGE_MAX = 500  # characters of a provider's own error text that are passed on
+
+
+class _InputDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _OutputDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class Usage(msgspec.Struct):
+    """What the provider counted."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+
+
+class Message(msgspec.Struct):
+    """An answer's message. Providers differ in what else they put there."""
+
+    content: Any = None
+    refusal: str | None = None
+    tool_calls: list[Any] | None = None
+    reasoning_content: str | None = None
+
+
+class Choice(msgspec.Struct):
+    """One of the n alternatives."""
+
+    index: int = 0
+    message: Message | None = None
+    finish_reason: str | None = None
+
+
+class Completion(msgspec.Struct):
+    """A whole answer, or a stream put together again."""
+
+    choices: list[Choice]
+    id: str = ""
+    model: str = ""
+    system_fingerprint: str | None = None
+    usage: Usage | None = None
+
+    @property
+    def text(self) -> str:
+        """The first choice's text."""
+        message = self.choices[0].message if self.choices else None
+        return text_of(message.content) if message else ""
+
+    @property
+    def finish_reason(self) -> str:
+        """Why the first choice ended."""
+        return (self.choices[0].finish_reason or "") if self.choices else ""
+
+    @property
+    def refused(self) -> bool:
+        """Whether the model, or the provider's filter, declined to answer."""
+        return any(c.finish_reason == "content_filter" or (c.message and c.message.refusal) for c in self.choices)
+
+    def tokens(self) -> Tokens | None:
+        """The usage in disjoint buckets; None where the provider reported none."""
+        usage = self.usage
+        if usage is None or usage.prompt_tokens is None or usage.completion_tokens is None:
+            return None
+        cached = (usage.prompt_tokens_details.cached_tokens or 0) if usage.prompt_tokens_details else 0
+        details = usage.completion_tokens_details
+        reasoning = (details.reasoning_tokens or 0) if details else 0
+        cached = min(max(cached, 0), max(usage.prompt_tokens, 0))
+        reasoning = min(max(reasoning, 0), max(usage.completion_tokens, 0))
+        return Tokens(
+            input_uncached=max(usage.prompt_tokens, 0) - cached,
+            cache_read=cached,
+            output_text=max(usage.completion_tokens, 0) - reasoning,
+            reasoning=reasoning,
+        )
+
+
+class _Delta(msgspec.Struct):
+    content: Any = None
+    refusal: str | None = None
+    tool_calls: list[Any] | None = None
+    reasoning_content: str | None = None
+
+
+class _ChunkChoice(msgspec.Struct):
+    index: int = 0
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class Chunk(msgspec.Struct):
+    """One event of a stream."""
+
+    choices: list[_ChunkChoice] = []
+    id: str | None = None
+    model: str | None = None
+    system_fingerprint: str | None = None
+    usage: Usage | None = None
+    error: Any = None
+
+    @property
+    def has_token(self) -> bool:
+        """Whether it carries something of the answer, or its end, rather than the role alone."""
+        return any(
+            c.finish_reason or (c.delta and (c.delta.content or c.delta.tool_calls or c.delta.reasoning_content))
+            for c in self.choices
+        )
+
+
+_completion = msgspec.json.Decoder(Completion).decode
+_chunk = msgspec.json.Decoder(Chunk).decode
+_any: Callable[[bytes], Any] = msgspec.json.Decoder().decode
+
+
+def text_of(content: Any) -> str:
+    """The text of a message's content, which is a string or a list of parts."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
+    return ""
+
+
+def request_headers(key: str, trace_id: str, span_id: str) -> list[tuple[str, str]]:
+    """Headers of an upstream call; the trace goes on through it."""
+    headers = [("content-type", "application/json"), ("traceparent", f"00-{trace_id}-{span_id}-01")]
+    if key:
+        headers.append(("authorization", f"Bearer {key}"))
+    return headers
+
+
+def read_completion(body: bytes) -> Completion:
+    """A whole answer; raises ServerError where it is none."""
+    try:
+        completion = _completion(body)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise ServerError(
+            f"the provider's answer is not a chat completion: {error}",
+            hint="see the record's attempts; retries and fallbacks follow the route's policy",
+            code="malformed_response",
+            upstream_status=200,
+        ) from error
+    if not completion.choices:
+        raise ServerError("the provider's answer has no choices", code="malformed_response", upstream_status=200)
+    return completion
+
+
+def read_chunk(data: bytes) -> Chunk:
+    """One event's data; raises ServerError where it is not a chunk or is the provider's own error."""
+    try:
+        chunk = _chunk(data)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise ServerError(f"the provider sent an unreadable event: {error}", code="malformed_stream") from error
+    if chunk.error is not None:
+        raise ServerError(f"the provider broke the stream off: {_message(data)}", code="stream_error")
+    return chunk
+
+
+def events(block: bytes) -> Iterator[bytes]:
+    """The data of each server-sent event in a block of whole events; comments and other fields are left out."""
+    if b"\r" in block:
+        block = block.replace(b"\r\n", b"\n")
+    for event in block.split(b"\n\n"):
+        if event.startswith(b"data:") and b"\n" not in event:
+            yield event[5:].lstrip(b" ")
+        elif event:
+            lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
+            if lines:
+                yield b"\n".join(lines)
+
+
+def whole_events(data: bytes) -> int:
+    """How many bytes of `data` are whole events: up to and with the last blank line."""
+    if data.endswith(b"\n\n"):
+        return len(data)
+    end = data.rfind(b"\n\n") + 2
+    crlf = data.rfind(b"\r\n\r\n") + 4
+    return max(end if end > 1 else 0, crlf if crlf > 3 else 0)
+
+
+class Assembly:
+    """A stream's chunks put together into the completion that it would have been. Raises ServerError, CutStream."""
+
+    def __init__(self) -> None:
+        self._choices: dict[int, tuple[list[str], dict[int, dict[str, Any]], list[str]]] = {}
+        self._finish: dict[int, str] = {}
+        self._reasoning: dict[int, list[str]] = {}
+        self._head = Completion(choices=[])
+        self.done = False
+
+    def add(self, block: bytes) -> None:
+        """Take the whole events of `block`."""
+        for data in events(block):
+            if data == b"[DONE]":
+                self.done = True
+            elif not self.done:
+                self._add(read_chunk(data))
+
+    def _add(self, chunk: Chunk) -> None:
+        head = self._head
+        if not head.id:
+            head.id, head.model, head.system_fingerprint = chunk.id or "", chunk.model or "", chunk.system_fingerprint
+        if chunk.usage is not None:
+            head.usage = chunk.usage
+        for choice in chunk.choices:
+            delta = choice.delta
+            if choice.finish_reason:
+                self._finish[choice.index] = choice.finish_reason
+            if delta is not None:
+                self._delta(choice.index, delta)
+
+    def _delta(self, index: int, delta: _Delta) -> None:
+        kept = self._choices.get(index)
+        if kept is None:
+            kept = self._choices[index] = ([], {}, [])
+        if delta.content:
+            kept[0].append(delta.content if isinstance(delta.content, str) else text_of(delta.content))
+        if delta.refusal:
+            kept[2].append(delta.refusal)
+        if delta.reasoning_content:
+            self._reasoning.setdefault(index, []).append(delta.reasoning_content)
+        for call in delta.tool_calls or ():
+            if isinstance(call, dict):
+                _merge_call(kept[1], call)
+
+    def completion(self) -> Completion:
+        """What has arrived so far."""
+        head = self._head
+        head.choices = [
+            Choice(
+                index=index,
+                message=Message(
+                    content="".join(text) if text or not calls else None,
+                    refusal="".join(refusal) or None,
+                    tool_calls=[calls[i] for i in sorted(calls)] or None,
+                    reasoning_content="".join(self._reasoning.get(index, ())) or None,
+                ),
+                finish_reason=self._finish.get(index),
+            )
+            for index, (text, calls, refusal) in sorted(self._choices.items())
+        ]
+        return head
+
+    def finished(self) -> Completion:
+        """The completion of a stream that is at its end; CutStream where it only seems to be."""
+        completion = self.completion()
+        open_choices = [c.index for c in completion.choices if not c.finish_reason]
+        if not self.done or open_choices or not completion.choices:
+            missing = "[DONE]" if not self.done else "finish_reason"
+            raise CutStream(
+                f"the stream ended without its {missing}",
+                hint="the text so far is incomplete: ask again",
+                upstream_status=200,
+            )
+        return completion
+
+
+def _merge_call(calls: dict[int, dict[str, Any]], call: dict[str, Any]) -> None:
+    index = call.get("index")
+    at = index if isinstance(index, int) else len(calls)
+    kept = calls.setdefault(at, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+    kept["id"] = call.get("id") or kept["id"]
+    function = call.get("function")
+    if isinstance(function, dict):
+        kept["function"]["name"] += function.get("name") or ""
+        kept["function"]["arguments"] += function.get("arguments") or ""
+
+
+def _message(body: bytes) -> str:
+    """The provider's own words in an error body."""
+    try:
+        value = _any(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return body[:_MESSAGE_MAX].decode("utf-8", "replace")
+    error = value.get("error", value) if isinstance(value, dict) else value
+    text = error.get("message") if isinstance(error, dict) else error
+    return (text if isinstance(text, str) else body.decode("utf-8", "replace"))[:_MESSAGE_MAX]
+
+
+def error_of(status: int, retry_after: str | None, body: bytes, now_us: int) -> UpstreamError:
+    """The error that an HTTP status stands for."""
+    said = _message(body)
+    if status == 429:
+        wait = retry_after_s(retry_after, now_us)
+        return RateLimited(
+            f"the provider limits the rate: {said}",
+            hint="wait for the time in Retry-After, or add a fallback to the route",
+            upstream_status=status,
+            retry_after_s=wait,
+        )
+    if status >= 500 or status == 408:
+        return ServerError(
+            f"the provider failed with {status}: {said}",
+            hint="retries and fallbacks follow the route's policy",
+            upstream_status=status,
+            retry_after_s=retry_after_s(retry_after, now_us),
+        )
+    if status in (401, 403, 407):
+        return Rejected(
+            f"the provider refuses our credentials ({status})",
+            hint="check the provider's `key:` reference",
+            code="upstream_credentials",
+            upstream_status=status,
+        )
+    return Rejected(f"the provider refuses the request ({status}): {said}", upstream_status=status)
+
+
+def retry_after_s(value: str | None, now_us: int) -> float | None:
+    """Seconds that a Retry-After header asks to wait: a number, or an HTTP date."""
+    if not value:
+        return None
+    if value.strip().replace(".", "", 1).isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now_us / 1e6)
+    except (ValueError, TypeError):
+        return None
