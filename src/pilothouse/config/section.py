@@ -95,6 +95,10 @@ class Section:
         """The keys as they stand in the file."""
         return list(self._nodes)
 
+    def known(self) -> list[str]:
+        """The keys that this section takes, as far as they were asked for."""
+        return list(self._taken)
+
     def node(self, key: str) -> yaml.Node:
         """The node of a key that is there, for error positions."""
         return self._nodes[key]

@@ -1,0 +1,240 @@
+"""Writes the reference pages from the code: the command line, pilothouse.yaml, the checklist.
+
+python docs/generate.py          write them
+python docs/generate.py --check  exit 1 where a page is out of date (the tests do this)
+"""
+
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import typer
+
+from pilothouse.cli.main import app as command_line
+from pilothouse.config import app as config
+from pilothouse.config.section import Section
+from pilothouse.review.catalogue import ITEMS
+
+HERE = Path(__file__).resolve().parent
+HEAD = "<!-- Written by docs/generate.py from the code. Edit the code, then run it. -->\n\n"
+
+# What each key of pilothouse.yaml means. A key that the loader knows and this table does not fails the tests.
+KEYS = {
+    "providers": "How models are reached, by name; a model is then `name/model`.",
+    "people": "Who owns routes and rules, by short name.",
+    "routes": "The LLM uses of the app, by name: the name is what a client sends as `model`.",
+    "prices": "USD per million tokens by `provider/model`, where the public price list has none or yours differs.",
+    "rules": "Alert rules: a list.",
+    "journal": "How records are kept before they are loaded.",
+    "providers.NAME.kind": "`openai` (anything that speaks OpenAI's API), `local` (llama.cpp on this machine) or `scripted` "
+    "(the public fake).",
+    "providers.NAME.base_url": "Up to and including `/v1`. Default: OpenAI's own. Not for `local` and `scripted`.",
+    "providers.NAME.key": "A reference to the secret: `env://NAME` or `file://PATH`. A value is refused.",
+    "providers.NAME.key_owner": "Who answers for the secret.",
+    "providers.NAME.rotate": "How long the secret may live, such as `90d`.",
+    "providers.NAME.rotated": 'The date it was last changed, such as `"2026-10-01"`.',
+    "providers.NAME.script": "The script of a `scripted` provider.",
+    "providers.NAME.threads": "Threads of a `local` model. Default 2.",
+    "people.NAME.name": "The name to show.",
+    "people.NAME.notify": "Notification URLs, tried in order: `log://`, `json://host/path` and the others that Apprise knows.",
+    "prices.NAME.input": "Per million uncached input tokens, such as `0.15 USD`.",
+    "prices.NAME.output": "Per million output tokens.",
+    "prices.NAME.cache_read": "Per million cached input tokens. Default: as `input`.",
+    "journal.fsync": "`always`, `interval` (every 200 ms, the default) or `never`.",
+    "journal.segment": "A segment's size, such as `16MiB`.",
+    "journal.reserve": "Free disk under which payloads are dropped, such as `256MiB`.",
+    "routes.NAME.app": "A label.",
+    "routes.NAME.owner": "Who answers for the route: a key of `people`.",
+    "routes.NAME.backup": "Who answers when the owner is away.",
+    "routes.NAME.tier": "`high`, `standard` (default) or `lite`.",
+    "routes.NAME.system": "File of the system text (a template).",
+    "routes.NAME.prompt": "File of the prompt: Markdown with front matter (`version`, `variables`, `description`) and Jinja.",
+    "routes.NAME.model": "`provider/model`.",
+    "routes.NAME.params": "Sampling parameters and any other field of the upstream body.",
+    "routes.NAME.tools": "File with OpenAI tool definitions (JSON).",
+    "routes.NAME.schema": "File with the JSON Schema that the output must meet.",
+    "routes.NAME.index": "The retrieval index: a name, or name and version.",
+    "routes.NAME.index.name": "The index's name.",
+    "routes.NAME.index.version": "Its version, or `file://PATH` of a file whose first line it is.",
+    "routes.NAME.policy": "Runtime safeguards.",
+    "routes.NAME.gate": "What a release must pass.",
+    "routes.NAME.checks": "Thresholds and fallbacks of checklist items, by id, for this route.",
+    "routes.NAME.alternates": "Models that this route may be switched to, as `provider/model`.",
+    "routes.NAME.policy.timeout": "Four timeouts.",
+    "routes.NAME.policy.retry": "Bounded retries.",
+    "routes.NAME.policy.fallback": "What to do, in order, when the model gives no usable answer: a list.",
+    "routes.NAME.policy.invalid": "What to do, in order, with output that fails its schema: `repair`, `retry`, `fallback`, "
+    "`error`.",
+    "routes.NAME.policy.log": "What is kept of bodies.",
+    "routes.NAME.policy.timeout.connect": "To a connection. Default `2s`.",
+    "routes.NAME.policy.timeout.first_token": "To the first byte of the answer, per attempt. Default `15s`.",
+    "routes.NAME.policy.timeout.idle": "Between chunks of a stream. Default `15s`.",
+    "routes.NAME.policy.timeout.total": "For the whole request, all attempts. Default `60s`.",
+    "routes.NAME.policy.retry.attempts": "Upstream calls per model, the first included. Default 2.",
+    "routes.NAME.policy.retry.on": "Error classes: `rate_limit`, `server_error`, `timeout`, `connect_failed`, `cut_stream`, "
+    "`invalid_output`, or `error` for all.",
+    "routes.NAME.policy.retry.backoff": "Base of the exponential back-off. Default `250ms`.",
+    "routes.NAME.policy.fallback.model": "Another `provider/model`.",
+    "routes.NAME.policy.fallback.static": "A fixed answer.",
+    "routes.NAME.policy.fallback.on": "The error classes it is for. Default `[error]`.",
+    "routes.NAME.policy.fallback.outcome": "`fallback`, `degraded` or `escalated`.",
+    "routes.NAME.policy.log.mode": "`full`, `redacted` (default), `metadata` or `off`.",
+    "routes.NAME.gate.dataset": "A JSONL file of cases.",
+    "routes.NAME.gate.scorers": "`exact`, `contains`, `regex`, `schema`, `numeric`, `fields`, `cites_retrieved`, `refuses`.",
+    "routes.NAME.gate.margin": "The largest tolerated drop in pass rate. Default `3pp`.",
+    "routes.NAME.gate.floor": "The least pass rate (its lower bound) of a first release. Default: none.",
+    "routes.NAME.gate.concurrency": "Cases at once. Default 2.",
+    "routes.NAME.gate.case_timeout": "For one case. Default `120s`.",
+    "routes.NAME.checks.NAME.warn": "From here on WARN.",
+    "routes.NAME.checks.NAME.fail": "From here on FAIL.",
+    "routes.NAME.checks.NAME.fallback": "The action to take.",
+    "rules.name": "The rule's name.",
+    "rules.item": "The checklist item it watches.",
+    "rules.metric": "A metric of the catalogue, such as `error.rate`.",
+    "rules.route": "The route.",
+    "rules.env": "Default `prod`.",
+    "rules.op": "`>` (default), `<`, `>=`, `<=`.",
+    "rules.threshold": "A number, share, duration or amount with its unit.",
+    "rules.window": "How far back. Default `5m`.",
+    "rules.for": "How long it must hold. Default: at once.",
+    "rules.min_n": "Observations needed. Default 20.",
+    "rules.owner": "Who answers: a key of `people`. Needed.",
+    "rules.actions": "A list of `rollback`, `pin_model: MODEL`, `disable_route`, `notify: URL`. At least one.",
+    "rules.runbook": "A link.",
+}
+
+SAMPLE = """\
+providers: {p: {kind: openai}}
+people: {a: {name: A}}
+prices: {p/m: {input: 1 USD, output: 1 USD}}
+journal: {fsync: never}
+routes:
+  r:
+    model: p/m
+    index: {name: i}
+    policy: {timeout: {total: 1s}, retry: {attempts: 1}, fallback: [{static: x}], log: {mode: full}}
+    gate: {dataset: d.jsonl, scorers: [exact]}
+    checks: {T1.0: {warn: 1}}
+rules: [{name: n, metric: m, route: r, threshold: 1, owner: a, actions: [rollback]}]
+"""
+
+
+def known_keys(folder: Path) -> list[str]:
+    """Every key that the loader takes, found by loading a file that has every section."""
+    (folder / "pilothouse.yaml").write_text(SAMPLE)
+    (folder / "d.jsonl").write_text("")
+    seen: dict[str, None] = {}
+    close = Section.close
+
+    def noting(section: Section) -> None:
+        path = re.sub(r"\[\d+\]", "", section.path)
+        for group in ("providers", "people", "prices", "routes", "checks"):
+            path = re.sub(rf"(^|\.){group}\.(T1\.0|p/m|[^.]+)", rf"\1{group}.NAME", path)
+        for key in section.known():
+            seen[f"{path}.{key}".lstrip(".")] = None
+        close(section)
+
+    Section.close = noting  # type: ignore[method-assign]
+    try:
+        config.load(folder)
+    finally:
+        Section.close = close  # type: ignore[method-assign]
+    return [key for key in seen if not key.startswith("rules.") or key.split(".")[1] not in config.ACTIONS]
+
+
+def config_page(keys: list[str]) -> str:
+    """The page on pilothouse.yaml."""
+    if missing := sorted(set(keys) - set(KEYS)):
+        raise SystemExit(f"docs/generate.py does not explain {', '.join(missing)}")
+    lines = [
+        "# pilothouse.yaml",
+        "",
+        "Durations are written `500ms`, `2s`, `10m`, `1h`, `30d`; sizes `64KiB`, `16MiB`; shares `5 %` or `3pp`; money "
+        "`0.05 USD`. An unknown key is an error with file, line and the nearest known key.",
+        "",
+        "| key | meaning |",
+        "|---|---|",
+    ]
+    lines += [f"| `{key}` | {KEYS[key]} |" for key in KEYS if key in keys]
+    return HEAD + "\n".join(lines) + "\n"
+
+
+def commands(group: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every verb with the words that call it."""
+    for name, command in sorted(group.commands.items()):
+        if hasattr(command, "commands"):
+            yield from commands(command, (*words, name))
+        elif not command.hidden:
+            yield (*words, name), command
+
+
+def cli_page() -> str:
+    """The page on the command line."""
+    lines = [
+        "# Command line",
+        "",
+        "Every verb takes `--json`. Exit codes: 0 ok or pass, 1 block or fail, 2 usage or infrastructure error, 3 inconclusive "
+        "or no data.",
+    ]
+    for words, command in commands(typer.main.get_command(command_line), ("pilothouse",)):
+        arguments = [p for p in command.params if p.param_type_name == "argument"]
+        options = [p for p in command.params if p.param_type_name == "option" and not getattr(p, "hidden", False)]
+        usage = " ".join([*words, *((p.name or "").upper() for p in arguments)])
+        lines += ["", f"## {' '.join(words[1:])}", "", f"`{usage}`", "", (command.help or "").strip()]
+        if options:
+            lines += ["", "| option | meaning |", "|---|---|"]
+            lines += [f"| `{'`, `'.join(p.opts)}` | {(getattr(p, 'help', '') or '').strip()} |" for p in options]
+    return HEAD + "\n".join(lines) + "\n"
+
+
+def checklist_page() -> str:
+    """The page on the checklist."""
+    lines = [
+        "# Checklist",
+        "",
+        "Every item that the review tracks. Ids are public and stable. WARN and FAIL are the defaults; a route's `checks` "
+        "override them. K continuous, R before a release, W weekly, M monthly, Q quarterly.",
+    ]
+    layer = ""
+    for item in ITEMS.values() if isinstance(ITEMS, dict) else ITEMS:
+        if item.layer != layer:
+            layer = item.layer
+            lines += [
+                "",
+                f"## {layer}",
+                "",
+                "| id | item | WARN | FAIL | fallback | cadence |",
+                "|---|---|---|---|---|---|",
+            ]
+        cells = (item.id, item.title, item.warn, item.fail, item.fallback, item.cadence)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return HEAD + "\n".join(lines) + "\n"
+
+
+def pages(folder: Path) -> dict[Path, str]:
+    """Each reference page's path and text; `folder` is scratch space."""
+    return {
+        HERE / "reference/cli.md": cli_page(),
+        HERE / "reference/config.md": config_page(known_keys(folder)),
+        HERE / "reference/checklist.md": checklist_page(),
+    }
+
+
+def main() -> None:
+    """Write the pages, or check them."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = pages(Path(folder))
+    stale = [path for path, text in made.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    if "--check" in sys.argv:
+        sys.exit(f"out of date: {', '.join(path.name for path in stale)}; run docs/generate.py" if stale else 0)
+    for path in stale:
+        path.write_text(made[path], encoding="utf-8")
+        print("wrote", path.relative_to(HERE))
+
+
+if __name__ == "__main__":
+    main()
