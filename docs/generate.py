@@ -153,8 +153,10 @@ def config_page(keys: list[str]) -> str:
     lines = [
         "# pilothouse.yaml",
         "",
-        "Durations are written `500ms`, `2s`, `10m`, `1h`, `30d`; sizes `64KiB`, `16MiB`; shares `5 %` or `3pp`; money "
-        "`0.05 USD`. An unknown key is an error with file, line and the nearest known key.",
+        (
+            "Durations are written `500ms`, `2s`, `10m`, `1h`, `30d`; sizes `64KiB`, `16MiB`; shares `5 %` or `3pp`; money "
+            "`0.05 USD`. An unknown key is an error with file, line and the nearest known key."
+        ),
         "",
         "| key | meaning |",
         "|---|---|",
@@ -177,8 +179,10 @@ def cli_page() -> str:
     lines = [
         "# Command line",
         "",
-        "Every verb takes `--json`. Exit codes: 0 ok or pass, 1 block or fail, 2 usage or infrastructure error, 3 inconclusive "
-        "or no data.",
+        (
+            "Every verb takes `--json`. Exit codes: 0 ok or pass, 1 block or fail, 2 usage or infrastructure error, 3 inconclusive "
+            "or no data."
+        ),
     ]
     for words, command in commands(typer.main.get_command(command_line), ("pilothouse",)):
         arguments = [p for p in command.params if p.param_type_name == "argument"]
@@ -196,8 +200,10 @@ def checklist_page() -> str:
     lines = [
         "# Checklist",
         "",
-        "Every item that the review tracks. Ids are public and stable. WARN and FAIL are the defaults; a route's `checks` "
-        "override them. K continuous, R before a release, W weekly, M monthly, Q quarterly.",
+        (
+            "Every item that the review tracks. Ids are public and stable. WARN and FAIL are the defaults; a route's `checks` "
+            "override them. K continuous, R before a release, W weekly, M monthly, Q quarterly."
+        ),
     ]
     layer = ""
     for item in ITEMS.values() if isinstance(ITEMS, dict) else ITEMS:
