@@ -19,7 +19,8 @@ from pilothouse.store.state import drills, pointers, releases
 from pilothouse.store.state.engine import StateStore
 
 __all__ = [
-    "Moved", "Promotion", "history", "pin_model", "promote", "rollback", "rollback_in", "set_disabled", "step_in",
+    "Moved", "Promotion", "history", "pin_model", "promote", "promote_in", "rollback", "rollback_in",
+    "set_disabled", "step_in",
 ]  # fmt: skip
 
 
@@ -41,21 +42,26 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True):
 
 def promote(store: StateStore, route: RouteConfig, order: Promotion, clock: Clock) -> Moved:
     """Make a release stable or canary. Raises NotFound, Refused with every reason, or Conflict."""
+    with store.write() as conn:
+        return promote_in(conn, route, order, clock)
+
+
+def promote_in(conn: Connection, route: RouteConfig, order: Promotion, clock: Clock) -> Moved:
+    """The same inside the caller's transaction."""
     _environment(order.env)
     if order.share is not None and not 0.0 < order.share <= 1.0:
         raise BadRequest(f"a canary's share lies between 0 and 1, not {order.share}", hint="0.05 is 5 % of sessions")
-    with store.write() as conn:
-        release = releases.get(conn, route.name, order.release)
-        if gone := releases.missing(conn, release):
-            raise StoreError(f"release {release.number} of {route.name} misses {', '.join(gone)}", where="parts")
-        before = pointers.get(conn, route.name, order.env)
-        _expect(before, order)
-        _possible(before, order)
-        overridden = _admit(conn, route, order, before)
-        note = admission.notes(conn, route, order.env, order.release, before)
-        move = _stable(release, before, order) if order.share is None else _canary(before, order, order.share, clock)
-        move = msgspec.structs.replace(move, actor=order.actor, reason=order.reason, overridden=overridden, note=note)
-        return make(conn, move, clock)
+    release = releases.get(conn, route.name, order.release)
+    if gone := releases.missing(conn, release):
+        raise StoreError(f"release {release.number} of {route.name} misses {', '.join(gone)}", where="parts")
+    before = pointers.get(conn, route.name, order.env)
+    _expect(before, order)
+    _possible(before, order)
+    overridden = _admit(conn, route, order, before)
+    note = admission.notes(conn, route, order.env, order.release, before)
+    move = _stable(release, before, order) if order.share is None else _canary(before, order, order.share, clock)
+    move = msgspec.structs.replace(move, actor=order.actor, reason=order.reason, overridden=overridden, note=note)
+    return make(conn, move, clock)
 
 
 def _expect(before: Pointer | None, order: Promotion) -> None:

@@ -1,0 +1,118 @@
+"""The watch over a real store: a bad canary is taken back in one transaction, a good one steps on."""
+
+import pytest
+
+from pilothouse.releases import pointer
+from pilothouse.releases.canary import Arm, CanaryPolicy, Counts, record_last_bad, watch
+from pilothouse.releases.pointer import Promotion
+from pilothouse.store.state import canaries, changes, pointers
+
+R = "docs-answer"
+
+
+class Traffic:
+    """Answers for telemetry: the same counts for an arm at any time, and the questions that were asked."""
+
+    def __init__(self, canary: Counts, stable: Counts) -> None:
+        self.arms = {True: canary, False: stable}
+        self.asked: list[Arm] = []
+
+    def __call__(self, arm: Arm) -> Counts:
+        self.asked.append(arm)
+        return self.arms[arm.canary]
+
+
+@pytest.fixture
+def running(store, clock, ana, kit):
+    kit.make_releases(store, clock, 2)
+    pointer.promote(store, kit.route(), Promotion(env="prod", release=1, actor=ana), clock)
+    clock.advance(100)
+    return pointer.promote(store, kit.route(), Promotion(env="prod", release=2, actor=ana, share=0.25), clock)
+
+
+def test_a_bad_canary_is_rolled_back_with_its_times(store, clock, running):
+    bad = Traffic(Counts(requests=6, failures=6), Counts(requests=20))
+    with store.read() as conn:
+        revision = pointers.revision(conn)
+    (look,) = watch(store, bad, clock)
+    assert look.decision.kind == "abort"
+    assert look.moved is not None
+    assert (look.moved.what, look.moved.pointer.canary, look.moved.revision) == ("canary_aborted", None, revision + 1)
+    record_last_bad(store, look.run.id, clock.now_us() + 400_000)
+    with store.read() as conn:
+        (run,) = canaries.list_canaries(conn, R)
+        (change,) = changes.find(conn, actions=("canary.abort",))
+    assert run.state == "aborted"
+    assert run.evidence["sentence"] == change.change.reason == look.decision.sentence
+    assert str(change.change.actor) == "policy:canary"
+    assert run.t_detect_us is not None
+    assert run.t_decide_us is not None
+    assert run.t_flip_us is not None
+    assert run.t_last_bad_us is not None
+    assert run.t_detect_us <= run.t_decide_us <= run.t_flip_us < run.t_last_bad_us
+    assert watch(store, bad, clock) == ()
+
+
+def test_the_questions_name_release_side_and_time(store, clock, running):
+    traffic = Traffic(Counts(), Counts())
+    watch(store, traffic, clock, policy=CanaryPolicy(baseline_window_s=60))
+    start = running.pointer.canary_started_us
+    assert {(arm.release, arm.canary, arm.since_us) for arm in traffic.asked} == {
+        (2, True, start),
+        (1, False, start - 60_000_000),
+        (1, False, start),
+    }
+
+
+def test_without_auto_a_good_canary_is_only_recommended(store, clock, running):
+    good = Traffic(Counts(requests=40), Counts(requests=120))
+    clock.advance(700)
+    (look,) = watch(store, good, clock)
+    assert (look.decision.kind, look.decision.share, look.moved) == ("step", 0.5, None)
+    with store.read() as conn:
+        assert pointers.get(conn, R, "prod").share == 0.25
+        assert canaries.running(conn)[0].decision == "step"
+    clock.advance(1)
+    (again,) = watch(store, good, clock)
+    assert again.run.evidence["sentence"] == look.decision.sentence
+
+
+def test_with_auto_it_steps_to_the_end_and_is_promoted(store, clock, running, kit):
+    traffic = Traffic(Counts(requests=40), Counts(requests=120))
+    policy = CanaryPolicy(auto=True, min_seconds=10)
+    said = []
+    for shares in ((40, 120), (40, 40), (40, 0)):
+        traffic.arms = {True: Counts(requests=shares[0]), False: Counts(requests=shares[1])}
+        clock.advance(5)
+        (early,) = watch(store, traffic, clock, policy=policy, config=kit.config(kit.route()))
+        clock.advance(6)
+        (look,) = watch(store, traffic, clock, policy=policy, config=kit.config(kit.route()))
+        said.append((early.decision.kind, look.moved.what, look.moved.pointer.share))
+    assert said == [
+        ("hold", "canary_stepped", 0.5),
+        ("hold", "canary_stepped", 1.0),
+        ("hold", "promoted", 0.0),
+    ]
+    with store.read() as conn:
+        assert pointers.get(conn, R, "prod").stable == 2
+        assert canaries.list_canaries(conn, R)[0].state == "promoted"
+
+
+def test_auto_never_promotes_what_the_gate_did_not_pass(store, clock, ana, kit):
+    gated = kit.route(gate=True)
+    kit.make_releases(store, clock, 2)
+    pointer.promote(store, gated, Promotion(env="prod", release=1, actor=ana), clock)
+    forced = Promotion(env="prod", release=2, actor=ana, share=1.0, force=True, reason="look at it")
+    pointer.promote(store, gated, forced, clock)
+    good = Traffic(Counts(requests=400), Counts())
+    policy = CanaryPolicy(auto=True, min_seconds=0)
+    (look,) = watch(store, good, clock, policy=policy, config=kit.config(gated))
+    assert (look.decision.kind, look.moved) == ("hold", None)
+    assert "not promoted: release 2 has no gate verdict" in look.decision.sentence
+
+
+def test_no_traffic_is_said_and_nothing_moves(store, clock, running):
+    (look,) = watch(store, Traffic(Counts(), Counts(requests=50)), clock)
+    assert (look.decision.kind, look.moved) == ("no_data", None)
+    with store.read() as conn:
+        assert canaries.running(conn)[0].decision == "no_data"
