@@ -46,16 +46,21 @@ class IndexUse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TraceFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Identity and accounted time of the route's traces [T2.1 T2.2]."""
+    """Identity and accounted time of the route's traces [T2.1 T2.2].
+
+    A request whose trace has no spans is a trace of its own: its stages account for it.
+    """
 
     identified: int  # requests with a request id and a trace id
     duplicate_ids: int  # requests whose id occurred before
-    traces: int  # traces with at least one request of the route
+    traces: int
+    traces_with_spans: int  # of them
     accounted: int  # of them: staged time covers at least 80 % of the trace
-    unaccounted_ms_p50: float | None  # median time of a trace that no stage explains
-    spans: int  # of those traces
+    unaccounted_ms_p50: float | None  # median time that no stage explains, of traces with spans where there are any
+    spans: int
     orphan_spans: int  # whose parent is neither a span nor a gateway request of the same trace
-    workflow_cost_mean: float | None = None  # per trace, over traces whose every request has a price [T7.1]
+    workflows: int = 0  # distinct trace ids
+    workflow_cost_mean: float | None = None  # per trace id, over those whose every request has a price [T7.1]
     workflow_cost_p95: float | None = None
 
 

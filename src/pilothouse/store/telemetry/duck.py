@@ -1,7 +1,7 @@
 """The telemetry store on DuckDB: one file, one process, one writer, any number of readers."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ import duckdb
 
 from pilothouse.domain.errors import StoreError
 from pilothouse.store.telemetry.schema import SCHEMA_VERSION, TABLES
+
+Params = Sequence[Any] | dict[str, Any]  # positional for `?`, or by name for `$name`
 
 MEMORY_LIMIT = "1GB"
 THREADS = 2
@@ -66,20 +68,39 @@ class TelemetryStore:
         cursor.execute("SET TimeZone = 'UTC'")
         return cursor
 
-    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str, params: Params = ()) -> list[tuple[Any, ...]]:
         """The result as tuples; raises StoreError with the first line of what DuckDB says."""
         return self._run(sql, params)[1]
 
-    def query(self, sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    def query(self, sql: str, params: Params = ()) -> list[dict[str, Any]]:
         """The result as dicts by column name; raises StoreError with the first line of what DuckDB says."""
         names, rows = self._run(sql, params)
         return [dict(zip(names, row, strict=True)) for row in rows]
 
-    def _run(self, sql: str, params: Sequence[Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    @contextmanager
+    def reading(self) -> Iterator[Callable[..., list[dict[str, Any]]]]:
+        """Several queries over one snapshot, which may keep temporary tables of their own: `ask(sql, params)`."""
+        cursor = self._cursor()
+        cursor.execute("BEGIN")
+
+        def ask(sql: str, params: Params = ()) -> list[dict[str, Any]]:
+            try:
+                cursor.execute(sql, params if isinstance(params, dict) else list(params))
+                names = [column[0] for column in cursor.description or ()]
+                return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            except duckdb.Error as e:
+                raise StoreError(f"the telemetry store refused a query: {_first_line(e)}", where=str(self.path)) from e
+
+        try:
+            yield ask
+        finally:
+            cursor.close()  # ends the transaction; there is nothing to keep
+
+    def _run(self, sql: str, params: Params) -> tuple[list[str], list[tuple[Any, ...]]]:
         try:
             cursor = self._cursor()
             try:
-                cursor.execute(sql, list(params))
+                cursor.execute(sql, params if isinstance(params, dict) else list(params))
                 names = [column[0] for column in cursor.description or ()]
                 return names, cursor.fetchall()
             finally:

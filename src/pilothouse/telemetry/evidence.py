@@ -1,0 +1,306 @@
+"""Evidence for the review: one group-by per question over a window, for all routes at once, as `RouteFacts`."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from pilothouse.domain.clock import Clock
+from pilothouse.domain.facts import (
+    BurnWindow,
+    CostFacts,
+    Day,
+    IndexUse,
+    LatencyFacts,
+    ManifestUse,
+    ModelUse,
+    ProviderFacts,
+    RedactionFacts,
+    RetrievalUse,
+    RouteFacts,
+    RuntimeFacts,
+    SchemaFacts,
+    Spender,
+    TelemetryFacts,
+    TraceFacts,
+)
+from pilothouse.store.telemetry import TelemetryStore
+from pilothouse.telemetry import questions
+
+BASELINE_US = 28 * 86_400_000_000
+UNTYPED = ("", "unknown", "internal")
+_FIELDS_MAX = 50
+_ERRORS_MAX = 10
+
+Row = dict[str, Any]
+Rows = list[Row]
+_MANY = (
+    *("OUTCOMES", "MANIFESTS", "MODELS", "LATENCY", "PROVIDERS", "PROVIDER_ERRORS", "FIELDS", "KEYS", "SCORES"),
+    *("BURN", "DAYS", "COST_BASELINE", "WORKFLOWS", "ALONE", "STAGED", "ORPHANS", "RETRIEVALS", "INDEXES"),
+)
+
+
+class _Answers:
+    """What the store said, by question and (route, env)."""
+
+    def __init__(self, route: str, env: str, answers: dict[str, dict[tuple[str, str], Rows]]) -> None:
+        self._key = (route, env)
+        self._answers = answers
+
+    def all(self, question: str) -> Rows:
+        return self._answers[question].get(self._key, [])
+
+    def one(self, question: str) -> Row:
+        rows = self.all(question)
+        return rows[0] if rows else {}
+
+
+def gather(store: TelemetryStore, clock: Clock, since_us: int, until_us: int) -> TelemetryFacts:
+    """Facts of every route with traffic in [since_us, until_us), over one snapshot of the store. Raises StoreError."""
+    began = clock.monotonic()
+    bounds = {"since": since_us, "until": until_us, "base": since_us - BASELINE_US}
+    with store.reading() as ask:
+
+        def answer(question: str) -> Rows:
+            sql = getattr(questions, question)
+            return ask(sql, {name: value for name, value in bounds.items() if f"${name}" in sql})
+
+        answer("REVIEW_TRACES")
+        answers = {question: _by_route(answer(question)) for question in ("REQUESTS", *_MANY)}
+        answers["DUPLICATES"] = _by_route(_duplicates(answer))
+        losses = {row["what"]: row["n"] for row in answer("LOSSES")}
+    routes = [
+        _route(_Answers(route, env, answers), route, env, (since_us, until_us))
+        for route, env in sorted(answers["REQUESTS"])
+    ]
+    return TelemetryFacts(
+        since_us=since_us,
+        until_us=until_us,
+        routes=routes,
+        spend=sum(facts.cost.spend for facts in routes),
+        losses=losses,
+        took_ms=(clock.monotonic() - began) * 1_000,
+    )
+
+
+def _duplicates(answer: Callable[[str], Rows]) -> Rows:
+    """Whose they are is only asked where there are any: counting all ids is cheap, ranking them is not."""
+    return answer("DUPLICATES") if answer("ANY_DUPLICATE")[0]["n"] else []
+
+
+def _by_route(rows: Rows) -> dict[tuple[str, str], Rows]:
+    by_route: defaultdict[tuple[str, str], Rows] = defaultdict(list)
+    for row in rows:
+        by_route[row.pop("route"), row.pop("env")].append(row)
+    return by_route
+
+
+def _route(of: _Answers, route: str, env: str, window: tuple[int, int]) -> RouteFacts:
+    totals = of.one("REQUESTS")
+    outcomes = of.all("OUTCOMES")
+    failed = [row for row in outcomes if row["outcome"] == "failed"]
+    return RouteFacts(
+        route=route,
+        env=env,
+        since_us=window[0],
+        until_us=window[1],
+        requests=totals["requests"],
+        first_us=totals["first_us"],
+        last_us=totals["last_us"],
+        outcomes=_counts(outcomes, "outcome"),
+        failures=sum(row["n"] for row in failed),
+        failures_typed=sum(row["n"] for row in failed if row["error_type"] not in UNTYPED),
+        errors=_counts(failed, "error_type"),
+        with_usage=totals["with_usage"],
+        with_tokens=totals["with_tokens"],
+        manifests=[_manifest(row) for row in of.all("MANIFESTS")],
+        models=[ModelUse(attempts=row.pop("n"), **row) for row in of.all("MODELS")],
+        traces=_traces(of, totals),
+        redaction=_redaction(totals, outcomes),
+        schema=_schema(of, totals),
+        retrieval=_retrieval(of),
+        runtime=_runtime(of, totals),
+        cost=_cost(of, totals),
+        latency=[_latency(row) for row in of.all("LATENCY")],
+        burn=[
+            BurnWindow(seconds=row["seconds"], total=row["total"], failed=row["failed"], duration_hist=row["hist"])
+            for row in of.all("BURN")
+        ],
+        days=[Day(**row) for row in of.all("DAYS")],
+        scores={row["name"]: (row["mean"], row["n"]) for row in of.all("SCORES")},
+    )
+
+
+def _counts(rows: Rows, name: str) -> dict[str, int]:
+    counts: defaultdict[str, int] = defaultdict(int)
+    for row in rows:
+        counts[row[name] or ""] += row["n"]
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def _manifest(row: Row) -> ManifestUse:
+    return ManifestUse(
+        manifest=row["manifest"] or "",
+        release=row["release"],
+        inline=bool(row["inline"]),
+        canary=bool(row["canary"]),
+        requests=row["n"],
+        parts={part: row[part] for part in questions.PARTS if row[part]},
+        missing={part: n for part in questions.PARTS if (n := row[f"missing_{part}"])},
+        first_us=row["first_us"],
+        last_us=row["last_us"],
+    )
+
+
+def _traces(of: _Answers, totals: Row) -> TraceFacts:
+    alone, staged = of.one("ALONE"), of.one("STAGED")
+    orphans, workflows, duplicates = of.one("ORPHANS"), of.one("WORKFLOWS"), of.one("DUPLICATES")
+    return TraceFacts(
+        identified=totals["identified"],
+        duplicate_ids=duplicates.get("n", 0),
+        traces=alone.get("traces", 0) + staged.get("traces", 0),
+        traces_with_spans=staged.get("traces", 0),
+        accounted=alone.get("accounted", 0) + staged.get("accounted", 0),
+        unaccounted_ms_p50=(staged or alone).get("unaccounted_ms"),
+        spans=orphans.get("spans", 0),
+        orphan_spans=orphans.get("orphans", 0),
+        workflows=workflows.get("traces", 0),
+        workflow_cost_mean=workflows.get("cost_mean"),
+        workflow_cost_p95=workflows.get("cost_p95"),
+    )
+
+
+def _redaction(totals: Row, outcomes: Rows) -> RedactionFacts:
+    return RedactionFacts(
+        by_status=_counts([row for row in outcomes if row["redaction_status"]], "redaction_status"),
+        skipped_without_reason=totals["skipped_without_reason"],
+        requests_with_secrets=totals["requests_with_secrets"],
+        secrets_unredacted=totals["secrets_unredacted"],
+        secrets_found=totals["secrets_found"],
+    )
+
+
+def _schema(of: _Answers, totals: Row) -> SchemaFacts:
+    fields = of.all("FIELDS")
+
+    def commonest(what: str, most: int) -> dict[str, int]:
+        return {row["field"]: row["n"] for row in [row for row in fields if row["what"] == what][:most]}
+
+    return SchemaFacts(
+        structured=totals["structured"],
+        valid_first=totals["valid_first"],
+        valid=totals["valid"],
+        repaired=totals["repaired"],
+        retried=totals["schema_retried"],
+        delivered_invalid=totals["delivered_invalid"],
+        missing=commonest("missing", _FIELDS_MAX),
+        mismatched=commonest("mismatched", _FIELDS_MAX),
+        errors=commonest("error", _ERRORS_MAX),
+        invalid_attempt_cost=_sum(row["invalid_cost"] for row in of.all("PROVIDERS")),
+    )
+
+
+def _retrieval(of: _Answers) -> RetrievalUse | None:
+    row = of.one("RETRIEVALS")
+    if not row:
+        return None
+    versions = [
+        IndexUse(
+            name=index["name"] or "",
+            version=index["version"] or "",
+            retrievals=index["n"],
+            first_us=index["first_us"],
+            last_us=index["last_us"],
+        )
+        for index in of.all("INDEXES")
+    ]
+    return RetrievalUse(**row, versions=versions)
+
+
+def _runtime(of: _Answers, totals: Row) -> RuntimeFacts:
+    providers = of.all("PROVIDERS")
+    errors: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for row in of.all("PROVIDER_ERRORS"):
+        errors[row["provider"]][row["error_type"]] = row["n"]
+    scores = of.all("SCORES")
+    return RuntimeFacts(
+        attempts=sum(row["attempts"] for row in providers),
+        attempts_declared=totals["attempts_declared"] or 0,
+        timeouts=sum(row["timeouts"] for row in providers),
+        retried=totals["retried"],
+        retried_recovered=totals["retried_recovered"],
+        reached_provider=totals["reached_provider"],
+        fallbacks=totals["fallbacks"],
+        degraded=totals["degraded"],
+        fallback_cost_mean=totals["fallback_cost_mean"],
+        primary_cost_mean=totals["primary_cost_mean"],
+        fallback_score_mean=_mean(scores, "fallback"),
+        primary_score_mean=_mean(scores, "primary"),
+        fallback_scores=sum(row["fallback_n"] for row in scores),
+        primary_scores=sum(row["primary_n"] for row in scores),
+        undelivered_cost=_sum(row["undelivered"] for row in providers),
+        providers=[_provider(row, errors[row["provider"]]) for row in providers],
+    )
+
+
+def _provider(row: Row, errors: dict[str, int]) -> ProviderFacts:
+    worst = row["worst_hour"] or (0, 0)
+    return ProviderFacts(
+        provider=row["provider"],
+        attempts=row["attempts"],
+        rate_limited=row["rate_limited"],
+        timeouts=row["timeouts"],
+        errors=errors,
+        worst_hour_attempts=worst[0],
+        worst_hour_rate_limited=worst[1],
+        headroom_min=row["headroom"],
+        usage_reported=row["reported"],
+        usage_expected=row["answered"],
+    )
+
+
+def _cost(of: _Answers, totals: Row) -> CostFacts:
+    baseline = of.one("COST_BASELINE")
+    p50, p95, p99 = totals["cost_quantiles"] or (None, None, None)
+    priced = totals["priced"]
+    return CostFacts(
+        priced=priced,
+        unpriced=totals["unpriced"],
+        spend=totals["spend"],
+        mean=totals["cost_mean"],
+        p50=p50,
+        p95=p95,
+        p99=p99,
+        baseline_mean=baseline.get("mean"),
+        baseline_requests=baseline.get("requests", 0),
+        per_success=totals["spend"] / totals["success"] if priced and totals["success"] else None,
+        baseline_per_success=baseline.get("per_success"),
+        unowned=totals["unowned"],
+        top_keys=[Spender(id=row["key_id"], requests=row["n"], cost=row["cost"]) for row in of.all("KEYS")],
+    )
+
+
+def _latency(row: Row) -> LatencyFacts:
+    duration = row["duration"] or (None, None, None)
+    ttft = row["ttft"] or (None, None, None)
+    return LatencyFacts(
+        model=row["model"] or "",
+        requests=row["n"],
+        p50=duration[0],
+        p95=duration[1],
+        p99=duration[2],
+        ttft_n=row["ttft_n"],
+        ttft_p50=ttft[0],
+        ttft_p95=ttft[1],
+        ttft_p99=ttft[2],
+    )
+
+
+def _sum(values: Any) -> float | None:
+    """The sum of what is known; None where nothing is."""
+    known = [value for value in values if value is not None]
+    return float(sum(known)) if known else None
+
+
+def _mean(scores: Rows, side: str) -> float | None:
+    n = sum(row[f"{side}_n"] for row in scores)
+    return sum((row[f"{side}_mean"] or 0.0) * row[f"{side}_n"] for row in scores) / n if n else None

@@ -1,0 +1,47 @@
+"""Samples of stored requests and texts, drawn by a hash so that two draws of one moment agree."""
+
+from pilothouse.domain.facts import StoredRequest, StoredText
+from pilothouse.store.telemetry import TelemetryStore
+from pilothouse.telemetry.questions import PARTS
+
+
+def sample_requests(store: TelemetryStore, route: str, env: str, n: int = 20, since_us: int = 0) -> list[StoredRequest]:
+    """`n` requests of the route that reached a provider, with what it takes to render their upstream bodies [T1.0]."""
+    rows = store.query(
+        f"""WITH drawn AS (
+  SELECT * FROM requests WHERE source = 'edge' AND route = ? AND env = ? AND ts >= make_timestamp(?::BIGINT)
+    AND attempt_count > 0 ORDER BY hash(id) LIMIT ?)
+SELECT id, epoch_us(ts) AS ts_us, route, env, release, inline, manifest, requested_model, upstream_hash,
+  upstream_redacted_hash, log_mode, coalesce(redaction_status, '') AS redaction_status, trace_id,
+  {", ".join(f"part_{part}" for part in PARTS)}, p.request AS payload_request, p.upstream AS payload_upstream
+FROM drawn LEFT JOIN (SELECT owner, request, upstream FROM payloads) p ON p.owner = id ORDER BY ts, id""",  # noqa: S608  # our own names
+        [route, env, since_us, n],
+    )
+    return [
+        StoredRequest(parts={part: hash_ for part in PARTS if (hash_ := row.pop(f"part_{part}"))}, **row)
+        for row in rows
+    ]
+
+
+def sample_stored_texts(store: TelemetryStore, n: int = 200, since_us: int = 0) -> list[StoredText]:
+    """Texts of `n` stored rows, requests and spans alike, previews and payloads, to be scanned again [T2.5]."""
+    rows = store.query(
+        """WITH drawn AS (
+  SELECT id AS owner, route, env, log_mode, preview_in, preview_out FROM requests
+  WHERE ts >= make_timestamp($since)
+  UNION ALL
+  SELECT trace_id || '/' || span_id, route, env, '', preview_in, preview_out FROM spans
+  WHERE ts >= make_timestamp($since)),
+some AS (SELECT * FROM drawn ORDER BY hash(owner) LIMIT $n)
+SELECT owner, route, env, log_mode, preview_in, preview_out, p.request, p.response, p.upstream
+FROM some LEFT JOIN payloads p USING (owner)""",
+        {"since": since_us, "n": n},
+    )
+    return [
+        StoredText(
+            owner=row["owner"], field=field, route=row["route"], env=row["env"], text=text, log_mode=row["log_mode"]
+        )
+        for row in rows
+        for field in ("preview_in", "preview_out", "request", "response", "upstream")
+        if (text := row[field])
+    ]
