@@ -24,12 +24,13 @@ TAIL_BYTES = 2_000  # of its log that an error shows
 
 
 class Spec(msgspec.Struct, frozen=True):
-    """What to run: `python -m module args`, its output in `log`."""
+    """What to run: `python -m module args` in the app's directory, its output in `log`."""
 
     name: str
     module: str
     args: tuple[str, ...]
     log: Path
+    folder: Path
 
 
 class Child:
@@ -61,7 +62,7 @@ class Child:
                 raise StateError(
                     f"{self.spec.name} ended {deaths} times before it answered ({_how(code)})",
                     where=str(self.spec.log),
-                    hint=self.tail() or "its log is empty",
+                    hint=self.last_words() or "its log is empty",
                     code="start_failed",
                 )
             wait = BACKOFF_S[0] if lived > STEADY_S else wait
@@ -104,12 +105,13 @@ class Child:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
 
-    def tail(self) -> str:
-        """The end of its log."""
+    def last_words(self) -> str:
+        """The last line of its log."""
         try:
-            return self.spec.log.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
+            tail = self.spec.log.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
         except OSError:
             return ""
+        return tail.splitlines()[-1] if tail else ""
 
 
 async def _spawn(spec: Spec, env: dict[str, str], out: IO[bytes]) -> asyncio.subprocess.Process:
@@ -122,6 +124,7 @@ async def _spawn(spec: Spec, env: dict[str, str], out: IO[bytes]) -> asyncio.sub
         stdout=out,
         stderr=out,
         env=env,
+        cwd=spec.folder,
         start_new_session=True,  # Ctrl-C reaches the supervisor alone, which then drains in order
     )
 

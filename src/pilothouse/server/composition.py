@@ -68,6 +68,10 @@ class Control:
                 return PushReport(workers=0, of=0, ms=0.0)
             return await self.link.push(table)
 
+    def current_table(self) -> Table:
+        """The table that the workers have; built now where none was published yet. Blocking."""
+        return self.table or self._build()
+
     def _build(self) -> Table:
         table = tables.build(
             self.state,

@@ -10,6 +10,8 @@ import runpy
 import signal
 import sys
 
+from pilothouse.server import logs
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -23,10 +25,11 @@ def hold(parent: int) -> None:
 
 
 def main() -> None:
-    """Hold on to the parent, then become the module."""
+    """Hold on to the parent, log as all our processes do, then become the module."""
     parent, module = int(sys.argv[1]), sys.argv[2]
     sys.argv = [module, *sys.argv[3:]]
     hold(parent)
+    logs.configure()
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

@@ -106,6 +106,7 @@ class _Supervisor:
         self._options = options
         self._config = config
         self._data = data
+        self._app = options.app.absolute()  # `file://` references and scripts are relative to it
         self._clock = clock
         self._tasks = Tasks()
         self._stop = asyncio.Event()
@@ -141,7 +142,7 @@ class _Supervisor:
             self._data.control.unlink()
         o, at = self._options, ("--data", str(self._data.path), "--host", self._options.host)
         allowed = tuple(part for name in o.allow_hosts for part in ("--allow-host", name))
-        control = ("--dir", str(o.app.absolute()), "--port", str(o.control_port), *allowed)
+        control = ("--dir", str(self._app), "--port", str(o.control_port), *allowed)
         gateway = ("--gateway", self._gateway)
         self._control = [self._child("control", "pilothouse.server.control", (*at, *control, *gateway))]
         self._ingest = [self._child("ingest-0", "pilothouse.server.ingest", (*at, "--port", str(o.otlp_port)))]
@@ -169,7 +170,7 @@ class _Supervisor:
             port = preflight.free_port("127.0.0.1")
             args = ["--port", str(port)]
             if provider.kind == "scripted":
-                args += ["--script", str(provider.script)]
+                args += ["--script", str(provider.script.absolute() if provider.script else "")]
             else:
                 args += ["--threads", str(provider.threads)]
             urls[provider.name] = f"http://127.0.0.1:{port}/v1"
@@ -183,7 +184,7 @@ class _Supervisor:
         return urls
 
     def _child(self, name: str, module: str, args: tuple[str, ...]) -> Child:
-        spec = Spec(name=name, module=module, args=args, log=self._data.logs / f"{name}.log")
+        spec = Spec(name=name, module=module, args=args, log=self._data.logs / f"{name}.log", folder=self._app)
         return Child(spec, dict(os.environ), self._clock, self._account)
 
     def _spawn(self, children: list[Child]) -> None:
@@ -216,7 +217,7 @@ class _Supervisor:
             await asyncio.sleep(0.05)
 
     def _last_words(self) -> str:
-        words = [f"{c.spec.name}: {c.tail().splitlines()[-1]}" for c in self._all() if not c.ready and c.tail()]
+        words = [f"{c.spec.name}: {said}" for c in self._all() if not c.ready and (said := c.last_words())]
         return "; ".join(words) or "the logs are empty"
 
     async def _ready(self, began: float) -> Ready:

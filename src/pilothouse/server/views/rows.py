@@ -88,7 +88,8 @@ def span(row: Mapping[str, Any]) -> SpanRecord:
     documents = row.get("documents")
     text = (
         "parent_span_id", "operation", "stage", "env", "app", "route", "session", "user", "provider", "request_model",
-        "response_model", "response_id", "trace_id", "span_id", "name", "error_type", "index_name", "index_version", "preview_in", "preview_out",
+        "response_model", "response_id", "trace_id", "span_id", "name",
+        "error_type", "index_name", "index_version", "preview_in", "preview_out",
     )  # fmt: skip
     fields = {name: row.get(name) or "" for name in text}
     known = {"duration_ms": row["duration_ms"] or 0.0, "status": row["status"] or "unset", "ts_us": row["ts_us"]}

@@ -1,0 +1,57 @@
+"""The `generate` wire: the edge's own pipeline inside control, for evals and replays, with a journal of its own."""
+
+import functools
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from pilothouse.domain.errors import Refused
+from pilothouse.domain.table import Live, Table
+from pilothouse.gateway.pipeline import Gateway
+from pilothouse.security.keys import make_authenticate, pseudonym
+from pilothouse.security.redact import Redactor
+from pilothouse.security.secrets import make_secret_reader
+from pilothouse.server.composition import WORKER, Control
+from pilothouse.telemetry.journal import Journal
+
+T = TypeVar("T")
+_HOSTED = ("local", "scripted")
+
+
+async def generating(control: Control, work: Callable[[Gateway], Awaitable[T]]) -> T:
+    """Do `work` with a Gateway on this event loop; its records are in the journal when this returns."""
+    table = control.current_table()
+    journal = Journal(
+        control.data.journal,
+        WORKER,
+        control.clock,
+        fsync=table.journal.fsync,
+        segment_bytes=table.journal.segment_bytes,
+        reserve_bytes=table.journal.reserve_bytes,
+    )
+    gateway = Gateway(
+        table=lambda: table,
+        sink=journal.write,
+        redact=Redactor(control.secret.salt),
+        authenticate=make_authenticate(control.secret.pepper, control.clock),
+        secret=make_secret_reader(control.app_dir),
+        clock=control.clock,
+        pseudonym=functools.partial(pseudonym, control.secret.salt),
+        worker=WORKER,
+    )
+    try:
+        return await work(gateway)
+    finally:
+        await gateway.upstream.close()
+        journal.close()
+
+
+def require_providers(control: Control, lives: Iterable[Live]) -> None:
+    """Refused where a release needs a provider that only runs under `pilothouse up`, and that is not running."""
+    table: Table = control.current_table()
+    for live in lives:
+        name = live.manifest.model.provider
+        provider = table.providers.get(name)
+        if provider is not None and provider.kind in _HOSTED and control.link is None:
+            raise Refused(
+                f"the provider {name!r} runs only under `pilothouse up`", hint="start it first", code="not_running"
+            )
