@@ -37,8 +37,8 @@ FROM (SELECT unnest(range(?::BIGINT)) AS i, ?::BIGINT AS first_us, ?::BIGINT AS 
 
 _REQUESTS = f"""
 INSERT INTO requests BY NAME
-SELECT uuid(us, i) AS id, make_timestamp(us) AS ts, hex(i // 2 * 2, 20, 32) AS trace_id, hex(i, 24, 16) AS span_id,
-  CASE WHEN r % 3 = 0 THEN hex(i // 2 * 2, 40, 16) ELSE '' END AS parent_span_id, 'edge' AS source, 'prod' AS env,
+SELECT uuid(us, i) AS id, make_timestamp(us) AS ts, hex(i, 20, 32) AS trace_id, hex(i, 24, 16) AS span_id,
+  CASE WHEN r % 3 = 0 THEN hex(i, 40, 16) ELSE '' END AS parent_span_id, 'edge' AS source, 'prod' AS env,
   'route-' || r AS route, 'app' AS app, 'standard' AS tier, 3 + (canary_draw < 0.05)::INTEGER AS release,
   false AS inline, canary_draw < 0.05 AS canary, sha256('manifest' || r || (canary_draw < 0.05)) AS manifest,
   {", ".join(f"sha256('{part}' || r) AS part_{part}" for part in PARTS)},
@@ -108,7 +108,7 @@ SELECT trace_id, hex(i, k, 16) AS span_id, CASE WHEN part = 0 THEN '' ELSE hex(i
   CASE WHEN part = 2 THEN 'docs' ELSE '' END AS index_name, CASE WHEN part = 2 THEN 'v3' ELSE '' END AS index_version,
   MAP {} AS attributes, 'clean' AS redaction_status, 0 AS redaction_secrets, '' AS preview_in, '' AS preview_out
 FROM (SELECT raw.*, hex(i, 20, 32) AS trace_id, part, 40 + part AS k FROM raw, (SELECT unnest([0, 1, 2]) AS part)
-  WHERE i % 2 = 0 AND r % 3 = 0 AND u(i, 18) < ?::DOUBLE)"""
+  WHERE r % 3 = 0 AND u(i, 18) < ?::DOUBLE)"""
 
 _SCORES = """
 INSERT INTO scores BY NAME

@@ -32,9 +32,9 @@ def sample_stored_texts(store: TelemetryStore, n: int = 200, since_us: int = 0) 
   UNION ALL
   SELECT trace_id || '/' || span_id, route, env, '', preview_in, preview_out FROM spans
   WHERE ts >= make_timestamp($since)),
-some AS (SELECT * FROM drawn ORDER BY hash(owner) LIMIT $n)
+picked AS (SELECT * FROM drawn ORDER BY hash(owner) LIMIT $n)
 SELECT owner, route, env, log_mode, preview_in, preview_out, p.request, p.response, p.upstream
-FROM some LEFT JOIN payloads p USING (owner)""",
+FROM picked LEFT JOIN payloads p USING (owner)""",
         {"since": since_us, "n": n},
     )
     return [

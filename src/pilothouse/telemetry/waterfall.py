@@ -11,6 +11,7 @@ import msgspec
 from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.telemetry import read
 
+UNACCOUNTED = "unaccounted"
 DEPTH_MAX = 200  # the critical path is not followed further down: such a chain is a loop that the app ran away in
 STAGES = ("queue", "preprocessing", "retrieval", "model", "tool", "postprocessing")
 
@@ -129,17 +130,16 @@ def _arrange(trace_id: str, start_us: int, steps: list[Step], request_ids: list[
     shown = {step.id for step in drawn}
     drawn += [step for step in steps if step.id not in shown]  # a ring of parents: shown all the same
     end_ms = max(step.start_ms + step.duration_ms for step in steps)
-    totals: dict[str, float] = {}
-    _walk(children, None, end_ms, totals, set())
-    order = (*STAGES, "unaccounted")
-    stages = {stage: round(totals[stage], 3) for stage in order if totals.get(stage)}
-    stages |= {stage: round(ms, 3) for stage, ms in totals.items() if stage not in order}
+    path = _Path(children, drawn)
+    path.walk(None, end_ms)
+    known_stages = [stage for stage in (*STAGES, UNACCOUNTED) if stage in path.stages]
+    other_stages = [stage for stage in path.stages if stage not in known_stages]
     return Waterfall(
         trace_id=trace_id,
         start_us=start_us,
         duration_ms=end_ms,
         steps=drawn,
-        stages=stages,
+        stages={stage: path.stages[stage] for stage in known_stages + other_stages},
         request_ids=request_ids,
     )
 
@@ -160,38 +160,58 @@ def _drawn(children: dict[str, list[Step]]) -> list[Step]:
     return drawn
 
 
-def _walk(
-    children: dict[str, list[Step]], step: Step | None, end_ms: float, totals: dict[str, float], seen: set[str]
-) -> None:
-    """Mark the critical path below `step` that ends at `end_ms`, and add the step's own time on it to its stage."""
-    start = 0.0 if step is None else step.start_ms
-    cursor = end_ms
-    own = 0.0
-    too_deep = step is not None and step.depth >= DEPTH_MAX
-    below = [] if too_deep else children.get("" if step is None else step.id, [])
-    for child in sorted(below, key=lambda c: -(c.start_ms + c.duration_ms)):
-        child_end = min(child.start_ms + child.duration_ms, cursor)
-        if child_end <= max(child.start_ms, start) or child.id in seen:
-            continue
-        seen.add(child.id)
-        child.critical = True
-        own += cursor - child_end
-        _walk(children, child, child_end, totals, seen)
-        cursor = max(child.start_ms, start)
-    own += max(0.0, cursor - start)
-    if step is not None and step.kind == "request" and step.stages:
-        _add_request(step, own, totals)
-    elif own > 0:
-        stage = step.stage if step is not None and step.stage else "unaccounted"
-        totals[stage] = totals.get(stage, 0.0) + own
+class _Path:
+    """Walks the critical path: marks its steps, and adds up the time on it by stage."""
 
+    def __init__(self, children: dict[str, list[Step]], drawn: list[Step]) -> None:
+        self._children = children
+        self._seen: set[str] = set()
+        self.stages: dict[str, float] = {}
+        # A step may end before what it started: until when its whole subtree runs.
+        self._ends = {step.id: step.start_ms + step.duration_ms for step in drawn}
+        for step in reversed(drawn):
+            if step.parent in self._ends:
+                self._ends[step.parent] = max(self._ends[step.parent], self._ends[step.id])
 
-def _add_request(step: Step, own: float, totals: dict[str, float]) -> None:
-    """A request's own time (all but its attempts) is divided as its record's stages say; the rest is unaccounted."""
-    named = {stage: ms for stage, ms in step.stages.items() if stage != "model" and ms > 0}
-    total = sum(named.values())
-    share = min(1.0, own / total) if total else 0.0
-    for stage, ms in named.items():
-        totals[stage] = totals.get(stage, 0.0) + ms * share
-    if own > total:
-        totals["unaccounted"] = totals.get("unaccounted", 0.0) + own - total
+    def walk(self, step: Step | None, end_ms: float) -> None:
+        """Follow the path below `step` (None: the trace itself) back from `end_ms`."""
+        start = 0.0 if step is None else step.start_ms
+        too_deep = step is not None and step.depth >= DEPTH_MAX
+        below = [] if too_deep else self._children.get("" if step is None else step.id, [])
+        cursor, own = end_ms, 0.0
+        for child in sorted(below, key=lambda c: -self._ends.get(c.id, 0.0)):
+            child_end = min(self._ends.get(child.id, 0.0), cursor)
+            if child_end <= max(child.start_ms, start) or child.id in self._seen:
+                continue
+            self._seen.add(child.id)
+            child.critical = True
+            own += self._own(step, child_end, cursor)
+            self.walk(child, child_end)
+            cursor = max(child.start_ms, start)
+        own += self._own(step, start, cursor)
+        if step is not None and step.kind == "request" and step.stages:
+            self._add_request(step, own)
+        else:
+            self._add(step.stage if step is not None else "", own)
+
+    def _own(self, step: Step | None, start_ms: float, end_ms: float) -> float:
+        """Of [start, end), the part in which the step itself ran; the rest only waited, and no stage says for what."""
+        if step is None:
+            ran = 0.0
+        else:
+            ran = max(0.0, min(end_ms, step.start_ms + step.duration_ms) - start_ms)
+        self._add("", max(0.0, end_ms - start_ms) - ran)
+        return ran
+
+    def _add(self, stage: str, ms: float) -> None:
+        if ms > 0:
+            self.stages[stage or UNACCOUNTED] = self.stages.get(stage or UNACCOUNTED, 0.0) + ms
+
+    def _add_request(self, step: Step, own: float) -> None:
+        """A request's own time (all but its attempts) is divided as its record's stages say."""
+        named = {stage: ms for stage, ms in step.stages.items() if stage != "model" and ms > 0}
+        total = sum(named.values())
+        share = min(1.0, own / total) if total else 0.0
+        for stage, ms in named.items():
+            self._add(stage, ms * share)
+        self._add("", own - total)

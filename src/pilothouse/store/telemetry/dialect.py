@@ -17,7 +17,9 @@ def micros(column: str) -> str:
 
 def bucket_of(ms: str) -> str:
     """The index of the HISTOGRAM_MS bucket that a duration falls in; its bounds are 10^(i/10) ms. NULL stays NULL."""
-    return f"least({BUCKETS - 1}, greatest(0, ceil(10 * log10(greatest({ms}, 1e-9)))))::UTINYINT"
+    # `least` and `greatest` skip NULLs, so unknown has to be said outright.
+    index = f"least({BUCKETS - 1}, greatest(0, ceil(10 * log10(greatest({ms}, 1e-9)))))::UTINYINT"
+    return f"CASE WHEN {ms} IS NOT NULL THEN {index} END"
 
 
 def histogram(bucket: str) -> str:
