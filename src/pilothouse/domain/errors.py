@@ -7,6 +7,7 @@ PilothouseError                what happened, where, what to do
 │   ├── Unauthorized           401 no key, unknown key, revoked key, wrong checksum
 │   ├── NotFound               404 unknown route, release, request
 │   ├── TooLarge               413
+│   ├── UnsupportedMedia       415 a content type or encoding that is not read
 │   ├── RouteDisabled          503 the kill switch is on
 │   └── ClientGone             499 the client closed the connection first
 ├── UpstreamError              a provider did not give a usable answer
@@ -81,6 +82,13 @@ class TooLarge(RequestError):
 
     code = "request_too_large"
     status = 413
+
+
+class UnsupportedMedia(RequestError):
+    """A content type or encoding that is not read."""
+
+    code = "unsupported_media_type"
+    status = 415
 
 
 class RouteDisabled(RequestError):

@@ -1,0 +1,23 @@
+"""Our own attributes: what an app says explicitly goes before what is inferred; and OpenTelemetry's general ones."""
+
+from pilothouse.telemetry.dialects.dialect import Dialect
+
+DIALECT = Dialect(
+    name="pilothouse",
+    fields={
+        "stage": ("pilothouse.stage",),
+        "operation": ("pilothouse.operation",),
+        "route": ("pilothouse.route",),
+        "app": ("pilothouse.app", "service.name"),
+        "env": ("deployment.environment.name", "deployment.environment", "langfuse.environment"),
+        "session": ("pilothouse.session", "session.id", "langfuse.session.id"),
+        "user": ("pilothouse.user", "user.id", "langfuse.user.id", "enduser.id"),
+        "index_name": ("pilothouse.index.name",),
+        "index_version": ("pilothouse.index.version",),
+        "error_type": ("error.type",),
+    },
+    operations={
+        "mcp.method.name": {"tools/call": "execute_tool", "resources/read": "retrieval"},
+    },
+    documents=("pilothouse.documents",),
+)
