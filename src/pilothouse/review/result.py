@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from urllib.parse import quote
 
 import msgspec
 
@@ -112,7 +113,7 @@ def finding(evidence: Evidence, item: Item, outcome: Outcome) -> Finding:
         threshold=_threshold(item, outcome.status),
         owner=evidence.person(evidence.config.owner),
         fallback=_fallback(evidence, item),
-        evidence=item.evidence.format(**names),
+        evidence=item.evidence.format(**{name: quote(text, safe="") for name, text in names.items()}),
         fix="" if outcome.status in ("PASS", "N/A") else item.fix.format(**names),
         measured_at=words.iso(outcome.measured_us or evidence.now_us),
         grade=outcome.grade or item.grade,

@@ -183,10 +183,12 @@ def _worst_field(fields: dict[str, int], n: int, limit: Limit) -> Outcome:
     field = min(fields, key=lambda name: (-fields[name], name), default="")
     judged = sampled(min(n, fields.get(field, 0)), n, limit)
     detail = "; ".join(note for note in (f"worst: {field}" if field else "", judged.detail) if note)
-    return Outcome(judged.status, f"{words.share(judged.rate)} (≤ {words.share(judged.bound)})", judged.bound, n, detail)
+    return Outcome(
+        judged.status, f"{words.share(judged.rate)} (≤ {words.share(judged.bound)})", judged.bound, n, detail
+    )
 
 
-def on_invalid(evidence: Evidence, item: Item) -> Outcome:
+def on_invalid(evidence: Evidence, _item: Item) -> Outcome:
     """T4.5: what the policy does with invalid output, whether a drill has shown it, and what reached callers."""
     if not evidence.structured:
         return not_applicable("no schema")

@@ -112,7 +112,8 @@ def model_pinned(evidence: Evidence, item: Item) -> Outcome:
     if n < MIN_N:
         return no_data(f"{n} attempts", n, f"n < {MIN_N}")
     floating = evidence.release.floating_alias
-    pinned = sum(use.attempts for use in primary if not floating or use.model != floating.rpartition("/")[2]) / n
+    aliases = {floating, floating.partition("/")[2]} - {""}  # with and without its provider
+    pinned = sum(use.attempts for use in primary if use.model not in aliases) / n
     silent = sum(use.attempts for use in primary if not use.served_model)
     other = sum(use.attempts for use in primary if _another(use))
     fresh = _new_fingerprints(primary, evidence.facts.since_us)

@@ -1,0 +1,61 @@
+"""G1–G3: who answers, from which number on, and with what. G5 and G6 are of the whole page: see judge.py."""
+
+from pilothouse.domain.finding import Item, Status
+from pilothouse.review import words
+from pilothouse.review.catalogue import ITEMS
+from pilothouse.review.evidence import Evidence
+from pilothouse.review.result import Check, Outcome, no_data
+
+REVIEWED_US = 90 * 86_400_000_000
+_NUMERIC = tuple(item.id for item in ITEMS if item.limit is not None)
+
+
+def owner(evidence: Evidence, _item: Item) -> Outcome:
+    """G1: a person and a backup, both among the people who can be told."""
+    config = evidence.config
+    problems = [
+        f"no {role}" if not who else f"{role} {who!r} is not in people"
+        for role, who in (("owner", config.owner), ("backup", config.backup))
+        if who not in evidence.people
+    ]
+    silent = [
+        who for who in (config.owner, config.backup) if who in evidence.people and not evidence.people[who].notify
+    ]
+    if config.owner and config.owner == config.backup:
+        problems.append("owner and backup are the same person")
+    status: Status = "FAIL" if problems else "WARN" if silent else "PASS"
+    unreachable = f"no way to notify: {', '.join(evidence.person(who) for who in silent)}" if silent else ""
+    names = [evidence.person(who) for who in (config.owner, config.backup) if who]
+    detail = "; ".join([*problems, unreachable] if unreachable else problems)
+    return Outcome(status, ", ".join(names) or "nobody", float(len(problems)), 2, detail, "C")
+
+
+def thresholds(evidence: Evidence, _item: Item) -> Outcome:
+    """G2: thresholds are numbers; defaults that nobody changed for 90 days are unreviewed."""
+    own = [name for name, check in evidence.config.checks.items() if check.warn is not None or check.fail is not None]
+    known = [name for name in own if name in _NUMERIC]
+    stray = sorted(set(evidence.config.checks) - {item.id for item in ITEMS})
+    value = f"{len(_NUMERIC)} numbers, {len(known)} set here"
+    if stray:
+        return Outcome("WARN", value, float(len(known)), len(_NUMERIC), f"no such item: {', '.join(stray)}", "C")
+    current = evidence.release.current if evidence.release else None
+    if not known and current is not None and evidence.now_us - current.created_us > REVIEWED_US:
+        return Outcome("WARN", value, 0.0, len(_NUMERIC), "unreviewed: all defaults, unchanged for 90 days", "C")
+    return Outcome("PASS", value, float(len(known)), len(_NUMERIC), "", "C")
+
+
+def actions(evidence: Evidence, _item: Item) -> Outcome:
+    """G3: the route's rules do something that a machine can do, not only tell people."""
+    if evidence.alerts is None and not evidence.rules:
+        return no_data("rules not read")
+    if not evidence.rules:
+        return Outcome("FAIL", "no rule", 0.0, 0, "nothing happens by itself", "C")
+    telling = [rule.name for rule in evidence.rules if all(action.kind == "notify" for action in rule.actions)]
+    armed = len(evidence.rules) - len(telling)
+    status: Status = "PASS" if not telling else "WARN"
+    detail = f"tells people only: {', '.join(telling[:3])}" if telling else ""
+    value = f"{armed} of {words.plural(len(evidence.rules), 'rule')}"
+    return Outcome(status, value, float(armed), len(evidence.rules), detail, "C")
+
+
+CHECKS: dict[str, Check] = {"G1": owner, "G2": thresholds, "G3": actions}

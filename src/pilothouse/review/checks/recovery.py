@@ -1,0 +1,192 @@
+"""T10 and what is done before every release: can it be taken back, and was it checked?"""
+
+from pilothouse.domain.finding import Item, Status
+from pilothouse.domain.release_facts import ReleaseFacts
+from pilothouse.review import words
+from pilothouse.review.evidence import Evidence
+from pilothouse.review.result import Check, Outcome, level, limit_of, no_data, not_applicable, worst
+
+DAY_US = 86_400_000_000
+DRILL_DAYS = 90
+GATE_US = DAY_US  # a gate's verdict is at most this old when its release is made, or made from it
+
+
+def _live(evidence: Evidence) -> ReleaseFacts | Outcome:
+    """Facts of a live release, or why there is nothing to take back."""
+    if evidence.release is None:
+        return no_data("releases not read")
+    if evidence.release.current is None:
+        return no_data("nothing is live")
+    return evidence.release
+
+
+def _days(evidence: Evidence, at_us: int) -> float:
+    return (evidence.now_us - at_us) / DAY_US
+
+
+def rollback(evidence: Evidence, item: Item) -> Outcome:
+    """T10.1: a target that resolves, a dry run that passes, and how long it took when it was last done."""
+    facts = _live(evidence)
+    if isinstance(facts, Outcome):
+        return facts
+    dry = facts.rollback
+    if not dry.ok:
+        return Outcome("FAIL", "no target" if dry.target is None else "dry run fails", detail=dry.reason)
+    target = f"to release {dry.target}"
+    done = _last(facts)
+    if done is None:
+        return no_data("never practised", detail=f"dry run {target} passes")
+    at_us, took_ms, n = done
+    if took_ms is None:
+        return no_data("not timed", n, f"dry run {target} passes")
+    days = _days(evidence, at_us)
+    status = worst(level(took_ms, limit_of(item)), "WARN" if days > DRILL_DAYS else "PASS")
+    failed = facts.last_drill is not None and not facts.last_drill.ok and facts.last_drill.ts_us >= at_us
+    ago = words.duration((evidence.now_us - at_us) / 1_000)
+    detail = f"{target}; last drill {ago} ago, {words.duration(took_ms)}"
+    if failed:
+        return Outcome("WARN", "the last drill failed", took_ms, n, detail, "D", at_us)
+    return Outcome(status, words.duration(took_ms), took_ms, n, detail, "D", at_us)
+
+
+def _last(facts: ReleaseFacts) -> tuple[int, float | None, int | None] | None:
+    """When the last rollback, real or practised, was; its milliseconds; its workers."""
+    found: list[tuple[int, float | None, int | None]] = []
+    if facts.last_rollback is not None:
+        found.append((facts.last_rollback.ts_us, facts.last_rollback.propagated_ms, facts.last_rollback.workers))
+    if facts.last_drill is not None:
+        ms = facts.last_drill.detail.get("propagated_ms")
+        took = float(ms) if isinstance(ms, int | float) and not isinstance(ms, bool) else None
+        found.append((facts.last_drill.ts_us, took, None))
+    # One that was timed says more than a later one that was not.
+    return max(found, key=lambda each: (each[1] is not None, each[0]), default=None)
+
+
+def alternates(evidence: Evidence, item: Item) -> Outcome:
+    """T10.2: another model to switch to, and whether it was shown to work lately."""
+    facts = _live(evidence)
+    if isinstance(facts, Outcome):
+        return facts
+    own = str(evidence.config.manifest.model)
+    named = dict.fromkeys([*facts.alternate_models, *(str(model) for model in evidence.config.alternates)])
+    others = [model for model in named if model != own]
+    if not others:
+        static = "; a static answer is declared" if facts.static_fallback else ""
+        return Outcome("FAIL", "none", 0.0, 0, f"only {own}{static}", "C")
+    drill = evidence.drill("alternate_model")
+    if drill is None:
+        return Outcome(
+            "WARN", f"{len(others)} declared", None, len(others), f"never evaluated: {', '.join(others)}", "C"
+        )
+    age_ms = (evidence.now_us - drill.ts_us) / 1_000
+    status = level(age_ms, limit_of(item)) if drill.ok else "FAIL"
+    value = f"evaluated {words.duration(age_ms)} ago"
+    return Outcome(status, value, age_ms, len(others), ", ".join(others), "D", drill.ts_us)
+
+
+def kill_switch(evidence: Evidence, item: Item) -> Outcome:
+    """T10.3: every route can be switched off; whether that was exercised."""
+    drill = evidence.drill("disable_route")
+    if drill is None:
+        return no_data("never exercised", detail="every route has one")
+    age_ms = (evidence.now_us - drill.ts_us) / 1_000
+    status = level(age_ms, limit_of(item)) if drill.ok else "FAIL"
+    return Outcome(status, f"exercised {words.duration(age_ms)} ago", age_ms, 1, "", "D", drill.ts_us)
+
+
+def staged(evidence: Evidence, item: Item) -> Outcome:
+    """T10.4: replaced releases of the last 90 days that went through a canary. All are counted."""
+    if evidence.release is None:
+        return no_data("releases not read")
+    changes = evidence.release.changes_90d
+    if changes.total == 0:
+        return no_data("no release was replaced yet", 0)
+    rate = changes.staged / changes.total
+    status = level(rate, limit_of(item))
+    if changes.direct and evidence.config.tier == "high":
+        status = "FAIL"  # a direct edit of a critical route, however rare
+    forced = f"{changes.forced} forced" if changes.forced else ""
+    return Outcome(status, f"{changes.staged} of {changes.total}", rate, changes.total, forced)
+
+
+def runbooks(evidence: Evidence, _item: Item) -> Outcome:
+    """T10.5: each rule of the route names a runbook. That it is read and right is somebody's word."""
+    if not evidence.rules:
+        return no_data("no rule", 0)
+    without = [rule.name for rule in evidence.rules if not rule.runbook]
+    named = len(evidence.rules) - len(without)
+    status: Status = "FAIL" if without else "PASS"
+    return Outcome(status, f"{named} of {words.plural(len(evidence.rules), 'rule')}", float(len(without)),
+                   len(evidence.rules), ", ".join(without[:3]), "A")  # fmt: skip
+
+
+# --- before every release ---------------------------------------------------------------------------------------
+
+
+def tagged(evidence: Evidence, _item: Item) -> Outcome:
+    """CR.1: all 8 hashes resolve, the model is no floating alias, and the commit is known and clean."""
+    facts = _live(evidence)
+    if isinstance(facts, Outcome):
+        return facts
+    notes = [
+        f"missing: {', '.join(facts.hashes_missing)}" if facts.hashes_missing else "",
+        f"{facts.floating_alias} names no version" if facts.floating_alias else "",
+        "" if facts.vcs_commit else "no commit recorded",
+        "files differ from the commit" if facts.vcs_dirty else "",
+    ]
+    hard = bool(facts.hashes_missing) or facts.hashes_resolvable < 8 or bool(facts.floating_alias)
+    soft = not facts.vcs_commit or facts.vcs_dirty
+    status: Status = "FAIL" if hard else "WARN" if soft else "PASS"
+    count = facts.hashes_resolvable
+    return Outcome(status, f"{count} of 8 hashes", float(count), 8, "; ".join(note for note in notes if note), "C")
+
+
+def gated(evidence: Evidence, _item: Item) -> Outcome:
+    """CR.2: the live release passed its gate, on the dataset as it is, within a day of being made."""
+    facts = _live(evidence)
+    if isinstance(facts, Outcome):
+        return facts
+    if not facts.gated:
+        return no_data("no gate declared", detail="add `gate:` to the route in pilothouse.yaml")
+    verdict = facts.verdict
+    if verdict is None:
+        return no_data("never run on this release")
+    at = facts.verdict_us
+    if verdict.verdict == "block":
+        return Outcome("FAIL", "block", verdict.delta, verdict.n, verdict.reason, measured_us=at)
+    if verdict.verdict == "inconclusive":
+        return Outcome("WARN", "inconclusive", verdict.delta, verdict.n, verdict.reason, measured_us=at)
+    evals = evidence.evals
+    moved = evals is not None and bool(evals.run_dataset_hash) and evals.dataset_hash != evals.run_dataset_hash
+    same_run = evals is not None and evals.release == evidence.live
+    late = at is not None and facts.current is not None and abs(at - facts.current.created_us) > GATE_US
+    if moved and same_run:
+        return Outcome("STALE", "passed on an older dataset", verdict.delta, verdict.n, measured_us=at)
+    if late:
+        return Outcome("STALE", "passed, not within a day", verdict.delta, verdict.n, measured_us=at)
+    return Outcome("PASS", "pass", verdict.delta, verdict.n, verdict.reason, measured_us=at)
+
+
+def way_back(evidence: Evidence, _item: Item) -> Outcome:
+    """CR.6: the release before is known, resolves, and a dry run of the rollback passes."""
+    facts = _live(evidence)
+    if isinstance(facts, Outcome):
+        return facts
+    if evidence.live == 1 and facts.rollback.target is None:
+        return not_applicable("first release")
+    if not facts.rollback.ok:
+        return Outcome("FAIL", "dry run fails", detail=facts.rollback.reason)
+    command = f"pilothouse rollback {evidence.route}"
+    return Outcome("PASS", f"to release {facts.rollback.target}", float(facts.rollback.target or 0), detail=command)
+
+
+CHECKS: dict[str, Check] = {
+    "T10.1": rollback,
+    "T10.2": alternates,
+    "T10.3": kill_switch,
+    "T10.4": staged,
+    "T10.5": runbooks,
+    "CR.1": tagged,
+    "CR.2": gated,
+    "CR.6": way_back,
+}

@@ -1,0 +1,123 @@
+"""What the one page of a route says, in which order: the same rows for text, Markdown and HTML."""
+
+import msgspec
+
+from pilothouse.domain.finding import Finding, RouteReview
+
+MAX_LINES = 60  # G5: a review that does not fit on one page is not read
+UNMEASURED = "not measured yet"
+VERDICT = "if you cannot observe it, evaluate it, and roll it back, it is not ready for production"
+_WRONG = ("FAIL", "WARN", "NO_DATA", "STALE")
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A finding that needs somebody, as cells: status, id, title, value, n, threshold, who → what happens."""
+
+    cells: tuple[str, ...]
+    detail: str
+    fix: str
+    status: str
+    evidence: str
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the three scores: its name, its value, and whether it reaches the floor; None: nothing applies."""
+
+    name: str
+    score: float | None
+    ok: bool
+
+
+def parts(route: RouteReview) -> tuple[Part, ...]:
+    """Observe, evaluate, roll back."""
+    named = (("observe", route.observe), ("evaluate", route.evaluate), ("roll back", route.roll_back))
+    return tuple(Part(name=n, score=s, ok=s is not None and s >= route.floor) for n, s in named)
+
+
+def people(route: RouteReview) -> str:
+    """Owner and backup."""
+    return ", ".join(who for who in (route.owner, route.backup) if who) or "nobody"
+
+
+def wrong(route: RouteReview) -> list[Row]:
+    """What is wrong or was measured without an answer, worst first; items that nothing measures are in `unmeasured`."""
+    return [row(found) for found in route.findings if found.status in _WRONG and found.value != UNMEASURED]
+
+
+def row(found: Finding) -> Row:
+    """A finding as a row."""
+    n = "" if found.n is None else f"n={_short(found.n)}"
+    who = f"{found.owner or 'nobody'} → {found.fallback}" if found.fallback else found.owner
+    status = found.status.replace("_", " ")
+    cells = (status, found.id, found.title, found.value, n, found.threshold, who)
+    return Row(cells=cells, detail=found.detail, fix=found.fix, status=found.status, evidence=found.evidence)
+
+
+def _short(n: int) -> str:
+    return f"{n:,}" if n < 10_000 else f"{n / 1_000:.0f}k" if n < 10_000_000 else f"{n / 1_000_000:.0f}M"
+
+
+def unmeasured(route: RouteReview) -> list[str]:
+    """Ids of the items that nothing measures yet, in the list's order of layers."""
+    return [found.id for found in route.findings if found.value == UNMEASURED and found.status in _WRONG]
+
+
+def counts(route: RouteReview) -> list[str]:
+    """`61 pass`, `1 fail` …, zeros left out except pass and fail."""
+    names = {"PASS": "pass", "FAIL": "fail", "WARN": "warn", "NO_DATA": "no data", "STALE": "stale",
+             "WAIVED": "waived", "N/A": "not applicable"}  # fmt: skip
+    always = ("PASS", "FAIL")
+    return [
+        f"{route.counts.get(status, 0)} {name}{_next_waiver(route) if status == 'WAIVED' else ''}"
+        for status, name in names.items()
+        if route.counts.get(status) or status in always
+    ]
+
+
+def _next_waiver(route: RouteReview) -> str:
+    ends = [found.detail.removeprefix("until ")[:10] for found in route.findings if found.status == "WAIVED"]
+    return f" (next expires {min(ends)})" if ends else ""
+
+
+def security(route: RouteReview) -> str:
+    """The security layer in words."""
+    return f"security: {route.security_fails} FAIL" if route.security_fails else "security: no FAIL"
+
+
+def last_drill(route: RouteReview) -> str:
+    """When the way back was last exercised, as T10.1 measured it."""
+    found = next((found for found in route.findings if found.id == "T10.1"), None)
+    _, mark, rest = (found.detail if found else "").partition("last drill ")
+    return f"last drill {rest}" if mark else ""
+
+
+def lines_of(rows: list[Row]) -> int:
+    """Lines that the rows take: each its own, one for its detail, one for its fix."""
+    return sum(1 + bool(each.detail) + bool(each.fix) for each in rows)
+
+
+def frame(route: RouteReview) -> int:
+    """Lines around the rows: title, verdict, unmeasured, counts, the three words, the last sentence; four blank."""
+    return 9 + bool(unmeasured(route))
+
+
+def fitting(route: RouteReview, room: int = MAX_LINES) -> tuple[list[Row], int]:
+    """The rows that fit on the page, worst first, and how many do not.
+
+    Where not all fit, the second lines of NO DATA rows go first, then those of warnings, then rows from the end.
+    """
+    rows = wrong(route)
+    left = room - frame(route)
+    shown = rows
+    for spared in ((), ("NO_DATA", "STALE"), ("NO_DATA", "STALE", "WARN")):
+        shown = [_shortened(each) if each.status in spared else each for each in shown]
+        if lines_of(shown) <= left:
+            return shown, 0
+    kept = len(shown)
+    while kept and lines_of(shown[:kept]) > left - 1:
+        kept -= 1
+    return shown[:kept], len(shown) - kept
+
+
+def _shortened(each: Row) -> Row:
+    return msgspec.structs.replace(each, detail="", fix="")
