@@ -35,6 +35,7 @@ class EvalFacts(msgspec.Struct, frozen=True, kw_only=True):
     route: str
     release: int | None = None  # that the latest run judged
     dataset: str = ""  # path as configured; empty: the route has no dataset
+    dataset_error: str = ""  # why the dataset cannot be read now
     dataset_hash: str = ""  # of the dataset now
     run_dataset_hash: str = ""  # of the dataset that the latest run used
     run_id: int | None = None
