@@ -54,11 +54,11 @@ class TraceFacts(msgspec.Struct, frozen=True, kw_only=True):
     identified: int  # requests with a request id and a trace id
     duplicate_ids: int  # requests whose id occurred before
     traces: int
-    traces_with_spans: int  # of them
     accounted: int  # of them: staged time covers at least 80 % of the trace
     unaccounted_ms_p50: float | None  # median time that no stage explains, of traces with spans where there are any
     spans: int
     orphan_spans: int  # whose parent is neither a span nor a gateway request of the same trace
+    traces_with_spans: int = 0
     workflows: int = 0  # distinct trace ids
     workflow_cost_mean: float | None = None  # per trace id, over those whose every request has a price [T7.1]
     workflow_cost_p95: float | None = None

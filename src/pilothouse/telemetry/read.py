@@ -7,6 +7,23 @@ import msgspec
 from pilothouse.domain.errors import BadRequest
 from pilothouse.stats import histogram
 from pilothouse.store.telemetry import HISTOGRAM_MS, TelemetryStore, dialect
+from pilothouse.telemetry.waterfall import Waterfall, spans, trace, without_ts
+
+__all__ = [
+    "RequestFilter",
+    "RequestPage",
+    "RequestRow",
+    "Traffic",
+    "TrafficPoint",
+    "Waterfall",
+    "facets",
+    "list_requests",
+    "payload",
+    "request",
+    "spans",
+    "trace",
+    "traffic",
+]
 
 LIMIT_MAX = 500
 TOTAL_MAX = 10_000
@@ -161,13 +178,13 @@ def request(store: TelemetryStore, request_id: str) -> dict[str, Any] | None:
     found = store.query("SELECT *, epoch_us(ts) AS ts_us FROM requests WHERE id = ? LIMIT 1", [request_id])
     if not found:
         return None
-    row = _plain(found[0])
+    row = without_ts(found[0])
     row["attempts"] = [
-        _plain(attempt)
+        without_ts(attempt)
         for attempt in store.query("SELECT * FROM attempts WHERE request_id = ? ORDER BY n", [request_id])
     ]
     row["scores"] = [
-        _plain(score)
+        without_ts(score)
         for score in store.query(
             "SELECT *, epoch_us(ts) AS ts_us FROM scores WHERE request_id = ? ORDER BY ts", [request_id]
         )
@@ -176,21 +193,10 @@ def request(store: TelemetryStore, request_id: str) -> dict[str, Any] | None:
     return row
 
 
-def spans(store: TelemetryStore, trace_id: str) -> list[dict[str, Any]]:
-    """The spans of a trace in order of time, without payloads."""
-    rows = store.query("SELECT *, epoch_us(ts) AS ts_us FROM spans WHERE trace_id = ? ORDER BY ts", [trace_id])
-    return [_plain(row) for row in rows]
-
-
 def payload(store: TelemetryStore, owner: str) -> dict[str, str] | None:
     """The stored bodies of a request (by id) or span (by `trace_id/span_id`); None where none were kept."""
     found = store.query("SELECT request, response, upstream FROM payloads WHERE owner = ? LIMIT 1", [owner])
     return {name: text or "" for name, text in found[0].items()} if found else None
-
-
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    row.pop("ts", None)
-    return row
 
 
 class TrafficPoint(msgspec.Struct, frozen=True):

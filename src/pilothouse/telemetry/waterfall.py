@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from pilothouse.store.telemetry import TelemetryStore
-from pilothouse.telemetry import read
 
 UNACCOUNTED = "unaccounted"
 DEPTH_MAX = 200  # the critical path is not followed further down: such a chain is a loop that the app ran away in
@@ -47,19 +46,31 @@ class Waterfall(msgspec.Struct, kw_only=True):
     request_ids: list[str]
 
 
+def spans(store: TelemetryStore, trace_id: str) -> list[dict[str, Any]]:
+    """The spans of a trace in order of time, without payloads."""
+    rows = store.query("SELECT *, epoch_us(ts) AS ts_us FROM spans WHERE trace_id = ? ORDER BY ts", [trace_id])
+    return [without_ts(row) for row in rows]
+
+
+def without_ts(row: dict[str, Any]) -> dict[str, Any]:
+    """A stored row without its TIMESTAMP; rows that have one are asked for with `ts_us` beside it."""
+    row.pop("ts", None)
+    return row
+
+
 def trace(store: TelemetryStore, trace_id: str) -> Waterfall | None:
     """The waterfall of a trace; None where nothing of it is stored."""
-    spans = read.spans(store, trace_id)
+    found = spans(store, trace_id)
     requests = store.query("SELECT *, epoch_us(ts) AS ts_us FROM requests WHERE trace_id = ? ORDER BY ts", [trace_id])
-    if not spans and not requests:
+    if not found and not requests:
         return None
     attempts = store.query(
         "SELECT a.* FROM attempts a JOIN requests r ON r.id = a.request_id WHERE r.trace_id = ? ORDER BY a.n",
         [trace_id],
     )
-    rows = [*spans, *requests]
+    rows = [*found, *requests]
     start_us = min(row["ts_us"] for row in rows)
-    steps = [_span_step(row, start_us) for row in spans]
+    steps = [_span_step(row, start_us) for row in found]
     for row in requests:
         step = _request_step(row, start_us)
         steps.append(step)
