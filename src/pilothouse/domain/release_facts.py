@@ -17,12 +17,12 @@ class DryRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StagedChanges(msgspec.Struct, frozen=True, kw_only=True):
-    """Promotions in the last 90 days that replaced a live release. total = staged + direct."""
+    """Changes of the last 90 days to a route that was live already. total = staged + direct."""
 
     total: int = 0
-    staged: int = 0  # went through a canary
-    direct: int = 0  # moved the pointer without one
-    forced: int = 0  # overrode a refusal, in either way
+    staged: int = 0  # canaries begun, whatever became of them
+    direct: int = 0  # promotions without one
+    forced: int = 0  # of either, those that went over a refusal
 
 
 class Drill(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,6 +41,8 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     before: Pointer | None
     after: Pointer
     forced: tuple[str, ...] = ()
+    staged: bool = False  # the release that became stable had been the canary
+    first: bool = False  # nothing was live before
 
 
 def history(store: StateStore, route: str, env: str | None = None) -> list[Move]:
@@ -66,7 +68,9 @@ def _move(row: ChainedChange) -> Move:
         reason=row.change.reason,
         before=msgspec.convert(detail["before"], Pointer | None),
         after=msgspec.convert(detail["after"], Pointer),
-        forced=tuple(detail.get("forced", ())),
+        forced=tuple(detail["forced"]),
+        staged=detail["staged"],
+        first=detail["first"],
     )
 
 
