@@ -62,23 +62,27 @@ def _answer(
     store: TelemetryStore, definition: MetricDef, query: MetricQuery, until_us: int, source: str
 ) -> list[MetricPoint]:
     long = until_us - query.since_us > RAW_S * 1_000_000 and bool(definition.rollup or definition.histogram)
-    table = "rollup_minute" if long else definition.table
+    table, time = ("rollup_minute", "minute") if long else (definition.table, "ts")
+    groups = _groups(query, table, time)
     part, whole = _expressions(definition, long)
-    dimensions = {name: _MODEL[table] if name == "model" else name for name in query.by}
-    selected = [f"{sql} AS {name}" for name, sql in dimensions.items()]
-    time = "minute" if long else "ts"
-    if query.bucket_s:
-        selected.append(f"{dialect.micros(dialect.time_bucket(time, query.bucket_s))} AS bucket_us")
     where, params = _filters(query, table, time, until_us)
     rows = store.query(
-        f"SELECT {', '.join([*selected, f'{part} AS part', f'{whole} AS whole'])} "  # noqa: S608  # whitelisted names
+        f"SELECT {', '.join([*groups, f'{part} AS part', f'{whole} AS whole'])} "  # noqa: S608  # whitelisted names
         f"FROM {_SCORES if table == 'scores' else table} WHERE {where} AND source = ? "
-        + ("GROUP BY ALL ORDER BY ALL" if selected else ""),
+        + ("GROUP BY ALL ORDER BY ALL" if groups else ""),
         [*params, source],
     )
     if "error_type" in query.by and definition.kind == "ratio":
         _whole_over_types(rows, query)
     return [_point(definition, query, row) for row in rows]
+
+
+def _groups(query: MetricQuery, table: str, time: str) -> list[str]:
+    """What to group by, as SELECT expressions; the names were checked against the metric's dimensions."""
+    groups = [f"{_MODEL[table] if name == 'model' else name} AS {name}" for name in query.by]
+    if query.bucket_s:
+        groups.append(f"{dialect.micros(dialect.time_bucket(time, query.bucket_s))} AS bucket_us")
+    return groups
 
 
 def _expressions(definition: MetricDef, long: bool) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +119,15 @@ class TelemetryStore:
         """The single writer's connection inside a transaction: committed at the end, undone on any error."""
         with self._write_lock:
             self._writer.execute("BEGIN")
+            committed = False
             try:
                 yield self._writer
-            except BaseException:
-                self._writer.execute("ROLLBACK")
-                raise
-            self._writer.execute("COMMIT")
+                self._writer.execute("COMMIT")
+                committed = True
+            finally:
+                if not committed:
+                    with suppress(duckdb.TransactionException):  # a failed COMMIT has ended it already
+                        self._writer.execute("ROLLBACK")
 
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the file."""
