@@ -166,7 +166,7 @@ def _gate(evidence: Evidence, rows: Sequence[Finding], floor: float) -> Finding:
     if least is None:
         return finding(evidence, item, no_data("nothing applies", detail=detail))
     status: Status = "PASS" if is_ready(rows, floor) else "FAIL"
-    return finding(evidence, item, Outcome(status, f"least {least:.2f}", least, len(rows), detail))
+    return finding(evidence, item, Outcome(status, f"least {least:.2f}", least, None, detail))
 
 
 def _one_page(evidence: Evidence, draft: RouteReview) -> Finding:
@@ -174,7 +174,7 @@ def _one_page(evidence: Evidence, draft: RouteReview) -> Finding:
     lines = frame(draft) + lines_of(rows) + bool(left_out)
     status: Status = "FAIL" if left_out else "PASS"
     detail = f"{words.plural(left_out, 'finding')} left out" if left_out else ""
-    outcome = Outcome(status, f"{lines} lines", float(lines), len(draft.findings), detail)
+    outcome = Outcome(status, f"{lines} lines", float(lines), None, detail)
     return finding(evidence, with_override(BY_ID["G5"], evidence), outcome)
 
 

@@ -7,7 +7,15 @@ from pilothouse.domain.finding import Finding, RouteReview
 MAX_LINES = 60  # G5: a review that does not fit on one page is not read
 UNMEASURED = "not measured yet"
 VERDICT = "if you cannot observe it, evaluate it, and roll it back, it is not ready for production"
+READY = "it can be observed, evaluated and rolled back: it is ready for production"
+_SHARED = 3  # so many lines with the same reason become one
 _WRONG = ("FAIL", "WARN", "NO_DATA", "STALE")
+
+
+def sentence(ready: bool) -> str:
+    """The last line, as a sentence."""
+    text = READY if ready else VERDICT
+    return f"{text[0].upper()}{text[1:]}."
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,8 +48,20 @@ def people(route: RouteReview) -> str:
 
 
 def wrong(route: RouteReview) -> list[Row]:
-    """What is wrong or was measured without an answer, worst first; items that nothing measures are in `unmeasured`."""
-    return [row(found) for found in route.findings if found.status in _WRONG and found.value != UNMEASURED]
+    """What needs somebody, worst first; lines without data that share their reason are in `missing`."""
+    gathered = {ident for _, ids in missing(route) for ident in ids}
+    return [row(found) for found in route.findings if found.status in _WRONG and found.id not in gathered]
+
+
+def missing(route: RouteReview) -> list[tuple[str, list[str]]]:
+    """Reasons for NO DATA that several items share, each with the ids; what nothing measures yet comes last."""
+    reasons: dict[str, list[str]] = {}
+    for found in route.findings:
+        if found.status == "NO_DATA":
+            reasons.setdefault(found.value, []).append(found.id)
+    last = reasons.pop(UNMEASURED, [])
+    shared = [(reason, ids) for reason, ids in reasons.items() if len(ids) >= _SHARED]
+    return [*shared, (UNMEASURED, last)] if last else shared
 
 
 def row(found: Finding) -> Row:
@@ -49,17 +69,13 @@ def row(found: Finding) -> Row:
     n = "" if found.n is None else f"n={_short(found.n)}"
     who = f"{found.owner or 'nobody'} → {found.fallback}" if found.fallback else found.owner
     status = found.status.replace("_", " ")
-    cells = (status, found.id, found.title, found.value, n, found.threshold, who)
+    crossed = found.threshold if found.status in ("FAIL", "WARN") else ""
+    cells = (status, found.id, found.title, found.value, n, crossed, who)
     return Row(cells=cells, detail=found.detail, fix=found.fix, status=found.status, evidence=found.evidence)
 
 
 def _short(n: int) -> str:
     return f"{n:,}" if n < 10_000 else f"{n / 1_000:.0f}k" if n < 10_000_000 else f"{n / 1_000_000:.0f}M"
-
-
-def unmeasured(route: RouteReview) -> list[str]:
-    """Ids of the items that nothing measures yet, in the list's order of layers."""
-    return [found.id for found in route.findings if found.value == UNMEASURED and found.status in _WRONG]
 
 
 def counts(route: RouteReview) -> list[str]:
@@ -97,8 +113,8 @@ def lines_of(rows: list[Row]) -> int:
 
 
 def frame(route: RouteReview) -> int:
-    """Lines around the rows: title, verdict, unmeasured, counts, the three words, the last sentence; four blank."""
-    return 9 + bool(unmeasured(route))
+    """Lines around the rows: title, verdict, shared reasons, counts, the three words, the last sentence; blanks."""
+    return 9 + len(missing(route))
 
 
 def fitting(route: RouteReview, room: int = MAX_LINES) -> tuple[list[Row], int]:

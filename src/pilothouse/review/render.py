@@ -1,8 +1,8 @@
 """The four faces of the one Review: text, Markdown, HTML and JSON."""
 
 from pilothouse.review.render_html import html
-from pilothouse.review.render_json import to_json
+from pilothouse.review.render_json import from_json, to_json
 from pilothouse.review.render_markdown import markdown
 from pilothouse.review.render_text import text
 
-__all__ = ["html", "markdown", "text", "to_json"]
+__all__ = ["from_json", "html", "markdown", "text", "to_json"]

@@ -22,13 +22,9 @@ _environment.filters["css"] = _css
 
 def html(review: Review) -> str:
     """One `<div class="review">`, one `<article>` for each route, printable on a page each."""
-    sentence = "Can be observed, evaluated and rolled back: ready for production." if review.ready else _sentence()
     template = _environment.get_template("review.html")
-    return template.render(review=review, routes=[_route(route) for route in review.routes], sentence=sentence)
-
-
-def _sentence() -> str:
-    return page.VERDICT[0].upper() + page.VERDICT[1:] + "."
+    routes = [_route(route) for route in review.routes]
+    return template.render(review=review, routes=routes, sentence=page.sentence(review.ready))
 
 
 def _route(route: RouteReview) -> dict[str, object]:
@@ -38,7 +34,7 @@ def _route(route: RouteReview) -> dict[str, object]:
         "parts": page.parts(route),
         "security": page.security(route),
         "wrong": [_row(row) for row in page.wrong(route)],
-        "unmeasured": page.unmeasured(route),
+        "missing": page.missing(route),
         "counts": page.counts(route),
         "last_drill": page.last_drill(route),
         "layers": by_layer(route.findings),

@@ -35,3 +35,9 @@ def _route(route: RouteReview) -> dict[str, Any]:
         for found in findings
     ]
     return {**fields, "items": items}
+
+
+def from_json(data: dict[str, Any]) -> Review:
+    """The Review that `to_json` made `data` of, so that a client can print it; raises `msgspec.ValidationError`."""
+    routes = [{**route, "findings": route["items"]} for route in data["routes"]]
+    return msgspec.convert({**data, "routes": routes}, Review)

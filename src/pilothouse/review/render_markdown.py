@@ -11,12 +11,7 @@ _SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\|*_[]<>#"})
 def markdown(review: Review) -> str:
     """All routes, worst first."""
     blocks = [_route(route, review) for route in review.routes] or ["No route to review.\n"]
-    end = "Can be observed, evaluated and rolled back: ready for production." if review.ready else f"{_sentence()}."
-    return "\n".join([*blocks, f"**{end}**", ""])
-
-
-def _sentence() -> str:
-    return page.VERDICT[0].upper() + page.VERDICT[1:]
+    return "\n".join([*blocks, f"**{page.sentence(review.ready)}**", ""])
 
 
 def _route(route: RouteReview, review: Review) -> str:
@@ -38,8 +33,8 @@ def _route(route: RouteReview, review: Review) -> str:
         lines += ["| status | item | value | n | threshold | owner → fallback | fix |", "|---|---|---|--:|---|---|---|"]
         lines += [_row(each) for each in rows]
         lines.append("")
-    if others := page.unmeasured(route):
-        lines += [f"NO DATA: {len(others)} items {page.UNMEASURED} ({', '.join(others)}).", ""]
+    for reason, ids in page.missing(route):
+        lines += [f"NO DATA: {len(ids)} items, {escape(reason)} ({', '.join(ids)}).", ""]
     lines += [" · ".join(page.counts(route)), ""]
     lines += _folded(route.findings)
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """The review in a terminal: the verdict, then what is wrong, worst first, with its fix; what is right in one line."""
 
 from io import StringIO
+from textwrap import wrap
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -13,6 +14,7 @@ INDENT = 2
 GAP = 2
 _KEPT = 4  # status, id, title and value stay; columns to the right of them go when there is no room
 _STYLE = {"FAIL": "bold red", "WARN": "yellow", "NO_DATA": "cyan", "STALE": "magenta"}
+ONE_LINE = 120  # columns that a list of ids may take where the width is not known
 _WIDE = 10_000  # columns of something that is not a terminal
 
 
@@ -24,25 +26,24 @@ def text(review: Review, *, width: int | None = None, colour: bool = False) -> s
     lines: list[Text] = []
     for route in review.routes:
         lines += [*_route(route, review, columns), Text()]
-    lines.append(_verdict(review))
+    lines += _verdict(review, columns)
     cut = [_cut(line, columns) for line in lines]
     return _coloured(cut) if colour else "".join(f"{line.plain.rstrip()}\n" for line in cut)
 
 
-def _verdict(review: Review) -> Text:
+def _verdict(review: Review, columns: int) -> list[Text]:
     if review.ready:
-        return Text("can be observed, evaluated and rolled back: ready for production", "green")
-    return Text(page.VERDICT)
+        return [Text(page.READY, "green")]
+    return [Text(line) for line in wrap(page.VERDICT, columns)]
 
 
 def _route(route: RouteReview, review: Review, columns: int) -> list[Text]:
     rows, left_out = page.fitting(route)
-    lines = [_title(route, review, columns), _readiness(route), Text()]
+    lines = [_title(route, review, columns), _readiness(route, columns), Text()]
     lines += _rows(rows, columns)
     if left_out:
         lines.append(Text(f"{' ' * INDENT}and {left_out} more: pilothouse review {route.route} --format json"))
-    if others := page.unmeasured(route):
-        lines.append(_unmeasured(others, columns))
+    lines += [_missing(reason, ids, columns) for reason, ids in page.missing(route)]
     lines += [Text(" " * INDENT + "   ".join(page.counts(route))), Text(), _three(route)]
     return lines
 
@@ -58,14 +59,14 @@ def _title(route: RouteReview, review: Review, columns: int) -> Text:
     return line
 
 
-def _readiness(route: RouteReview) -> Text:
+def _readiness(route: RouteReview, columns: int) -> Text:
     line = Text("READY    " if route.ready else "NOT READY", "bold green" if route.ready else "bold red")
-    for part in page.parts(route):
-        line.append("    ").append(
-            f"{part.name} {'n/a' if part.score is None else f'{part.score:.2f}'}", "not bold default"
-        )
-    line.append(f"    {page.security(route)}", "not bold default")
-    return line.append(f"    ready from {route.floor:.2f}", "not bold default")
+    words = [f"{part.name} {'n/a' if part.score is None else f'{part.score:.2f}'}" for part in page.parts(route)]
+    for word in (*words, page.security(route), f"ready from {route.floor:.2f}"):
+        if cell_len(line.plain) + 4 + cell_len(word) > columns:
+            break
+        line.append(f"    {word}", "not bold default")
+    return line
 
 
 def _rows(rows: list[page.Row], columns: int) -> list[Text]:
@@ -98,15 +99,15 @@ def _fix(fix: str, under: str, columns: int) -> str:
     return f"{under}fix: {command}" if command and cell_len(plain) > columns else plain
 
 
-def _unmeasured(ids: list[str], columns: int) -> Text:
-    """One line for all that nothing measures yet: as many ids as fit."""
-    head = f"{' ' * INDENT}NO DATA  {len(ids)} items {page.UNMEASURED}: "
+def _missing(reason: str, ids: list[str], columns: int) -> Text:
+    """One line for all items that share a reason: as many ids as fit."""
+    head = f"{' ' * INDENT}NO DATA  {len(ids)} items, {reason}"
     for shown in range(len(ids), 0, -1):
         more = f" and {len(ids) - shown} more" if shown < len(ids) else ""
-        line = head + " ".join(ids[:shown]) + more
-        if cell_len(line) <= min(columns, 120):
+        line = f"{head}: {' '.join(ids[:shown])}{more}"
+        if cell_len(line) <= min(columns, ONE_LINE):
             return Text(line)
-    return Text(head.rstrip(": "))
+    return Text(head)
 
 
 def _three(route: RouteReview) -> Text:

@@ -8,11 +8,13 @@ import msgspec
 
 from pilothouse.domain.finding import STATUS_ORDER, Finding, Grade, Item, Limit, Status
 from pilothouse.review import words
+from pilothouse.review.catalogue.entry import TRACES
 from pilothouse.review.evidence import Evidence
 from pilothouse.stats.proportions import wilson, z
 
 MIN_N = 30  # fewer observations than this are no data
 CONFIDENCE = 0.95
+MORE_TRAFFIC = f"send at least {MIN_N} requests to the route: `model: {{route}}` at the gateway"
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -114,11 +116,18 @@ def finding(evidence: Evidence, item: Item, outcome: Outcome) -> Finding:
         owner=evidence.person(evidence.config.owner),
         fallback=_fallback(evidence, item),
         evidence=item.evidence.format(**{name: quote(text, safe="") for name, text in names.items()}),
-        fix="" if outcome.status in ("PASS", "N/A") else item.fix.format(**names),
+        fix=_fix(item, outcome).format(**names),
         measured_at=words.iso(outcome.measured_us or evidence.now_us),
         grade=outcome.grade or item.grade,
         detail=outcome.detail,
     )
+
+
+def _fix(item: Item, outcome: Outcome) -> str:
+    if outcome.status in ("PASS", "N/A"):
+        return ""
+    thin = outcome.status == "NO_DATA" and outcome.n is not None and outcome.n < MIN_N
+    return MORE_TRAFFIC if thin and item.evidence.startswith(TRACES) else item.fix
 
 
 def with_override(item: Item, evidence: Evidence) -> Item:

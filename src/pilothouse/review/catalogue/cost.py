@@ -6,17 +6,17 @@ _layer = Layer("7 Cost", "K,M")
 
 ITEMS = (
     _layer.item(
-        "T7.1l", "cost per request, against before", "+25 %", "+60 %", "pin_model",
+        "T7.1l", "cost per request", "+25 %", "+60 %", "pin_model",
         limit=above(0.25, 0.60, "change"), evidence=TRACES,
         fix="compare the two releases part by part: `pilothouse release diff {route}`",
     ),
     _layer.item(
-        "T7.2", "growth of tokens per request", "> 10 % a week", "> 25 % a week", "notify", cadence="W",
+        "T7.2", "growth of tokens", "> 10 % a week", "> 25 % a week", "notify", cadence="W",
         limit=above(0.10, 0.25, "change"), evidence=ROUTES,
         fix="find the part of the prompt that grew: `pilothouse release diff {route}`",
     ),
     _layer.item(
-        "T7.3l", "spend by route, key and action", "p99/p50 > 20, a route > 40 %", "unowned > 2 %", "notify",
+        "T7.3l", "spread of spend", "p99/p50 > 20, a route > 40 %", "unowned > 2 %", "notify",
         limit=above(20.0, None, "ratio"), evidence=TRACES,
         fix="give every spending caller a key of its own: `pilothouse keys create --name NAME --env {env}`",
     ),
@@ -34,7 +34,7 @@ ITEMS = (
         limit=below(0.98, 0.90), evidence=TRACES, fix="send `metadata: {{segment: …}}` with every request",
     ),
     _layer.item(
-        "T7.7l", "cost per successful answer, against before", "+15 %", "+40 %, or cost up and success down",
+        "T7.7l", "cost per success", "+15 %", "+40 %, or cost up and success down",
         "rollback", limit=above(0.15, 0.40, "change"), evidence=TRACES,
         fix="go back to the cheaper release, or show it is worth it: `pilothouse release diff {route}`",
     ),

@@ -11,8 +11,10 @@ DAY = 24 * HOUR
 RELEASES = "/releases?route={route}&env={env}"
 TRACES = "/traces?route={route}&env={env}"
 REVIEW = "/review?route={route}&env={env}"
-EVALS = "/evals?route={route}"
-ALERTS = "/alerts?route={route}"
+EVALS = "/evals.json?route={route}"
+ALERTS = "/alerts.json?route={route}"
+AUDIT = "/api/v1/audit/verify"
+KEYS = "/api/v1/keys"
 ROUTES = "/?route={route}"
 
 

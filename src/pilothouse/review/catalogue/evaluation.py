@@ -6,7 +6,7 @@ _layer = Layer("3 Evaluation", "R,K")
 
 ITEMS = (
     _layer.item(
-        "T3.1l", "task types with at least 30 cases", "< 90 %", "< 70 %", "canary at most 10 %",
+        "T3.1l", "tasks with 30 cases or more", "< 90 %", "< 70 %", "canary at most 10 %",
         limit=below(0.90, 0.70), evidence=EVALS, cadence="R,M",
         fix="add cases to the route's dataset until every task has 30, then `pilothouse eval run {route}`",
     ),
@@ -15,7 +15,7 @@ ITEMS = (
         evidence=EVALS, fix="mend the failing cases and run them again: `pilothouse eval run {route}`",
     ),
     _layer.item(
-        "T3.3l", "regression against the release before", "change < −1 pp", "must-pass fails, or p < 0.05 and < −2 pp",
+        "T3.3l", "regression, paired", "change < −1 pp", "must-pass fails, or p < 0.05 and < −2 pp",
         "block release", limit=below(-0.01, -0.02, "change"), evidence=EVALS, cadence="R",
         fix="go back or mend what broke: `pilothouse rollback {route}`",
     ),

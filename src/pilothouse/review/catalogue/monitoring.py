@@ -6,12 +6,12 @@ _layer = Layer("9 Monitoring", "K")
 
 ITEMS = (
     _layer.item(
-        "T9.1l", "latency against its objective", "budget burns > 1×", "budget burns > 6×", "pin_model",
+        "T9.1l", "latency objective", "budget burns > 1×", "budget burns > 6×", "pin_model",
         limit=above(None, None, "ms"), evidence=TRACES,
         fix="open the slowest requests and shorten the slow stage: see the link",
     ),
     _layer.item(
-        "T9.2l", "errors against their objective", "budget burns > 1×", "budget burns > 6×", "rollback", cadence="K,W",
+        "T9.2l", "error objective", "budget burns > 1×", "budget burns > 6×", "rollback", cadence="K,W",
         limit=above(0.01, None), evidence=TRACES + "&outcome=failed",
         fix="open the failures by type: see the link; or `pilothouse rollback {route}`",
     ),
@@ -20,7 +20,7 @@ ITEMS = (
         evidence=EVALS, fix="score sampled answers: `POST /v1/feedback`",
     ),
     _layer.item(
-        "T9.4l", "fallbacks, against before", "> 2× and > 2 %", "> 5× and > 5 %", "notify",
+        "T9.4l", "fallback trend", "> 2× and > 2 %", "> 5× and > 5 %", "notify",
         limit=above(2.0, 5.0, "ratio"), evidence=TRACES + "&outcome=fallback",
         fix="find why the primary model fails: see the link; or `pilothouse rollback {route}`",
     ),
@@ -33,7 +33,7 @@ ITEMS = (
         limit=above(1.0, 1.0, "ratio"), fix="set a budget for the route in its `policy`",
     ),
     _layer.item(
-        "T9.7l", "alert rules with owner, runbook and action", "without runbook, or slow to be answered",
+        "T9.7l", "alert rules in order", "without runbook, or slow to be answered",
         "unowned, or the evaluator silent > 2 min", "refuse to save the rule", cadence="K,M",
         limit=above(None, 120_000.0, "ms"), evidence=ALERTS,
         fix="give the rule `owner:`, `actions:` and `runbook:` in pilothouse.yaml, then restart `pilothouse up`",

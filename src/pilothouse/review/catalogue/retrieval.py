@@ -6,7 +6,7 @@ _layer = Layer("5 Retrieval", "K,W")
 
 ITEMS = (
     _layer.item(
-        "T5.1l", "right document among the retrieved", "< 0.90", "< 0.80", "pin the last index",
+        "T5.1l", "right document retrieved", "< 0.90", "< 0.80", "pin the last index",
         limit=below(0.90, 0.80), evidence=EVALS, cadence="R,K,M",
         fix="label the answerable cases with their document and run them: `pilothouse eval run {route}`",
     ),
@@ -19,12 +19,12 @@ ITEMS = (
         cadence="W,M", fix="score 50 retrieved lists a week: `POST /v1/feedback`",
     ),
     _layer.item(
-        "T5.4l", "retrievals that found nothing", "> 3 %", "> 8 %", "answer \"don't know\"",
+        "T5.4l", "retrievals without result", "> 3 %", "> 8 %", "answer \"don't know\"",
         limit=above(0.03, 0.08), evidence=TRACES,
         fix="open the queries that found nothing and add the missing documents: see the link",
     ),
     _layer.item(
-        "T5.5", "answers that cite what was retrieved", "< 95 %", "< 85 %", "abstain", evidence=EVALS,
+        "T5.5", "answers that cite", "< 95 %", "< 85 %", "abstain", evidence=EVALS,
         fix="add the scorer `cites_retrieved` to the gate: `pilothouse eval run {route}`",
     ),
 )  # fmt: skip

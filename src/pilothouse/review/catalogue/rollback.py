@@ -6,7 +6,7 @@ _layer = Layer("10 Rollback", "K,R,Q")
 
 ITEMS = (
     _layer.item(
-        "T10.1l", "rollback target, dry run and measured time", "> 60 s, or > 90 d ago", "no target, or dry run fails",
+        "T10.1l", "rollback, measured", "> 60 s, or > 90 d ago", "no target, or dry run fails",
         "block release", limit=above(60 * SECOND, None, "ms"), evidence=RELEASES, grade="D",
         fix="make a second release and practise: `pilothouse rollback {route} --env staging`",
     ),
@@ -21,9 +21,9 @@ ITEMS = (
         fix="practise switching the route off: action `disable_route` of a rule in pilothouse.yaml",
     ),
     _layer.item(
-        "T10.4l", "changes that went through a canary", "< 95 %", "< 80 %", "require a canary", cadence="K,R",
+        "T10.4l", "changes through a canary", "< 95 %", "< 80 %", "require a canary", cadence="K,R",
         limit=below(0.95, 0.80), evidence=RELEASES,
-        fix="promote in steps: `pilothouse release promote {route} --share 5%`",
+        fix="promote in steps: `pilothouse release promote {route} --canary 5%`",
     ),
     _layer.item(
         "T10.5", "runbooks", "> 90 d old", "missing", "make a stub", cadence="R,Q", grade="A", evidence=ALERTS,

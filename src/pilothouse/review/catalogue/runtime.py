@@ -6,7 +6,7 @@ _layer = Layer("6 Runtime", "K,W")
 
 ITEMS = (
     _layer.item(
-        "T6.1l", "attempts refused by rate limits", "> 1 %, headroom < 20 %", "> 5 %, headroom < 5 %", "pin_model",
+        "T6.1l", "rate limits hit", "> 1 %, headroom < 20 %", "> 5 %, headroom < 5 %", "pin_model",
         limit=above(0.01, 0.05), evidence=TRACES + "&error_type=rate_limit", cadence="K",
         fix="ask for a higher quota or add a fallback on another provider: `pilothouse release create {route}`",
     ),
@@ -16,12 +16,12 @@ ITEMS = (
         fix="retry only what passes (`policy.retry.on`): `pilothouse release create {route}`",
     ),
     _layer.item(
-        "T6.3l", "attempts that time out", "> 1 %", "> 5 %, or a hop without timeout", "pin_model",
+        "T6.3l", "timeouts", "> 1 %", "> 5 %, or a hop without timeout", "pin_model",
         limit=above(0.01, 0.05), evidence=TRACES + "&error_type=timeout", cadence="K,R,W",
         fix="make timeouts × tries fit in `policy.timeout.total`: `pilothouse release create {route}`",
     ),
     _layer.item(
-        "T6.4l", "requests served by a fallback", "> 2 %", "> 10 %", "notify", limit=above(0.02, 0.10),
+        "T6.4l", "fallbacks served", "> 2 %", "> 10 %", "notify", limit=above(0.02, 0.10),
         evidence=TRACES + "&outcome=fallback", cadence="K",
         fix="find why the primary model fails: see the link; or `pilothouse rollback {route}`",
     ),
@@ -30,7 +30,7 @@ ITEMS = (
         limit=above(60 * SECOND, 300 * SECOND, "ms"), fix="limit concurrency per route in its `policy`",
     ),
     _layer.item(
-        "T6.6l", "a declared way to degrade", "exercised > 90 d ago, or > 5 %", "none declared", "static answer",
+        "T6.6l", "a way to degrade", "exercised > 90 d ago, or > 5 %", "none declared", "static answer",
         limit=above(90 * DAY, None, "ms"), evidence=REVIEW, cadence="K,Q",
         fix="add `static:` or a second model to `policy.fallback`: `pilothouse release create {route}`",
     ),
