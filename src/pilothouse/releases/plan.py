@@ -4,6 +4,7 @@ What a step's state is now is measured by `dry_run`; `advance` walks the same re
 ready. So the plan cannot say one thing and do another.
 """
 
+from dataclasses import dataclass
 from typing import Literal, assert_never
 
 import msgspec
@@ -158,79 +159,93 @@ def dry_run(
 ) -> tuple[StepResult, ...]:
     """Every step as it stands now, nothing moved. What follows the first that is not done is not reached yet."""
     with store.read() as conn:
-        found = releases.get(conn, route.name, release)
         live = pointers.get(conn, route.name, env)
-        return tuple(_now(conn, step, found, live, (env, route)) for step in steps)
+        scene = _Scene(conn, route, env, releases.get(conn, route.name, release), live)
+        return tuple(_now(scene, step) for step in steps)
 
 
-def _now(
-    conn: Connection, step: Step, release: Release, live: Pointer | None, where: tuple[str, RouteConfig]
-) -> StepResult:
+@dataclass(frozen=True)
+class _Scene:
+    """What the steps are judged on."""
+
+    conn: Connection
+    route: RouteConfig
+    env: str
+    release: Release
+    live: Pointer | None
+
+    @property
+    def done(self) -> bool:
+        return self.live is not None and self.live.stable == self.release.number
+
+
+def _now(scene: _Scene, step: Step) -> StepResult:
     match step:
         case Check():
-            return _check(conn, step, release, live)
+            state, message = _check(scene)
         case Gate():
-            return _verdict(conn, step, release)
+            state, message = _verdict(scene, step)
         case Canary():
-            return _share(conn, step, release, live)
+            state, message = _share(scene, step)
         case Promote():
-            return _promotion(conn, step, live, *where)
+            state, message = _promotion(scene)
         case _:
             assert_never(step)
-
-
-def _promotion(conn: Connection, step: Promote, live: Pointer | None, env: str, route: RouteConfig) -> StepResult:
-    if live is not None and live.stable == step.release:
-        return StepResult(step=step, state="done", message=f"release {step.release} is the stable one")
-    found = admission.objections(conn, route, env, step.release, pointer=live, canary=False)
-    if found:
-        return StepResult(step=step, state="blocked", message="; ".join(found))
-    return StepResult(step=step, state="ready", message=f"release {step.release} becomes the stable one")
-
-
-def _check(conn: Connection, step: Check, release: Release, live: Pointer | None) -> StepResult:
-    if missing := releases.missing(conn, release):
-        return StepResult(step=step, state="blocked", message=f"CR.1: {', '.join(missing)} do not resolve")
-    said = ["8 of 8 hashes resolve"]
-    if release.floating_alias:
-        said.append(f"T1.3: {release.floating_alias} is not pinned to a version")
-    if live is not None and live.stable != release.number:
-        if gone := releases.missing(conn, releases.get(conn, live.route, live.stable)):
-            said.append(f"CR.6: no way back, {', '.join(gone)} of release {live.stable} do not resolve")
-            return StepResult(step=step, state="blocked", message="; ".join(said))
-        said.append(f"a rollback goes to release {live.stable}")
-    elif live is not None:
-        said.append(history.target(conn, live).reason)
-    return StepResult(step=step, state="done", message="; ".join(said))
-
-
-def _verdict(conn: Connection, step: Gate, release: Release) -> StepResult:
-    judged = runs.verdict(conn, release.route, release.number)
-    if judged is None:
-        against = f" --baseline {step.baseline}" if step.baseline is not None else ""
-        command = f"pilothouse eval run {release.route} --release {release.number}{against}"
-        return StepResult(step=step, state="ready", message=command)
-    state: State = "done" if judged.verdict.verdict == "pass" else "blocked"
-    message = f"{judged.verdict.verdict}: {admission.sentence(judged.verdict)}"
     return StepResult(step=step, state=state, message=message)
 
 
-def _share(conn: Connection, step: Canary, release: Release, live: Pointer | None) -> StepResult:
-    if live is not None and live.stable == release.number:
-        return StepResult(step=step, state="done", message="the release is the stable one")
+def _check(scene: _Scene) -> tuple[State, str]:
+    conn, release, live = scene.conn, scene.release, scene.live
+    if missing := releases.missing(conn, release):
+        return "blocked", f"CR.1: {', '.join(missing)} do not resolve"
+    said = ["8 of 8 hashes resolve"]
+    if release.floating_alias:
+        said.append(f"T1.3: {release.floating_alias} is not pinned to a version")
+    if live is None:
+        said.append(f"CR.6: the first release in {scene.env} has nothing to go back to")
+    elif scene.done:
+        said.append(history.target(conn, live).reason)
+    elif gone := releases.missing(conn, releases.get(conn, live.route, live.stable)):
+        return "blocked", f"CR.6: no way back, {', '.join(gone)} of release {live.stable} do not resolve"
+    else:
+        said.append(f"a rollback goes to release {live.stable}")
+    return "done", "; ".join(said)
+
+
+def _verdict(scene: _Scene, step: Gate) -> tuple[State, str]:
+    route, number = scene.release.route, scene.release.number
+    judged = runs.verdict(scene.conn, route, number)
+    if judged is None:
+        against = f" --baseline {step.baseline}" if step.baseline is not None else ""
+        return "ready", f"pilothouse eval run {route} --release {number}{against}"
+    passed = judged.verdict.verdict == "pass"
+    return "done" if passed else "blocked", f"{judged.verdict.verdict}: {admission.sentence(judged.verdict)}"
+
+
+def _share(scene: _Scene, step: Canary) -> tuple[State, str]:
+    live, number = scene.live, scene.release.number
+    if scene.done:
+        return "done", f"release {number} is the stable one"
     if live is None or live.canary is None:
-        return StepResult(step=step, state="ready", message=f"release {release.number} gets {percent(step.share)}")
-    if live.canary != release.number:
-        message = f"a canary of release {live.canary} is running"
-        return StepResult(step=step, state="blocked", message=message)
+        return "ready", f"release {number} gets {percent(step.share)}"
+    if live.canary != number:
+        return "blocked", f"a canary of release {live.canary} is running"
     if live.share > step.share:
-        return StepResult(step=step, state="done", message=f"the canary is at {percent(live.share)}")
+        return "done", f"the canary is at {percent(live.share)}"
     if live.share < step.share:
-        return StepResult(step=step, state="ready", message=f"from {percent(live.share)} to {percent(step.share)}")
-    running = canaries.running(conn, live.route, live.env)
+        return "ready", f"from {percent(live.share)} to {percent(step.share)}"
+    running = canaries.running(scene.conn, live.route, live.env)
     enough = bool(running) and running[-1].decision in admission.ENOUGH
-    seen = str(running[-1].evidence.get("sentence", "no look taken yet")) if running else "no look taken yet"
-    return StepResult(step=step, state="done" if enough else "waiting", message=seen)
+    seen = str(running[-1].evidence.get("sentence", "")) if running else ""
+    return "done" if enough else "waiting", seen or "the watch has not looked yet"
+
+
+def _promotion(scene: _Scene) -> tuple[State, str]:
+    number = scene.release.number
+    if scene.done:
+        return "done", f"release {number} is the stable one"
+    found = admission.objections(scene.conn, scene.route, scene.env, number, pointer=scene.live, canary=False)
+    return ("blocked", "; ".join(found)) if found else ("ready", f"release {number} becomes the stable one")
 
 
 def advance(

@@ -22,7 +22,7 @@ def split(description: str) -> tuple[str, bool]:
 
 def _git(folder: Path, *arguments: str) -> str:
     try:
-        done = subprocess.run(  # noqa: S603  # fixed words, no shell
+        done = subprocess.run(
             ["git", "-C", str(folder), *arguments],  # noqa: S607  # the user's own git
             capture_output=True,
             text=True,
