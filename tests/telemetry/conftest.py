@@ -1,0 +1,81 @@
+"""Records, stores and journals for the tests of this room."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilothouse.domain.clock import FrozenClock
+from pilothouse.domain.ids import new_span_id, new_trace_id, uuid7
+from pilothouse.domain.manifest import PARTS
+from pilothouse.domain.record import Attempt, Payload, Record, Redaction, Tokens
+from pilothouse.store.telemetry import TelemetryStore
+
+NOW_US = 1_750_000_000_000_000
+
+
+def make_record(**changes: Any) -> Record:
+    """A plain successful request; `changes` replace its fields."""
+    fields: dict[str, Any] = {
+        "id": uuid7(NOW_US),
+        "ts_us": NOW_US,
+        "trace_id": new_trace_id(),
+        "span_id": new_span_id(),
+        "env": "prod",
+        "route": "docs-answer",
+        "app": "docs",
+        "tier": "high",
+        "release": 3,
+        "manifest": "a" * 64,
+        "parts": {part: f"{number}" * 64 for number, part in enumerate(PARTS)},
+        "worker": "edge-0",
+        "key_id": "abcd1234",
+        "requested_model": "docs-answer",
+        "provider": "local",
+        "served_model": "smollm2",
+        "outcome": "success",
+        "status": 200,
+        "attempts": [
+            Attempt(
+                n=1,
+                kind="primary",
+                provider="local",
+                model="smollm2",
+                offset_ms=0.3,
+                duration_ms=400.0,
+                status=200,
+                tokens=Tokens(input_uncached=100, output_text=50),
+                cost_usd=0.001,
+                delivered=True,
+            )
+        ],
+        "stages": {"queue": 0.1, "preprocessing": 0.2, "model": 400.0, "postprocessing": 0.3},
+        "duration_ms": 401.0,
+        "tokens": Tokens(input_uncached=100, output_text=50),
+        "cost_usd": 0.001,
+        "redaction": Redaction(status="clean"),
+        "log_mode": "redacted",
+        "upstream_hash": "d" * 64,
+        "preview_in": "question",
+        "preview_out": "answer",
+        "payload": Payload(request='{"messages":[]}', response="answer"),
+    }
+    return Record(**(fields | changes))
+
+
+@pytest.fixture
+def record() -> Callable[..., Record]:
+    return make_record
+
+
+@pytest.fixture
+def clock() -> FrozenClock:
+    return FrozenClock(NOW_US)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[TelemetryStore]:
+    opened = TelemetryStore(tmp_path / "telemetry.duckdb")
+    yield opened
+    opened.close()
