@@ -3,7 +3,7 @@
 import typer
 
 from pilothouse import __version__
-from pilothouse.cli import keys, release, up
+from pilothouse.cli import audit, config, evals, keys, release, review, trace, up
 
 app = typer.Typer(
     name="pilothouse",
@@ -34,3 +34,8 @@ app.command("status")(up.status)
 app.add_typer(keys.app, name="keys", help="API keys: create, list, revoke.")
 app.add_typer(release.app, name="release", help="Releases: create, diff, plan, promote, rollback, history, notes.")
 app.command("rollback")(release.rollback)
+app.add_typer(evals.app, name="eval", help="Evals: run, show.")
+app.command("review")(review.review)
+app.add_typer(audit.app, name="audit", help="The change log: verify, list.")
+app.add_typer(trace.app, name="trace", help="Requests: list, show, replay.")
+app.add_typer(config.app, name="config", help="The app's files: check.")

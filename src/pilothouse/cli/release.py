@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pilothouse.cli import options, show
+from pilothouse.cli import evals, options, show
 from pilothouse.cli.control import connect
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -17,6 +17,7 @@ Number = Annotated[int | None, typer.Argument(metavar="[RELEASE]", help="Number;
 def create(
     route: options.Route,
     notes: Annotated[str, typer.Option("--notes", "-m", help="What changed and why.")] = "",
+    gate: Annotated[bool, typer.Option("--gate", help="Run the route's gate on it; sets the exit code.")] = False,
     data: options.Data = options.DATA,
     folder: options.App = options.APP,
     as_json: options.Json = False,
@@ -24,13 +25,24 @@ def create(
     """Make the next release from the app's files."""
     with connect(data, folder) as control:
         made = control.post(f"/api/v1/routes/{route}/releases", notes=notes)
+        if not as_json:
+            _made(made)
+        judged = evals.gate(control, route, made["release"], quiet=as_json) if gate else None
     if as_json:
-        show.json(made)
-        return
+        extra = {"gate": judged["verdict"], "run": judged["run"], "baseline": judged["baseline"]} if judged else {}
+        show.json({**made, **extra})
+    elif judged:
+        evals.tell(judged, control.url)
+    if judged:
+        raise typer.Exit(evals.CODES[judged["verdict"]["verdict"]])
+
+
+def _made(made: dict[str, Any]) -> None:
+    route, number = made["route"], made["release"]
     if made["reused"]:
-        show.line(f"{route}  release {made['release']} already holds exactly these files; nothing was made")
+        show.line(f"{route}  release {number} already holds exactly these files; nothing was made")
         return
-    show.line(f"{route}  release {made['release']}  {made['hash'][:12]}")
+    show.line(f"{route}  release {number}  {made['hash'][:12]}")
     if made["floating_alias"]:
         show.line(f"  {made['floating_alias']} names no version: the provider may change it under this release")
 
@@ -81,7 +93,7 @@ def promote(
     """Make a release live: at once, or as a canary."""
     with connect(data, folder) as control:
         if number is None:
-            number = _newest(control.get(f"/api/v1/routes/{route}/releases"))
+            number = evals.newest(control, route)
         moved = control.post(
             f"/api/v1/routes/{route}/promote",
             release=number,
@@ -100,15 +112,6 @@ def promote(
         show.line(f"  {text}")
 
 
-def _newest(found: dict[str, Any]) -> int:
-    from pilothouse.domain.errors import BadRequest
-
-    if not found["releases"]:
-        raise BadRequest(f"{found['route']} has no release", hint=f"pilothouse release create {found['route']}")
-    number: int = found["releases"][0]["release"]
-    return number
-
-
 def _share(text: str) -> float:
     from pilothouse.config.quantities import share
     from pilothouse.domain.errors import BadRequest
@@ -125,6 +128,53 @@ def _reach(moved: dict[str, Any]) -> str:
         return "no worker is running: they take it when they start"
     text = f"on {moved['workers']} of {moved['of']} workers in {moved['propagated_ms'] / 1000:.2f} s"
     return text + (f"; late: {', '.join(moved['late'])}" if moved["late"] else "")
+
+
+@app.command()
+@show.verb
+def plan(
+    route: options.Route,
+    number: Number = None,
+    env: options.Env = "prod",
+    data: options.Data = options.DATA,
+    folder: options.App = options.APP,
+    as_json: options.Json = False,
+) -> None:
+    """Show the steps to a release, and how each stands now."""
+    with connect(data, folder) as control:
+        found = control.get(f"/api/v1/routes/{route}/plan", release=number, env=env)
+        changed = control.get(f"/api/v1/routes/{route}/diff", a=found["from"], b=found["to"]) if found["from"] else None
+    if as_json:
+        show.json(found)
+        return
+    show.line(f"{route}  {env}  release {found['from'] or 'none'} → {found['to']}")
+    for part in changed["parts"] if changed else ():
+        if part["changed"]:
+            show.line(f"  {part['part']:<8} {part['before_hash'][:4]}… → {part['after_hash'][:4]}…   {part['summary']}")
+    show.line()
+    for step, one in enumerate(found["steps"], start=1):
+        show.line(f"  {step}  {one['state']:<8} {one['text']}")
+        show.line(f"              {one['message']}")
+    show.line(f"  back out at any step: {found['back_out']}")
+
+
+@app.command()
+@show.verb
+def notes(
+    route: options.Route,
+    number: Number = None,
+    env: options.Env = "prod",
+    data: options.Data = options.DATA,
+    folder: options.App = options.APP,
+    as_json: options.Json = False,
+) -> None:
+    """Print a release's notes: what changed, what the gate said, how to take it back."""
+    with connect(data, folder) as control:
+        found = control.get(f"/api/v1/routes/{route}/notes", release=number, env=env)
+    if as_json:
+        show.json(found)
+    else:
+        show.line(found["markdown"])
 
 
 @app.command("rollback")

@@ -1,16 +1,23 @@
 """`/api/v1`: the verbs over HTTP."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute
+
+from pilothouse.domain.errors import BadRequest
+from pilothouse.domain.finding import Review
 
 from pilothouse.releases.pointer import Promotion
 from pilothouse.server.composition import Control
 from pilothouse.server.endpoints import body, maybe_whole, route, who
-from pilothouse.server.verbs import keys, releases
+from pilothouse.server.twins import own_state
+from pilothouse.server.verbs import audit, canaries, evals, keys, releases, reviews
+from pilothouse.server.verbs import replay as replays
 
 PREFIX = "/api/v1"
 
@@ -47,17 +54,24 @@ class RollBack(msgspec.Struct, forbid_unknown_fields=True):
     reason: str = ""
 
 
+class RunEval(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /routes/{route}/evals. No `baseline`: what prod points at. `fresh`: ask again what is known already."""
+
+    release: int
+    baseline: int | None = None
+    fresh: bool = False
+
+
+class Replay(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /requests/{id}/replay."""
+
+    send: bool = False
+
+
 async def status(control: Control, request: Request) -> dict[str, Any]:
     """What runs, who holds which table, how the loops fare."""
     del request
-    return {
-        "revision": control.table.revision if control.table else None,
-        "workers": control.link.workers() if control.link else [],
-        "loops": list(control.loops.states.values()),
-        "config_error": control.config_error,
-        "gateway": control.listening.gateway,
-        "routes": sorted(control.config.routes),
-    }
+    return own_state(control)
 
 
 async def sign_in_link(control: Control, request: Request) -> dict[str, str]:
@@ -124,6 +138,72 @@ async def roll_back(control: Control, request: Request) -> dict[str, Any]:
     )
 
 
+async def plan(control: Control, request: Request) -> dict[str, Any]:
+    """The steps to a release, as they stand now."""
+    release, env = maybe_whole(request, "release"), request.query_params.get("env", "prod")
+    return await asyncio.to_thread(releases.planned, control, request.path_params["route"], release, env)
+
+
+async def notes(control: Control, request: Request) -> dict[str, Any]:
+    """Release notes."""
+    release, env = maybe_whole(request, "release"), request.query_params.get("env", "prod")
+    return await asyncio.to_thread(releases.noted, control, request.path_params["route"], release, env)
+
+
+async def list_canaries(control: Control, request: Request) -> dict[str, Any]:
+    """Canary runs with what they saw."""
+    await control.load()
+    env = request.query_params.get("env") or None
+    return await asyncio.to_thread(canaries.every, control, request.path_params["route"], env)
+
+
+async def run_eval(control: Control, request: Request) -> Response:
+    """A gate run: NDJSON, progress first, the result last."""
+    asked = await body(request, RunEval)
+    route_name = request.path_params["route"]
+    order = evals.Asked(route=route_name, release=asked.release, baseline=asked.baseline, fresh=asked.fresh)
+    lines = evals.judge(control, order, who(request))
+
+    async def encoded() -> AsyncIterator[bytes]:
+        async for line in lines:
+            yield msgspec.json.encode(line) + b"\n"
+
+    return StreamingResponse(encoded(), media_type="application/x-ndjson")
+
+
+async def show_eval(control: Control, request: Request) -> dict[str, Any]:
+    """A run with its cases and its verdict."""
+    try:
+        number = int(request.path_params["id"])
+    except ValueError as error:
+        raise BadRequest(f"a run's id is a whole number, not {request.path_params['id']!r}") from error
+    return await asyncio.to_thread(evals.show, control, number)
+
+
+async def verify_audit(control: Control, request: Request) -> dict[str, Any]:
+    """The change log, checked from its first row."""
+    del request
+    return await asyncio.to_thread(audit.verify, control)
+
+
+async def list_changes(control: Control, request: Request) -> dict[str, Any]:
+    """The newest changes."""
+    name, limit = request.query_params.get("route") or None, maybe_whole(request, "limit") or 50
+    return await asyncio.to_thread(audit.newest, control, name, limit)
+
+
+async def review(control: Control, request: Request) -> Review:
+    """The review as the renderers take it; `/review.json` is for everybody else."""
+    asked = request.query_params
+    return await reviews.review(control, asked.get("route", ""), asked.get("env", "prod"))
+
+
+async def replay(control: Control, request: Request) -> dict[str, Any]:
+    """A request made again from its record; `send` sends it once more."""
+    asked = await body(request, Replay)
+    return await replays.replay(control, request.path_params["id"], send=asked.send)
+
+
 def routes(control: Control) -> list[BaseRoute]:
     """Everything under `/api/v1`."""
     table = (
@@ -137,5 +217,14 @@ def routes(control: Control) -> list[BaseRoute]:
         ("GET", "/routes/{route}/diff", diff),
         ("POST", "/routes/{route}/promote", promote),
         ("POST", "/routes/{route}/rollback", roll_back),
+        ("GET", "/routes/{route}/plan", plan),
+        ("GET", "/routes/{route}/notes", notes),
+        ("GET", "/routes/{route}/canaries", list_canaries),
+        ("POST", "/routes/{route}/evals", run_eval),
+        ("GET", "/evals/{id}", show_eval),
+        ("GET", "/audit/verify", verify_audit),
+        ("GET", "/changes", list_changes),
+        ("GET", "/review", review),
+        ("POST", "/requests/{id}/replay", replay),
     )
     return [route(control, method, PREFIX + path, handler) for method, path, handler in table]

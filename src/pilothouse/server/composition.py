@@ -6,13 +6,14 @@ from pathlib import Path
 
 import msgspec
 
-from pilothouse.config.app import AppConfig, RouteConfig, load
+from pilothouse.config.app import FILE, AppConfig, RouteConfig, load
 from pilothouse.domain.change import Actor
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import ConfigError, NotFound, StoreError
 from pilothouse.domain.finding import Review
 from pilothouse.domain.table import Table
 from pilothouse.domain.tasks import Tasks
+from pilothouse.domain.wires import Metrics
 from pilothouse.releases import table as tables
 from pilothouse.security.files import Secrets, ensure
 from pilothouse.server.auth import Gate
@@ -22,6 +23,7 @@ from pilothouse.server.loops import Loops
 from pilothouse.store.state.engine import StateStore
 from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.telemetry.loader import Loader
+from pilothouse.telemetry.metrics import make_metrics
 
 WORKER = "control-0"  # whose journal holds what evals and replays produce
 
@@ -50,6 +52,7 @@ class Control:
     state: StateStore
     telemetry: TelemetryStore
     loader: Loader
+    metrics: Metrics
     gate: Gate
     listening: Listening
     loops: Loops
@@ -100,6 +103,17 @@ class Control:
             self.config_error = str(error)
             raise
 
+    def app_files(self) -> tuple[tuple[str, int], ...]:
+        """The files that the config is made of, with their times of change: equal while nothing changed."""
+        named = [name for route in self.config.routes.values() for name in route.files.values()]
+        found = []
+        for name in sorted({FILE, *named}):
+            try:
+                found.append((name, (self.app_dir / name).stat().st_mtime_ns))
+            except OSError:
+                found.append((name, 0))
+        return tuple(found)
+
     def provider_urls(self) -> dict[str, str]:
         """Base URLs of the providers that the supervisor runs; empty where it runs none."""
         try:
@@ -147,6 +161,7 @@ async def open_control(
         state=state,
         telemetry=telemetry,
         loader=Loader(data.journal, telemetry, clock),
+        metrics=make_metrics(telemetry, clock),
         gate=Gate(data.secret, secret, clock, listening.port),
         listening=listening,
         loops=Loops(clock),

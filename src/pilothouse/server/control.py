@@ -2,9 +2,11 @@
 
 import argparse
 import asyncio
+import functools
 import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
@@ -15,7 +17,7 @@ from granian.server.embed import Server
 from pilothouse.domain.clock import SystemClock
 from pilothouse.domain.errors import PilothouseError
 from pilothouse.domain.tasks import Tasks
-from pilothouse.server import logs, probe
+from pilothouse.server import canaries, logs, probe
 from pilothouse.server.composition import Control, Listening, open_control
 from pilothouse.server.control_app import make_app
 from pilothouse.server.datadir import ControlAddress, DataDir, write_private
@@ -26,6 +28,7 @@ log = structlog.get_logger("pilothouse.control")
 
 LOAD_S = 0.5
 CONFIG_S = 2.0
+CANARY_S = 1.0
 DRAIN_S = 3.0
 
 
@@ -82,6 +85,23 @@ async def _announce(control: Control, options: argparse.Namespace) -> None:
 def _spawn_loops(control: Control) -> None:
     loops, spawn = control.loops, control.tasks.spawn
     spawn(loops.repeat("load", LOAD_S, control.load), "load")
+    spawn(loops.repeat("canary watch", CANARY_S, functools.partial(canaries.watch, control)), "canary watch")
+    spawn(loops.repeat("app files", CONFIG_S, _follow_files(control)), "app files")
+
+
+def _follow_files(control: Control) -> Callable[[], Awaitable[None]]:
+    """Take the app's files again when they change: a new table where workers see a difference."""
+    seen = control.app_files()
+
+    async def look() -> None:
+        nonlocal seen
+        found = await asyncio.to_thread(control.app_files)
+        if found != seen:
+            seen = found
+            await control.reread()
+            await control.publish()
+
+    return look
 
 
 async def _close(control: Control) -> None:

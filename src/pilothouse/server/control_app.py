@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from pilothouse.domain.errors import NotFound, RequestError
-from pilothouse.server import api
+from pilothouse.server import api, twins
 from pilothouse.server.composition import Control
 from pilothouse.server.guard import Guard
 from pilothouse.server.replies import failure
@@ -20,7 +20,7 @@ def make_app(control: Control) -> Starlette:
     """The app over an opened control."""
     host = urllib.parse.urlsplit(f"//{control.listening.host}").hostname or ""
     allowed = frozenset({host, *control.listening.allow_hosts})
-    routes: list[BaseRoute] = [Route("/healthz", _healthz), *api.routes(control)]
+    routes: list[BaseRoute] = [Route("/healthz", _healthz), *api.routes(control), *twins.routes(control)]
     return Starlette(
         routes=routes,
         middleware=[Middleware(Guard, gate=control.gate, allowed_hosts=allowed)],

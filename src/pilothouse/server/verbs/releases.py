@@ -8,21 +8,22 @@ from pilothouse.domain.errors import BadRequest
 from pilothouse.domain.release import Release
 from pilothouse.releases import diff as diffs
 from pilothouse.releases import history as moves
-from pilothouse.releases import pointer, registry, vcs
+from pilothouse.releases import notes, pointer, registry, vcs
+from pilothouse.releases import plan as plans
 from pilothouse.releases.pointer import Moved, Promotion
 from pilothouse.server.composition import Control
 from pilothouse.server.link import PushReport
 from pilothouse.store.state import drills, pointers, releases, runs
 
 
-async def create(control: Control, route: str, actor: Actor, notes: str = "") -> Release:
+async def create(control: Control, route: str, actor: Actor, said: str = "") -> Release:
     """The next release of `route` from the app's files as they are now; ConfigError, NotFound."""
     await control.reread()
     config = control.route(route)
 
     def make() -> Release:
         commit = vcs.describe(control.app_dir)
-        return registry.create(control.state, config, actor=actor, clock=control.clock, notes=notes, vcs=commit)
+        return registry.create(control.state, config, actor=actor, clock=control.clock, notes=said, vcs=commit)
 
     return await asyncio.to_thread(make)
 
@@ -120,6 +121,42 @@ def history(control: Control, route: str, env: str | None = None) -> dict[str, A
         "pointers": points,
         "moves": taken,
     }
+
+
+def planned(control: Control, route: str, release: int | None, env: str) -> dict[str, Any]:
+    """The steps from what is live to `release` (the newest where not given), each as it stands now. NotFound."""
+    config = control.route(route)
+    with control.state.read() as conn:
+        newest = releases.latest(conn, route)
+        live = pointers.get(conn, route, env)
+    if newest is None:
+        raise BadRequest(f"{route} has no release yet", hint=f"pilothouse release create {route}")
+    number = release if release is not None else newest.number
+    steps = plans.plan(control.state, config, env, number)
+    results = plans.dry_run(control.state, config, env, number, steps)
+    return {
+        "route": route,
+        "env": env,
+        "from": live.stable if live else None,
+        "to": number,
+        "steps": [
+            {"kind": one.step.__struct_config__.tag, "text": plans.describe(one.step), "state": one.state,
+             "message": one.message}
+            for one in results
+        ],
+        "back_out": plans.back_out(route, env),
+    }  # fmt: skip
+
+
+def noted(control: Control, route: str, release: int | None, env: str) -> dict[str, Any]:
+    """The release notes of one page of Markdown. NotFound."""
+    control.route(route)
+    with control.state.read() as conn:
+        newest = releases.latest(conn, route)
+    if newest is None:
+        raise BadRequest(f"{route} has no release yet", hint=f"pilothouse release create {route}")
+    number = release if release is not None else newest.number
+    return {"route": route, "release": number, "markdown": notes.release_notes(control.state, route, number, env)}
 
 
 def shown(release: Release) -> dict[str, Any]:

@@ -1,0 +1,43 @@
+"""`pilothouse review`."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from pilothouse.cli import options, show
+from pilothouse.cli.control import connect
+
+Format = Literal["text", "md", "html", "json"]
+
+
+@show.verb
+def review(
+    route: Annotated[str, typer.Argument(help="Route; all where not given.")] = "",
+    form: Annotated[Format, typer.Option("--format", help="text, md, html or json.")] = "text",
+    gate: Annotated[bool, typer.Option("--gate", help="Exit code 1 where not ready, 3 where data is missing.")] = False,
+    env: options.Env = "prod",
+    data: options.Data = options.DATA,
+    folder: options.App = options.APP,
+    as_json: options.Json = False,
+) -> None:
+    """Print the production-readiness review: every line measured."""
+    import shutil
+    import sys
+
+    import msgspec
+
+    from pilothouse.domain.finding import Review
+    from pilothouse.review import judge, render
+
+    with connect(data, folder) as control:
+        told = control.get("/api/v1/review", route=route, env=env)
+    made = msgspec.convert(told, Review)
+    if as_json or form == "json":
+        show.json(render.to_json(made))
+    elif form == "text":
+        width = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 120
+        show.line(render.text(made, width=width))
+    else:
+        show.line(render.markdown(made) if form == "md" else render.html(made))
+    if gate:
+        raise typer.Exit(judge.exit_code(made))

@@ -1,0 +1,146 @@
+"""T2.5 and T8: secrets by reference, plain-text secrets, keys, the change log, what redaction left behind."""
+
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from pilothouse.config.app import FILE, ProviderConfig
+from pilothouse.domain.errors import ConfigError
+from pilothouse.domain.facts import StoredText
+from pilothouse.domain.security_facts import AuditFact, KeyFact, LeakSample, PlaintextFact, SecretFact
+from pilothouse.security import audit, scan
+from pilothouse.security.redact import Redactor
+from pilothouse.security.secrets import fingerprint, make_secret_reader
+from pilothouse.server.composition import Control
+from pilothouse.store.state import changes, keys, pointers, releases
+from pilothouse.store.telemetry import dialect
+from pilothouse.telemetry.samples import sample_stored_texts
+
+CREDENTIAL_ACTIONS = ("key.create", "key.revoke")
+LEAK_ROWS = 200
+
+
+def secrets(control: Control, conn: Connection) -> dict[str, SecretFact]:
+    """Provider → its secret, for the providers that name one."""
+    used = _environments(conn)
+    read = make_secret_reader(control.app_dir)
+    found = {}
+    for name, provider in control.config.providers.items():
+        if not provider.key:
+            continue
+        try:
+            digest = fingerprint(control.secret.salt, read(provider.key))
+        except ConfigError:
+            digest = ""
+        found[name] = SecretFact(
+            name=name,
+            reference=provider.key,
+            backend=provider.key.partition("://")[0],
+            owner=provider.key_owner,
+            rotate_s=provider.rotate_s,
+            rotated_us=_rotated(provider),
+            envs=used.get(name, ()),
+            fingerprint=digest,
+        )
+    return found
+
+
+def _rotated(provider: ProviderConfig) -> int | None:
+    if not provider.rotated:
+        return None
+    try:
+        day = datetime.fromisoformat(provider.rotated)
+    except ValueError as error:
+        raise ConfigError(
+            f"rotated: {provider.rotated!r} is not a date", where=f"{FILE}: {provider.name}", hint="2026-11-23"
+        ) from error
+    return int(day.replace(tzinfo=day.tzinfo or UTC).timestamp() * 1_000_000)
+
+
+def _environments(conn: Connection) -> dict[str, tuple[str, ...]]:
+    """Provider → environments in which a live release calls it, fallbacks included."""
+    used: dict[str, set[str]] = {}
+    for pointer in pointers.every(conn):
+        manifest = releases.manifest(conn, releases.get(conn, pointer.route, pointer.stable))
+        models = [manifest.model, *(step.model for step in manifest.policy.fallback if step.model is not None)]
+        for model in models:
+            used.setdefault(model.provider, set()).add(pointer.env)
+    return {name: tuple(sorted(envs)) for name, envs in used.items()}
+
+
+def files_of(control: Control) -> list[Path]:
+    """The app's files that must hold no secret: the config and every template, tool list and schema."""
+    named = {name for route in control.config.routes.values() for name in route.files.values()}
+    found = [control.app_dir / FILE, *(control.app_dir / name for name in sorted(named))]
+    return [path for path in found if path.is_file()]
+
+
+def plaintext(control: Control, files: list[Path]) -> list[PlaintextFact]:
+    """Secrets written out in the app's files; StoreError where one cannot be read."""
+    return [
+        PlaintextFact(
+            where=f"{hit.file}:{hit.line}",
+            kind=hit.rule,
+            place="config" if hit.file == str(control.app_dir / FILE) else "template",
+        )
+        for hit in scan.scan_files(files)
+    ]
+
+
+def keys_of(control: Control, conn: Connection, since_us: int) -> list[KeyFact]:
+    """Our API keys with the environments of the requests they made."""
+    seen = control.telemetry.rows(
+        f"SELECT key_id, list(DISTINCT env) FROM requests WHERE ts >= {dialect.at()} AND env <> '' GROUP BY key_id",  # noqa: S608
+        [since_us],
+    )
+    envs = {key: tuple(sorted(found)) for key, found in seen}
+    return [
+        KeyFact(id=k.id, name=k.name, env=k.env, revoked=bool(k.revoked_us), request_envs=envs.get(k.id, ()))
+        for k in keys.list_keys(conn)
+    ]
+
+
+def log_of(conn: Connection) -> AuditFact:
+    """The change log verified from its first row, and the credentials that store and log count."""
+    rows = changes.rows(conn)
+    report = audit.verify(rows)
+    stored = keys.list_keys(conn)
+    return AuditFact(
+        ok=report.ok,
+        rows=report.rows,
+        reason=report.reason,
+        credential_changes=len(stored) + sum(bool(one.revoked_us) for one in stored),
+        credential_rows=sum(row.change.action in CREDENTIAL_ACTIONS for row in rows),
+    )
+
+
+def leaks(control: Control, since_us: int) -> dict[tuple[str, str], LeakSample]:
+    """(route, env) → stored rows scanned again, of those whose log mode promises redaction."""
+    redact = Redactor(control.secret.salt)
+    rows: dict[tuple[str, str], dict[str, Counter[str]]] = {}
+    secret_rows: dict[tuple[str, str], set[str]] = {}
+    for text in sample_stored_texts(control.telemetry, LEAK_ROWS, since_us):
+        if text.log_mode == "full":
+            continue
+        where = (text.route or "", text.env or "")
+        found = rows.setdefault(where, {}).setdefault(text.owner, Counter())
+        _scan(redact, text, found, secret_rows.setdefault(where, set()))
+    return {
+        where: LeakSample(
+            rows=len(owners),
+            leaks=sum(bool(found) for found in owners.values()),
+            secrets=len(secret_rows[where]),
+            classes=dict(sum(owners.values(), Counter())),
+            sampled_us=control.clock.now_us(),
+        )
+        for where, owners in rows.items()
+    }
+
+
+def _scan(redact: Redactor, text: StoredText, found: Counter[str], secret_owners: set[str]) -> None:
+    seen = redact.redact_json(text.text) if text.field in ("request", "upstream") else redact(text.text)
+    found.update(seen.classes)
+    if seen.secrets:
+        secret_owners.add(text.owner)

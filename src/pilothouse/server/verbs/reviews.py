@@ -1,0 +1,44 @@
+"""The review: gathered, judged, and kept where it is asked to be."""
+
+import asyncio
+
+import msgspec
+
+from pilothouse.config.route import RouteConfig
+from pilothouse.domain.change import Actor
+from pilothouse.domain.errors import BadRequest
+from pilothouse.domain.finding import Review
+from pilothouse.domain.table import ENVIRONMENTS
+from pilothouse.review import judge
+from pilothouse.server.composition import Control
+from pilothouse.server.evidence.gather import gather
+from pilothouse.store.state import waivers
+
+
+async def review(control: Control, route: str = "", env: str = "prod") -> Review:
+    """The review of one route, or of all; NotFound, BadRequest."""
+    if env not in ENVIRONMENTS:
+        raise BadRequest(f"there is no environment {env!r}", hint=f"environments: {', '.join(ENVIRONMENTS)}")
+    routes = [control.route(route)] if route else list(control.config.routes.values())
+    await control.load()
+    made = await asyncio.to_thread(compute, control, routes, env)
+    if not route and env == "prod":
+        control.review = made
+    return made
+
+
+def compute(control: Control, routes: list[RouteConfig], env: str) -> Review:
+    """Gather and judge; `took_ms` covers both."""
+    began = control.clock.monotonic()
+    made = judge.review(gather(control, env, routes), control.clock)
+    return msgspec.structs.replace(made, took_ms=(control.clock.monotonic() - began) * 1_000)
+
+
+async def keep(control: Control, made: Review, actor: Actor) -> str:
+    """Keep a review under its hash and log that; the hash."""
+
+    def put() -> str:
+        with control.state.write() as conn:
+            return waivers.put_review(conn, made, actor=actor, clock=control.clock)
+
+    return await asyncio.to_thread(put)
