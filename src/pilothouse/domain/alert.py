@@ -39,7 +39,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Alert(msgspec.Struct, kw_only=True):
-    """An instance of a rule's state machine."""
+    """An instance of a rule's state machine. `since_us`: when its present state began; 0 in other times is never."""
 
     id: str
     rule: str
@@ -55,6 +55,12 @@ class Alert(msgspec.Struct, kw_only=True):
     acknowledged_by: str = ""
     actionable: bool | None = None
     message: str = ""
+    breached_us: int = 0  # when the condition was last seen to hold
+    fired_us: int = 0  # when it last began to fire
+    times_fired: int = 0
+    acknowledged_us: int = 0
+    notified_us: int = 0  # when its owner was last told
+    acting: bool = False  # its actions have begun and their results are not in: set before, cleared after
 
 
 class ActionResult(msgspec.Struct, frozen=True):
