@@ -156,7 +156,9 @@ def email(data: bytes, start: int, end: int) -> Span | None:
 
 def _stand_in(value: bytes) -> bool:
     low = value.lower()
-    return low.startswith(_STAND_INS) or b"your" in low or b"example" in low or len(set(low)) < 4
+    if low.startswith(_STAND_INS) or b"example" in low or len(set(low)) < 4:
+        return True
+    return any(word in low for word in (b"your_", b"your-", b"_your", b"-your"))
 
 
 def password_of_url(data: bytes, start: int, end: int) -> Span | None:

@@ -52,7 +52,7 @@ def _personal(rule: str, kind: str, pattern: bytes, confirm: Confirm, normalise:
 
 _PEM = rb"[A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
 _LATIN = rb"[\xc3-\xca][\x80-\xbf]"  # letters with marks, as UTF-8
-_TO_VALUE = rb"""["']?\s*(?:[:=]|=>|:=)\s*["']?"""  # from a name to its value, in JSON, YAML, env files and code
+_TO_VALUE = rb"""\s*["']?\s*(?:[:=]|=>|:=)\s*["']?"""  # from a name to its value, in JSON, YAML, env files and code
 _WORD = rb"""[^\s"'`,;(){}<>\[\]\\]"""
 _OCTET = rb"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = rb"(?:" + _OCTET + rb"\.){3}" + _OCTET

@@ -39,7 +39,7 @@ def _blanked(data: bytes) -> tuple[bytes, bool]:
         elif part[:1] == b'"':
             parts += [b" ", part]
         else:
-            parts += [b"\\", part]
+            parts += [b"\\" if part else b" ", part]  # escaped escapes are blanked too
             simple = False
     return b"".join(parts), simple
 
