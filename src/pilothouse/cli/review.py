@@ -35,8 +35,9 @@ def review(
     if as_json or form == "json":
         show.json(render.to_json(made))
     elif form == "text":
-        width = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 120
-        show.line(render.text(made, width=width))
+        terminal = sys.stdout.isatty()
+        width = shutil.get_terminal_size().columns if terminal else None
+        typer.echo(render.text(made, width=width, colour=terminal), nl=False, color=terminal)
     else:
         show.line(render.markdown(made) if form == "md" else render.html(made))
     if gate:

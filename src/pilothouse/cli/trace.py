@@ -51,9 +51,8 @@ def show_trace(
     release = f"release {record['release']}" if record["release"] is not None else "no release"
     error = f"  {record['error_type']}: {record['error_message']}" if record["error_type"] else ""
     show.line(f"{record['id']}  {record['route'] or record['requested_model']}  {record['env']}  {release}")
-    show.line(
-        f"  {record['outcome']}  HTTP {record['status']}  {record['duration_ms']:.0f} ms  {show.usd(record['cost_usd'])}{error}"
-    )
+    took, cost = f"{record['duration_ms']:.0f} ms", show.usd(record["cost_usd"])
+    show.line(f"  {record['outcome']}  HTTP {record['status']}  {took}  {cost}{error}")
     parts = "  ".join(f"{part} {address[:6]}" for part, address in sorted(record["parts"].items()))
     show.line(f"  {parts}")
     show.line()
@@ -72,7 +71,8 @@ def _name(step: dict[str, Any]) -> str:
 
 
 def _stage(step: dict[str, Any]) -> str:
-    return (str(step["stage"]) or str(step["kind"])) + (f" ({step['error_type']})" if step["error_type"] else "")
+    stage = str(step["stage"] or step["kind"])
+    return f"{stage} ({step['error_type']})" if step["error_type"] else stage
 
 
 @app.command()
@@ -93,9 +93,8 @@ def replay(
         word = "PASS" if found["same"] else "FAIL"
         what = "the same body byte for byte" if found["same"] else "another body"
         redacted = ", after redaction" if found["redacted"] else ""
-        show.line(
-            f"  {show.status(word)}  {what}{redacted}   sha256 {found['hash'][:12]}, recorded {found['recorded_hash'][:12]}"
-        )
+        hashes = f"sha256 {found['hash'][:12]}, recorded {found['recorded_hash'][:12]}"
+        show.line(f"  {show.status(word)}  {what}{redacted}   {hashes}")
         show.line(found["body"])
         if found["reply"]:
             show.line()

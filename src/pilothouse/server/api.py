@@ -11,7 +11,6 @@ from starlette.routing import BaseRoute
 
 from pilothouse.domain.errors import BadRequest
 from pilothouse.domain.finding import Review
-
 from pilothouse.releases.pointer import Promotion
 from pilothouse.server.composition import Control
 from pilothouse.server.endpoints import body, maybe_whole, route, who
