@@ -18,7 +18,6 @@ import msgspec
 import structlog
 import uvloop
 from granian.constants import Interfaces
-from granian.http import HTTP1Settings
 from granian.rsgi import HTTPProtocol, ProtocolClosed, ProtocolError, Scope  # type: ignore[attr-defined]
 from granian.server.embed import Server
 
@@ -280,7 +279,6 @@ class Worker:
             websockets=False,
             log_enabled=False,
             backlog=1024,
-            http1_settings=HTTP1Settings(header_read_timeout=30_000),
         )
 
     def _hold(self, table: Table) -> None:
