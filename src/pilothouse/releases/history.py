@@ -121,7 +121,7 @@ def _resolved(conn: Connection, pointer: Pointer, leaving: int, candidates: list
             return DryRun(ok=True, from_release=leaving, target=number, missing=missing, reason=reason)
         missing += gone
     if missing:
-        reason = f"no earlier release resolves: {len(missing)} parts are missing"
+        reason = f"no earlier release resolves: {len(missing)} part{'s' if len(missing) > 1 else ''} missing"
     else:
         reason = f"release {leaving} is the first one live in {pointer.env}: there is none to go back to"
     return DryRun(ok=False, from_release=leaving, missing=missing, reason=reason)

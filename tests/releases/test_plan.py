@@ -1,0 +1,219 @@
+"""The plan, the facts and the notes over one story: a route goes from release 1 to 2."""
+
+import sqlite3
+
+import msgspec
+import pytest
+from inline_snapshot import snapshot
+
+from pilothouse.domain.errors import NotFound, Refused
+from pilothouse.domain.evaluation import CaseResult
+from pilothouse.domain.manifest import ModelRef
+from pilothouse.domain.release_facts import Drill, StagedChanges
+from pilothouse.releases import facts, plan, pointer, registry
+from pilothouse.releases.canary import CanaryPolicy, Counts, watch
+from pilothouse.releases.notes import release_notes, rollback_dry_run
+from pilothouse.releases.pointer import Promotion
+from pilothouse.store.state import drills, runs
+from pilothouse.store.state.runs import EvalRun
+
+R = "docs-answer"
+POLICY = CanaryPolicy(steps=(0.05, 0.5, 1.0), min_seconds=60)
+
+
+@pytest.fixture
+def gated(kit, tmp_path):
+    dataset = tmp_path / "d.jsonl"
+    dataset.write_text('{"id": "1"}\n\n' * 246)
+    route = kit.route(gate=True)
+    return msgspec.structs.replace(route, gate=msgspec.structs.replace(route.gate, dataset=dataset))
+
+
+@pytest.fixture
+def live(store, clock, ana, kit, gated):
+    kit.make_releases(store, clock, 2)
+    pointer.promote(store, gated, Promotion(env="prod", release=1, actor=ana), clock)
+    return store
+
+
+def test_the_plan_in_words(live, clock, gated):
+    with live.write() as conn:
+        run = runs.start(conn, EvalRun(id=0, route=R, release=1), clock)
+        for number in range(123):
+            runs.put_case(conn, run.id, CaseResult(case_id=str(number), task="t", cost_usd=0.0025))
+        clock.advance(120)
+        runs.finish(conn, run.id, clock)
+    steps = plan.plan(live, gated, "prod", 2, POLICY)
+    assert [plan.describe(step) for step in steps] == snapshot(
+        [
+            "check CR.1 T1.3 CR.6",
+            "gate 246 cases, margin 3 pp, detects ≥ 5.0 pp at 80 % power, about 0.62 USD, 4 min",
+            "canary 5 %, at least 1 min and 20 requests",
+            "canary 50 %, at least 1 min and 20 requests",
+            "promote release 2",
+        ]
+    )
+    assert plan.back_out(R, "prod") == "pilothouse rollback docs-answer"
+
+
+def test_outside_prod_and_at_first_there_is_less_to_do(store, clock, kit, gated):
+    kit.make_releases(store, clock, 1)
+    for env in ("prod", "dev"):
+        assert [type(step).__name__ for step in plan.plan(store, gated, env, 1)] == ["Check", "Promote"]
+    with pytest.raises(NotFound):
+        plan.plan(store, gated, "prod", 7)
+
+
+def states(results):
+    return [result.state for result in results]
+
+
+def test_the_same_steps_are_tried_dry_and_executed_to_the_end(live, clock, ana, kit, gated):
+    steps = plan.plan(live, gated, "prod", 2, POLICY)
+
+    def dry():
+        return states(plan.dry_run(live, gated, "prod", 2, steps))
+
+    def go():
+        return plan.advance(live, gated, "prod", 2, steps, actor=ana, clock=clock).moved
+
+    def traffic(arm):
+        share = 0.05 if arm.since_us < second else 0.5
+        return Counts(requests=int(400 * (share if arm.canary else 1 - share)))
+
+    second = 1 << 62
+    assert dry() == ["done", "ready", "ready", "ready", "blocked"]
+    assert go() is None  # the gate is not ours to run
+    kit.judge(live, clock, 2, "block")
+    assert dry()[1] == "blocked"
+    assert go() is None
+    kit.judge(live, clock, 2, "pass")
+    assert dry() == ["done", "done", "ready", "ready", "ready"]
+    assert go().pointer.share == 0.05
+    assert dry() == ["done", "done", "waiting", "ready", "ready"]
+    assert go() is None
+    clock.advance(61)
+    watch(live, traffic, clock, policy=POLICY)
+    assert dry()[2] == "done"
+    second = clock.now_us()
+    assert go().pointer.share == 0.5
+    assert dry() == ["done", "done", "done", "waiting", "ready"]
+    clock.advance(61)
+    watch(live, traffic, clock, policy=POLICY)
+    assert go().what == "promoted"
+    assert dry() == ["done"] * 5
+    assert go() is None
+
+
+def test_a_check_blocks_what_could_not_be_taken_back(live, gated):
+    outside = sqlite3.connect(live.path)
+    outside.executescript(
+        "DROP TRIGGER parts_no_update; UPDATE parts SET content = 'null' WHERE content LIKE '%Prompt number 1%';"
+    )
+    outside.close()
+    (first, *_) = plan.dry_run(live, gated, "prod", 2, plan.plan(live, gated, "prod", 2))
+    assert (first.state, first.message) == ("blocked", "CR.6: no way back, prompt of release 1 do not resolve")
+
+
+def test_facts_of_a_route_that_is_not_live(store, clock, kit):
+    found = facts.gather(store, kit.config(kit.route()), R, "prod", clock)
+    assert (found.current, found.rollback.ok, found.rollback.reason) == (None, False, "docs-answer is not live in prod")
+
+
+def test_facts_follow_the_story(live, clock, ana, kit, gated):
+    config = kit.config(gated)
+    first = facts.gather(live, config, R, "prod", clock)
+    assert (first.current.number, first.hashes_resolvable, first.gated) == (1, 8, True)
+    assert (first.prompt_tag, len(first.schema_tag), first.floating_alias) == ("v3", 12, "")
+    assert (first.alternate_models, first.static_fallback) == (("local/smollm2",), True)
+    assert (first.rollback.ok, first.verdict, first.changes_90d) == (False, None, StagedChanges())
+
+    order = Promotion(env="prod", release=2, actor=ana, share=0.5, force=True, reason="hot")
+    pointer.promote(live, gated, order, clock)
+    during = facts.gather(live, config, R, "prod", clock)
+    assert (during.canary.number, during.canary_share, during.rollback.target) == (2, 0.5, 1)
+
+    moved = pointer.rollback(live, R, "prod", actor=ana, reason="bad", clock=clock)
+    with live.write() as conn:
+        drills.propagated(conn, moved.rollback_id, ms=140.0, workers=2)
+        drill = Drill(id=0, kind="rollback", route=R, env="prod", ts_us=0, ok=True, detail={"propagated_ms": 90.0})
+        stored = drills.record(conn, drill, clock)
+    kit.judge(live, clock, 2, "pass")
+    pointer.promote(live, gated, Promotion(env="prod", release=2, actor=ana), clock)
+    after = facts.gather(live, config, R, "prod", clock)
+    assert (after.last_rollback.propagated_ms, after.last_drill) == (140.0, stored)
+    assert after.changes_90d == StagedChanges(total=2, staged=1, direct=1, forced=1)
+    assert (after.verdict.verdict, after.verdict_baseline, after.verdict_us) == ("pass", 1, clock.now_us())
+    assert (after.rollback.ok, after.rollback.target) == (True, 1)
+    clock.advance(91 * 86_400)
+    assert facts.gather(live, config, R, "prod", clock).changes_90d == StagedChanges()
+
+
+def test_a_model_of_our_own_process_is_no_floating_alias(store, clock, ana, kit):
+    for name, alias in (("local", ""), ("openai", "openai/smollm2")):
+        route = kit.route(name)
+        route = msgspec.structs.replace(
+            route, manifest=msgspec.structs.replace(route.manifest, model=ModelRef(name, "smollm2"))
+        )
+        assert registry.create(store, route, actor=ana, clock=clock).floating_alias == f"{name}/smollm2"
+        pointer.promote(store, route, Promotion(env="prod", release=1, actor=ana), clock)
+        assert facts.gather(store, kit.config(route), name, "prod", clock).floating_alias == alias
+
+
+def test_a_release_with_a_missing_part_is_told_and_no_target(live, clock, ana, kit, gated):
+    kit.judge(live, clock, 2, "pass")
+    pointer.promote(live, gated, Promotion(env="prod", release=2, actor=ana), clock)
+    outside = sqlite3.connect(live.path)
+    outside.executescript(
+        "DROP TRIGGER parts_no_update; UPDATE parts SET content = 'null' WHERE content LIKE '%Prompt number 1%';"
+    )
+    outside.close()
+    dry = rollback_dry_run(live, R, "prod")
+    assert (dry.ok, len(dry.missing), dry.reason) == (False, 1, "no earlier release resolves: 1 part missing")
+    with pytest.raises(Refused, match="no earlier release resolves"):
+        pointer.rollback(live, R, "prod", actor=ana, reason="", clock=clock)
+
+
+def test_notes_on_one_page(live, clock, ana, kit):
+    kit.judge(live, clock, 2, "pass")
+    assert release_notes(live, R, 2) == snapshot("""\
+# docs-answer, release 2
+
+Made 2025-06-15 15:06 UTC by person:ana, manifest `fb558f09597f`, commit not recorded.
+
+try 2
+
+## Changes since release 1
+
+| part | before | after | change |
+|---|---|---|---|
+| prompt | `774b40da` | `78c94d4f` | +1 −1 lines |
+| system | `74234e98` | `74234e98` | unchanged |
+| model | `1068cf91` | `1068cf91` | unchanged |
+| params | `3343deb6` | `3343deb6` | unchanged |
+| tools | `74234e98` | `74234e98` | unchanged |
+| schema | `4abfc4b6` | `4abfc4b6` | unchanged |
+| index | `74234e98` | `74234e98` | unchanged |
+| policy | `6fdfd363` | `6fdfd363` | unchanged |
+
+`prompt`:
+
+```diff
+@@ -1 +1 @@
+-Prompt number 1.
++Prompt number 2.
+```
+
+## Gate
+
+**pass** against release 1: 26 broke, 7 mended (pass rate 0.894 → 0.817, -0.077 [-0.114, -0.040], n=246).
+
+## Rollback
+
+```
+pilothouse rollback docs-answer
+```
+
+Dry run: once live, it goes back to release 1, all 8 parts resolve.
+""")
+    assert "The first release: there is none to compare with." in release_notes(live, R, 1)
