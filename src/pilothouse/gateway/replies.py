@@ -33,7 +33,7 @@ def error_body(error: PilothouseError) -> bytes:
     else:
         kind = "upstream_error" if isinstance(error, UpstreamError) else "server_error"
     said = {
-        "message": error.what,
+        "message": f"{error.what} — {error.hint}" if error.hint else error.what,  # SDKs show the message alone
         "type": kind,
         "param": error.where or None,
         "code": error.kind,

@@ -95,16 +95,18 @@ class ScriptedProvider:
         if self._server is not None:
             self._server.close()
         await self._tasks.drain(0.0)
+        await asyncio.sleep(0)  # the transports closed just now say so to their protocols
 
     async def _serve(self, wire: _Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Held by Tasks, so that `close` can end a stalled answer.
         await asyncio.wait({self._tasks.spawn(self._connection(wire, reader, writer))})
 
     async def _connection(self, wire: _Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            while (asked := await _read(reader)) is not None:
-                await self._answer(asked, wire, writer)
-        with contextlib.suppress(OSError):
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                while (asked := await _read(reader)) is not None:
+                    await self._answer(asked, wire, writer)
+        finally:
             writer.close()
 
     async def _answer(self, asked: Asked, wire: _Wire, writer: asyncio.StreamWriter) -> None:
