@@ -3,7 +3,7 @@
 import logging
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,10 @@ class StateStore:
         except OSError as error:
             raise StoreError(f"cannot open the state store: {error.strerror}", where=str(path)) from error
         self.engine = _engine(path)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.engine.dispose)
             self._migrate()
-        except BaseException:
-            self.engine.dispose()
-            raise
+            undo.pop_all()
 
     def _migrate(self) -> None:
         if self._revision() == HEAD:

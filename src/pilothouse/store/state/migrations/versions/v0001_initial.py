@@ -16,6 +16,7 @@ def upgrade() -> None:
     """Create the tables, and the triggers that keep the append-only ones append-only."""
     _releases()
     _moves()
+    _record()
     _evals()
     _watch()
     op.execute("INSERT INTO table_revision (id, revision) VALUES (1, 0)")
@@ -73,6 +74,9 @@ def _releases() -> None:
         ),
         sa.PrimaryKeyConstraint("route", "env", name=op.f("pk_pointers")),
     )
+
+
+def _moves() -> None:
     op.create_table(
         "table_revision",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -99,9 +103,6 @@ def _releases() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_canary_runs")),
     )
     op.create_index(op.f("ix_canary_runs_route_env_state"), "canary_runs", ["route", "env", "state"], unique=False)
-
-
-def _moves() -> None:
     op.create_table(
         "rollbacks",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -117,18 +118,9 @@ def _moves() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_rollbacks")),
     )
     op.create_index(op.f("ix_rollbacks_route_env"), "rollbacks", ["route", "env"], unique=False)
-    op.create_table(
-        "drills",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("route", sa.Text(), nullable=False),
-        sa.Column("env", sa.Text(), nullable=False),
-        sa.Column("ts_us", sa.BigInteger(), nullable=False),
-        sa.Column("ok", sa.Boolean(), nullable=False),
-        sa.Column("detail", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_drills")),
-    )
-    op.create_index(op.f("ix_drills_route_env_kind"), "drills", ["route", "env", "kind"], unique=False)
+
+
+def _record() -> None:
     op.create_table(
         "changes",
         sa.Column("seq", sa.Integer(), autoincrement=False, nullable=False),
@@ -156,6 +148,18 @@ def _moves() -> None:
         sa.Column("last_used_us", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_keys")),
     )
+    op.create_table(
+        "drills",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("route", sa.Text(), nullable=False),
+        sa.Column("env", sa.Text(), nullable=False),
+        sa.Column("ts_us", sa.BigInteger(), nullable=False),
+        sa.Column("ok", sa.Boolean(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_drills")),
+    )
+    op.create_index(op.f("ix_drills_route_env_kind"), "drills", ["route", "env", "kind"], unique=False)
 
 
 def _evals() -> None:
