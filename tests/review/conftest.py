@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from pilothouse.config.app import Person
-from pilothouse.config.route import GateConfig, RouteConfig
+from pilothouse.config.route import CheckOverride, GateConfig, RouteConfig
 from pilothouse.domain.alert import Action, Rule
 from pilothouse.domain.alert_facts import AlertFacts
 from pilothouse.domain.eval_facts import EvalFacts, RetrievalFacts, TaskFacts
@@ -32,10 +33,21 @@ from pilothouse.domain.facts import (
 )
 from pilothouse.domain.manifest import Fallback, IndexRef, Manifest, ModelRef, Policy, Retry, Template, Timeouts
 from pilothouse.domain.release import Release, Rollback
-from pilothouse.domain.release_facts import DryRun, Drill, ReleaseFacts, StagedChanges
-from pilothouse.domain.security_facts import AuditFact, KeyFact, LeakSample, ReconstructSample, SecretFact, SecurityFacts
+from pilothouse.domain.release_facts import Drill, DryRun, ReleaseFacts, StagedChanges
+from pilothouse.domain.security_facts import (
+    AuditFact,
+    KeyFact,
+    LeakSample,
+    PlaintextFact,
+    ReconstructSample,
+    SecretFact,
+    SecurityFacts,
+)
 from pilothouse.review.evidence import Evidence
+from pilothouse.store.state.waivers import Waiver
 from pilothouse.store.telemetry.schema import HISTOGRAM_MS
+
+__all__ = ["CheckOverride", "PlaintextFact", "Waiver"]  # for the tests, through `made`
 
 NOW_US = 1_795_444_320_000_000  # 2026-11-23T14:32:00Z
 DAY_US = 86_400_000_000
@@ -87,7 +99,8 @@ def facts(**change: Any) -> RouteFacts:
         models=[ModelUse(provider="openai", model="gpt-5-mini-2026-08-07", served_model="gpt-5-mini-2026-08-07",
                          fingerprint="fp1", fallback=False, attempts=N - 10, first_us=SINCE_US - DAY_US,
                          last_us=NOW_US)],
-        traces=TraceFacts(identified=N, duplicate_ids=0, traces=9_000, traces_with_spans=9_000, accounted=8_900, unaccounted_ms_p50=40.0,
+        traces=TraceFacts(identified=N, duplicate_ids=0, traces=9_000, traces_with_spans=9_000, accounted=8_900,
+                          unaccounted_ms_p50=40.0,
                           spans=30_000, orphan_spans=0),
         redaction=RedactionFacts(by_status={"clean": N - 100, "redacted": 100}, skipped_without_reason=0,
                                  requests_with_secrets=0, secrets_unredacted=0, secrets_found=0),
@@ -142,7 +155,10 @@ def release(**change: Any) -> ReleaseFacts:
 
 
 def evals(**change: Any) -> EvalFacts:
-    tasks = [TaskFacts(task="single", cases=146, passed=145, n=146), TaskFacts(task="multi", cases=100, passed=98, n=100)]
+    tasks = [
+        TaskFacts(task="single", cases=146, passed=145, n=146),
+        TaskFacts(task="multi", cases=100, passed=98, n=100),
+    ]
     base = EvalFacts(
         route="docs-answer", release=11, dataset="d.jsonl", dataset_hash="h", run_dataset_hash="h", run_id=88,
         run_at_us=NOW_US - 2 * DAY_US, complete=True, cases=246, tasks=tasks, passed=243, n=246,

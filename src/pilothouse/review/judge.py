@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import msgspec
 
@@ -32,11 +33,13 @@ _RETRIEVAL = re.compile(r"T5\.|T1\.6$|CM\.3$|I5$")
 WAIVER_MAX_US = 30 * 86_400_000_000
 
 
+@cache
 def group(item_id: str) -> str:
     """`T10.4` → `T10`."""
     return item_id.partition(".")[0]
 
 
+@cache
 def weight(item_id: str) -> float:
     """How much an item weighs in a score (G8)."""
     return 2.0 if group(item_id) in _HEAVY_GROUPS or item_id in _HEAVY_ITEMS else 1.0

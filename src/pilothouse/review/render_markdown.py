@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pilothouse.domain.finding import Finding, Review, RouteReview
 from pilothouse.review import page
 
-_SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\|*_[]<>#"})
+_SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\|*_[]<>#`"})
 
 
 def markdown(review: Review) -> str:

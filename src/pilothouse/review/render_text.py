@@ -95,7 +95,9 @@ def _rows(rows: list[page.Row], columns: int) -> list[Text]:
 def _fix(fix: str, under: str, columns: int) -> str:
     """The fix; where that is too long for the terminal only its command, because half of one helps nobody."""
     plain = f"{under}fix: {fix.replace('`', '')}"
-    command = fix.split("`")[1] if fix.count("`") >= 2 else ""
+    command = next(
+        (code for code in fix.split("`")[1::2] if code.startswith("pilothouse ") and code != "pilothouse up"), ""
+    )
     return f"{under}fix: {command}" if command and cell_len(plain) > columns else plain
 
 

@@ -14,7 +14,7 @@ from pilothouse.stats.proportions import wilson, z
 
 MIN_N = 30  # fewer observations than this are no data
 CONFIDENCE = 0.95
-MORE_TRAFFIC = f"send at least {MIN_N} requests to the route: `model: {{route}}` at the gateway"
+MORE_TRAFFIC = f"send it at least {MIN_N} requests, with `model: {{route}}`"
 
 
 class Outcome(msgspec.Struct, frozen=True):

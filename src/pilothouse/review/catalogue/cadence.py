@@ -12,16 +12,16 @@ _GATE = "`pilothouse eval run {route}`"
 
 BEFORE_RELEASE = (
     _release.item(
-        "CR.1l", "versions tagged", "", "a hash missing, or a floating alias",
+        "CR.1l", "versions tagged", "", "hash missing, or floating",
         "block release", evidence=RELEASES, grade="C",
         fix="name a dated model and commit the files, then `pilothouse release create {route}`",
     ),
     _release.item(
-        "CR.2l", "gate passed", "", "not passed on this dataset within 24 h of the release",
+        "CR.2l", "gate passed", "", "not passed within 24 h",
         "block release", evidence=EVALS, fix=f"run the gate again: {_GATE}",
     ),
     _release.item(
-        "CR.3l", "fallbacks exercised", "", "any fault not handled as declared", "block release",
+        "CR.3l", "fallbacks exercised", "", "any fault mishandled", "block release",
         evidence=RELEASES, grade="D", fix="practise against a scripted provider in staging: `pilothouse demo`",
     ),
     _release.item(
@@ -33,7 +33,7 @@ BEFORE_RELEASE = (
         grade="C", fix="give the new secret an owner and a rotation in pilothouse.yaml",
     ),
     _release.item(
-        "CR.6l", "way back dry-run", "", "no target, or dry run fails", "block release",
+        "CR.6l", "way back dry-run", "", "no way back", "block release",
         evidence=RELEASES, grade="D", fix="see the way back: `pilothouse release plan {route}`",
     ),
 )  # fmt: skip

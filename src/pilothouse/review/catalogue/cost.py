@@ -16,12 +16,12 @@ ITEMS = (
         fix="find the part of the prompt that grew: `pilothouse release diff {route}`",
     ),
     _layer.item(
-        "T7.3l", "spread of spend", "p99/p50 > 20, a route > 40 %", "unowned > 2 %", "notify",
+        "T7.3l", "spread of spend", "p99/p50 > 20", "unowned > 2 %", "notify",
         limit=above(20.0, None, "ratio"), evidence=TRACES,
         fix="give every spending caller a key of its own: `pilothouse keys create --name NAME --env {env}`",
     ),
     _layer.item(
-        "T7.4", "use of the context window", "p95 > 70 %, duplicates > 10 %", "p95 > 90 %, duplicates > 25 %",
+        "T7.4", "use of the context window", "p95 > 70 %, twice > 10 %", "p95 > 90 %, twice > 25 %",
         "trim history", evidence=TRACES, cadence="W",
         fix="trim history and duplicate documents: `pilothouse release create {route}`",
     ),
@@ -34,7 +34,7 @@ ITEMS = (
         limit=below(0.98, 0.90), evidence=TRACES, fix="send `metadata: {{segment: …}}` with every request",
     ),
     _layer.item(
-        "T7.7l", "cost per success", "+15 %", "+40 %, or cost up and success down",
+        "T7.7l", "cost per success", "+15 %", "+40 %, or dearer and worse",
         "rollback", limit=above(0.15, 0.40, "change"), evidence=TRACES,
         fix="go back to the cheaper release, or show it is worth it: `pilothouse release diff {route}`",
     ),

@@ -15,7 +15,7 @@ ITEMS = (
         evidence=EVALS, fix="mend the failing cases and run them again: `pilothouse eval run {route}`",
     ),
     _layer.item(
-        "T3.3l", "regression, paired", "change < −1 pp", "must-pass fails, or p < 0.05 and < −2 pp",
+        "T3.3l", "regression, paired", "change < −1 pp", "< −2 pp and p < 0.05",
         "block release", limit=below(-0.01, -0.02, "change"), evidence=EVALS, cadence="R",
         fix="go back or mend what broke: `pilothouse rollback {route}`",
     ),

@@ -39,7 +39,7 @@ TRIGGERS = (
                   evidence=TRACES, fix=f"add cases of the new segment, then {_READ}"),
     _revisit.item("V6l", "access or retention changed", "any change", "", "cap canary at 10 %",
                   evidence=REVIEW, fix=f"read the change log (`pilothouse audit verify`), then {_READ}"),
-    _revisit.item("V7", "new vendor", "new host, secret or exporter", "", "cap canary at 10 %",
+    _revisit.item("V7", "new vendor", "new host or secret", "", "cap canary at 10 %",
                   evidence=REVIEW, fix=f"check what the vendor is sent, then {_READ}"),
 )  # fmt: skip
 

@@ -33,8 +33,8 @@ ITEMS = (
         limit=above(1.0, 1.0, "ratio"), fix="set a budget for the route in its `policy`",
     ),
     _layer.item(
-        "T9.7l", "alert rules in order", "without runbook, or slow to be answered",
-        "unowned, or the evaluator silent > 2 min", "refuse to save the rule", cadence="K,M",
+        "T9.7l", "alert rules in order", "runbook missing, or late",
+        "unowned, silent > 2 min", "refuse the rule", cadence="K,M",
         limit=above(None, 120_000.0, "ms"), evidence=ALERTS,
         fix="give the rule `owner:`, `actions:` and `runbook:` in pilothouse.yaml, then restart `pilothouse up`",
     ),

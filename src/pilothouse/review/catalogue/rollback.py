@@ -6,7 +6,7 @@ _layer = Layer("10 Rollback", "K,R,Q")
 
 ITEMS = (
     _layer.item(
-        "T10.1l", "rollback, measured", "> 60 s, or > 90 d ago", "no target, or dry run fails",
+        "T10.1l", "rollback, measured", "> 60 s, or > 90 d ago", "no way back",
         "block release", limit=above(60 * SECOND, None, "ms"), evidence=RELEASES, grade="D",
         fix="make a second release and practise: `pilothouse rollback {route} --env staging`",
     ),

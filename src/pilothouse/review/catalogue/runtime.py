@@ -11,12 +11,12 @@ ITEMS = (
         fix="ask for a higher quota or add a fallback on another provider: `pilothouse release create {route}`",
     ),
     _layer.item(
-        "T6.2l", "retries that succeed", "< 70 %, calls per request > 1.10", "< 40 %, calls per request > 1.3",
+        "T6.2l", "retries that succeed", "< 70 %, calls > 1.10", "< 40 %, calls > 1.30",
         "open the breaker", limit=below(0.70, 0.40), evidence=TRACES,
         fix="retry only what passes (`policy.retry.on`): `pilothouse release create {route}`",
     ),
     _layer.item(
-        "T6.3l", "timeouts", "> 1 %", "> 5 %, or a hop without timeout", "pin_model",
+        "T6.3l", "timeouts", "> 1 %", "> 5 %, or unset", "pin_model",
         limit=above(0.01, 0.05), evidence=TRACES + "&error_type=timeout", cadence="K,R,W",
         fix="make timeouts × tries fit in `policy.timeout.total`: `pilothouse release create {route}`",
     ),
@@ -30,7 +30,7 @@ ITEMS = (
         limit=above(60 * SECOND, 300 * SECOND, "ms"), fix="limit concurrency per route in its `policy`",
     ),
     _layer.item(
-        "T6.6l", "a way to degrade", "exercised > 90 d ago, or > 5 %", "none declared", "static answer",
+        "T6.6l", "a way to degrade", "> 90 d ago, or > 5 %", "none declared", "static answer",
         limit=above(90 * DAY, None, "ms"), evidence=REVIEW, cadence="K,Q",
         fix="add `static:` or a second model to `policy.fallback`: `pilothouse release create {route}`",
     ),

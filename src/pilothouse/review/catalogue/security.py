@@ -16,21 +16,21 @@ ITEMS = (
         evidence=KEYS, fix="revoke the keys that nobody uses: `pilothouse keys revoke ID`",
     ),
     _layer.item(
-        "T8.3l", "environments kept apart", "", "any secret or key in two environments", "block key",
+        "T8.3l", "environments kept apart", "", "any in two environments", "block key",
         limit=above(None, 0.0, "count"), evidence=KEYS, cadence="K,R",
         fix="issue a key for each environment: `pilothouse keys create --name NAME --env {env}`",
     ),
     _layer.item(
-        "T8.4l", "audit chain anchored", "anchor > 24 h", "a gap, or the chain does not verify",
+        "T8.4l", "audit chain anchored", "anchor > 24 h", "does not verify",
         "freeze admin writes", limit=above(24 * HOUR, None, "ms"), evidence=AUDIT,
         fix="check the chain and keep its last hash elsewhere: `pilothouse audit verify`",
     ),
     _layer.item(
-        "T8.5l", "retention kept", "job late", "rows over age, or no policy", "metadata-only logging",
+        "T8.5l", "retention kept", "job late", "over age, or no policy", "metadata-only logging",
         evidence=REVIEW, fix="delete what is older than policy allows, and say how long in `policy.log`",
     ),
     _layer.item(
-        "T8.6l", "secrets in prompts", "redacted > 0", "any in a template or sent on", "block request",
+        "T8.6l", "secrets in prompts", "redacted > 0", "any unredacted", "block request",
         limit=above(None, 0.0, "count"), evidence=TRACES, cadence="K,R",
         fix="take the secret out of the prompt, rotate it, then `pilothouse release create {route}`",
     ),

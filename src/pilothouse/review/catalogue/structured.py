@@ -29,7 +29,7 @@ ITEMS = (
         "`pilothouse release create {route}`, then `pilothouse eval run {route}`",
     ),
     _layer.item(
-        "T4.5l", "invalid output handled", "test > 30 d", "undeclared, or invalid delivered", "typed error",
+        "T4.5l", "invalid output handled", "test > 30 d", "undeclared, or delivered", "typed error",
         evidence=_INVALID, cadence="K,R",
         fix="end the route's `policy.invalid` in `error` or `fallback`: `pilothouse release create {route}`",
     ),

@@ -6,12 +6,12 @@ _layer = Layer("1 Versioning", "K,R")
 
 ITEMS = (
     _layer.item(
-        "T1.0l", "outputs reconstructed", "< 100 %", "< 95 %", "freeze releases of the route",
+        "T1.0l", "outputs reconstructed", "< 100 %", "< 95 %", "freeze releases",
         limit=below(1.0, 0.95), evidence=TRACES,
         fix="call the route by its name so that a release renders it: `pilothouse release create {route}`",
     ),
     _layer.item(
-        "T1.1l", "known prompt", "< 99.9 %", "< 99 %", "reject requests without a release",
+        "T1.1l", "known prompt", "< 99.9 %", "< 99 %", "reject unreleased",
         limit=below(0.999, 0.99), evidence=TRACES,
         fix="send `model: {route}` instead of a raw model: `pilothouse release promote {route}`",
     ),
@@ -21,17 +21,17 @@ ITEMS = (
         fix="move the system prompt out of the client into the release: `pilothouse release create {route}`",
     ),
     _layer.item(
-        "T1.3l", "model pinned, served as asked", "pinned < 95 %", "served another > 0.1 %", "pin_model",
+        "T1.3l", "model pinned, served as asked", "pinned < 95 %", "another > 0.1 %", "pin_model",
         limit=below(0.95, None), evidence=TRACES,
         fix="name a dated model snapshot in pilothouse.yaml, then `pilothouse release create {route}`",
     ),
     _layer.item(
-        "T1.4", "known parameters", "< 99.5 %", "< 98 %", "override parameters from the manifest",
+        "T1.4", "known parameters", "< 99.5 %", "< 98 %", "parameters of manifest",
         limit=below(0.995, 0.98), evidence=TRACES,
         fix="keep temperature and limits in the release's `params`: `pilothouse release create {route}`",
     ),
     _layer.item(
-        "T1.5", "registered tools", "< 99.9 %", "any unknown tool", "strip unregistered tools",
+        "T1.5", "registered tools", "< 99.9 %", "any unknown tool", "strip unknown tools",
         limit=below(0.999, None), evidence=TRACES,
         fix="declare the tools in the route's `tools` file: `pilothouse release create {route}`",
     ),

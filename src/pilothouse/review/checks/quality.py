@@ -33,7 +33,7 @@ def cases_per_task(evidence: Evidence, item: Item) -> Outcome:
     if not evals.tasks:
         return no_data("no cases", evals.cases)
     thin = [task for task in evals.tasks if task.cases < CASES_PER_TASK]
-    rate = 1.0 - len(thin) / len(evals.tasks)
+    rate = (len(evals.tasks) - len(thin)) / len(evals.tasks)
     named = ", ".join(f"{task.task} has {task.cases}" for task in sorted(thin, key=lambda t: (t.cases, t.task))[:3])
     value = f"{len(evals.tasks) - len(thin)} of {words.plural(len(evals.tasks), 'task')}"
     return Outcome(level(rate, limit_of(item)), value, rate, evals.cases, named, "C")
@@ -66,13 +66,15 @@ def _run_rate(evals: EvalFacts, limit: Limit) -> Outcome:
     if lowest is None or lowest[0].bound >= (whole.number or 0.0):
         return Outcome(whole.status, whole.value, whole.number, whole.n, _both(detail, whole), None, whole.measured_us)
     worst_task = _rate(lowest[0], lowest[1].n, "", evals.run_at_us)
-    overall = f"of {lowest[1].task!r}; overall {whole.value}"
+    overall = f"overall {whole.value}"
+    named = _task(lowest[1]) if lowest[1].passed < lowest[1].n else f"of {lowest[1].task!r}"
+    partly = "" if evals.complete else "the run is not complete"
     return Outcome(
         worst(worst_task.status, whole.status),
         worst_task.value,
         worst_task.number,
         worst_task.n,
-        "; ".join(note for note in (overall, _both(detail, worst_task)) if note),
+        "; ".join(note for note in (partly, named, overall, worst_task.detail) if note),
         None,
         worst_task.measured_us,
     )
@@ -95,7 +97,7 @@ def regression(evidence: Evidence, item: Item) -> Outcome:
     """T3.3: the live release against the one before, case by case."""
     verdict = evidence.release.verdict if evidence.release else None
     if verdict is None:
-        return no_data("the live release has no verdict")
+        return no_data("no verdict")
     at = evidence.release.verdict_us if evidence.release else None
     if verdict.must_pass_failed:
         failed = ", ".join(verdict.must_pass_failed[:3])
@@ -104,7 +106,7 @@ def regression(evidence: Evidence, item: Item) -> Outcome:
     if verdict.delta is None:
         if evidence.live == 1:
             return not_applicable("first release")
-        return no_data("no baseline to compare with", verdict.n)
+        return no_data("no baseline", verdict.n)
     if verdict.n < MIN_N:
         return no_data(words.points(verdict.delta), verdict.n, f"n < {MIN_N}")
     status = _regressed(verdict, limit_of(item))
@@ -217,7 +219,7 @@ def hit_at_k(evidence: Evidence, item: Item) -> Outcome:
         return not_applicable("no retrieval")
     retrieval = evidence.evals.retrieval if evidence.evals else None
     if retrieval is None:
-        return no_data("no case names its documents")
+        return no_data("no case is labelled")
     judged = sampled(retrieval.hits, retrieval.n, limit_of(item))
     missed = f"missed: {', '.join(retrieval.missed[:3])}" if retrieval.missed else ""
     detail = "; ".join(note for note in (missed, judged.detail) if note)

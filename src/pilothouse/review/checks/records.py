@@ -97,7 +97,7 @@ def redacted(evidence: Evidence, item: Item) -> Outcome:
     if sample is None or sample.rows == 0:
         if gap == "WARN":
             return Outcome("WARN", words.share(covered / facts.requests), None, facts.requests, unreported)
-        return no_data("stored rows not scanned", facts.requests)
+        return no_data("rows not scanned", facts.requests)
     judged = sampled(sample.leaks, sample.rows, limit_of(item))
     secret: Status = "FAIL" if sample.secrets else "PASS"
     status = worst(judged.status, gap, secret)

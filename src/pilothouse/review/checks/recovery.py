@@ -100,7 +100,7 @@ def staged(evidence: Evidence, item: Item) -> Outcome:
         return no_data("releases not read")
     changes = evidence.release.changes_90d
     if changes.total == 0:
-        return no_data("no release was replaced yet", 0)
+        return no_data("none replaced yet", 0)
     rate = changes.staged / changes.total
     status = level(rate, limit_of(item))
     if changes.direct and evidence.config.tier == "high":
@@ -150,7 +150,7 @@ def gated(evidence: Evidence, _item: Item) -> Outcome:
         return no_data("no gate declared", detail="add `gate:` to the route in pilothouse.yaml")
     verdict = facts.verdict
     if verdict is None:
-        return no_data("never run on this release")
+        return no_data("never run on it")
     at = facts.verdict_us
     if verdict.verdict == "block":
         return Outcome("FAIL", "block", verdict.delta, verdict.n, verdict.reason, measured_us=at)
@@ -161,9 +161,9 @@ def gated(evidence: Evidence, _item: Item) -> Outcome:
     same_run = evals is not None and evals.release == evidence.live
     late = at is not None and facts.current is not None and abs(at - facts.current.created_us) > GATE_US
     if moved and same_run:
-        return Outcome("STALE", "passed on an older dataset", verdict.delta, verdict.n, measured_us=at)
+        return Outcome("STALE", "passed, older dataset", verdict.delta, verdict.n, measured_us=at)
     if late:
-        return Outcome("STALE", "passed, not within a day", verdict.delta, verdict.n, measured_us=at)
+        return Outcome("STALE", "passed, long before", verdict.delta, verdict.n, measured_us=at)
     return Outcome("PASS", "pass", verdict.delta, verdict.n, verdict.reason, measured_us=at)
 
 

@@ -23,7 +23,7 @@ def reconstructable(evidence: Evidence, item: Item) -> Outcome:
     """T1.0: requests whose upstream body, rendered again from the record, has the hash of what was sent."""
     sample = evidence.reconstruct
     if sample is None or sample.n == 0:
-        return no_data("no request was rendered again yet")
+        return no_data("none sampled yet")
     if sample.n < SAMPLE:
         return no_data(f"{sample.ok} of {sample.n}", sample.n, f"a sample is {SAMPLE} requests")
     rate = sample.ok / sample.n
@@ -82,9 +82,10 @@ def prompt_known(evidence: Evidence, item: Item) -> Outcome:
 def system_known(evidence: Evidence, item: Item) -> Outcome:
     """T1.2: the rate of requests with an unknown system prompt."""
     seen = _coverage(evidence, item, "system")
-    if seen.number is None:
+    unknown = _unresolved(evidence, "system")
+    if seen.number is None or unknown is None:
         return seen
-    rate = 1.0 - seen.number
+    rate = unknown / evidence.requests
     return Outcome(level(rate, limit_of(item)), f"{words.share(rate)} unknown", rate, seen.n, seen.detail)
 
 
