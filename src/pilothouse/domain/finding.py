@@ -20,13 +20,13 @@ STATUS_ORDER: dict[str, int] = {
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
     """A numeric threshold: WARN beyond `warn`, FAIL beyond `fail`; `worse` is the side that is bad.
 
-    A value that equals the limit has not crossed it. Shares are 0 … 1; other units are named in `unit`.
+    A value that equals the limit has not crossed it. Shares and changes are fractions, durations ms.
     """
 
     warn: float | None = None
     fail: float | None = None
     worse: Literal["above", "below"] = "above"
-    unit: Literal["share", "change", "pp", "count", "s", "h", "d", "ratio"] = "share"
+    unit: Literal["share", "change", "count", "ms", "ratio"] = "share"
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
