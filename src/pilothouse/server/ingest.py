@@ -44,6 +44,7 @@ DRAIN_S = 8.0  # batches being read get this long at shutdown
 RETRY_S = 5  # how long an exporter is asked to wait
 BACKLOG_BYTES = 1 << 30  # of segments; the loader keeps up to 256 MiB of loaded ones
 BACKLOG_S = 1.0  # how often they are counted
+DISCARD = 64 << 20  # bytes of a body over the limit that are read before the connection is given up
 AT_ONCE = 4  # batches decoded at a time: bounds the memory
 PIECE = 64  # spans between two looks at other connections
 _STATUS = {
@@ -187,26 +188,31 @@ class Receiver:
 
 
 async def _body(scope: Scope, proto: HTTPProtocol) -> bytes:
-    """The request's body; raises TooLarge, ClientGone."""
+    """The request's body; raises TooLarge, ClientGone.
+
+    A body over the limit is read on and thrown away, to a bound: an exporter that is still sending would see a broken
+    connection instead of the answer, and try for ever.
+    """
     length = scope.headers.get("content-length")
-    if length is not None and length.isdigit() and int(length) > otlp.MAX_BODY:
-        raise _too_large()
     try:
-        if length is not None:
+        if length is not None and length.isdigit() and int(length) <= otlp.MAX_BODY:
             return await proto()
         parts, size = [], 0
         async for part in proto:
             size += len(part)
-            if size > otlp.MAX_BODY:
-                raise _too_large()
-            parts.append(part)
-        return b"".join(parts)
+            if size <= otlp.MAX_BODY:
+                parts.append(part)
+            else:
+                parts.clear()
+            if size > DISCARD:
+                break
     except (ProtocolClosed, ProtocolError) as error:
         raise ClientGone("the client closed the connection before its batch was complete") from error
-
-
-def _too_large() -> TooLarge:
-    return TooLarge(f"the body is larger than {otlp.MAX_BODY >> 20} MiB", where="body", hint="export smaller batches")
+    if size > otlp.MAX_BODY:
+        raise TooLarge(
+            f"the body is larger than {otlp.MAX_BODY >> 20} MiB", where="body", hint="export smaller batches"
+        )
+    return b"".join(parts)
 
 
 def _unavailable(what: str, hint: str) -> RequestError:
