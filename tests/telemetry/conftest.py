@@ -10,7 +10,10 @@ from pilothouse.domain.clock import FrozenClock
 from pilothouse.domain.ids import new_span_id, new_trace_id, uuid7
 from pilothouse.domain.manifest import PARTS
 from pilothouse.domain.record import Attempt, Payload, Record, Redaction, Tokens
+from pilothouse.domain.wires import JournalLine
 from pilothouse.store.telemetry import TelemetryStore
+from pilothouse.telemetry.journal import Journal
+from pilothouse.telemetry.loader import Loader
 
 NOW_US = 1_750_000_000_000_000
 
@@ -79,3 +82,19 @@ def store(tmp_path: Path) -> Iterator[TelemetryStore]:
     opened = TelemetryStore(tmp_path / "telemetry.duckdb")
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def load(store: TelemetryStore, tmp_path: Path) -> Callable[..., None]:
+    """Takes journal lines to the store the way they go in production: journal, then loader."""
+
+    def through_the_journal(*lines: JournalLine) -> None:
+        clock = FrozenClock(NOW_US)
+        journal = Journal(tmp_path / "journal", "edge-0", clock, fsync="never", reserve_bytes=0)
+        for line in lines:
+            journal.write(line)
+        journal.close()
+        report = Loader(tmp_path / "journal", store, clock).load_once()
+        assert (report.lines, report.torn) == (len(lines), 0)
+
+    return through_the_journal

@@ -75,7 +75,7 @@ def trace(store: TelemetryStore, trace_id: str) -> Waterfall | None:
         step = _request_step(row, start_us)
         steps.append(step)
         steps += [_attempt_step(a, step) for a in attempts if a["request_id"] == row["id"]]
-    return _arrange(trace_id, start_us, steps, [row["id"] for row in requests])
+    return arrange(trace_id, start_us, steps, [row["id"] for row in requests])
 
 
 def _span_step(row: dict[str, Any], start_us: int) -> Step:
@@ -130,7 +130,8 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "ts" and value not in (None, "", [], {})}
 
 
-def _arrange(trace_id: str, start_us: int, steps: list[Step], request_ids: list[str]) -> Waterfall:
+def arrange(trace_id: str, start_us: int, steps: list[Step], request_ids: list[str]) -> Waterfall:
+    """Steps put in order below one another, with their critical path."""
     known = {step.id for step in steps}
     children: dict[str, list[Step]] = {}
     for step in sorted(steps, key=lambda s: (s.start_ms, -s.duration_ms)):
@@ -184,9 +185,12 @@ class _Path:
             if step.parent in self._ends:
                 self._ends[step.parent] = max(self._ends[step.parent], self._ends[step.id])
 
-    def walk(self, step: Step | None, end_ms: float) -> None:
-        """Follow the path below `step` (None: the trace itself) back from `end_ms`."""
-        start = 0.0 if step is None else step.start_ms
+    def walk(self, step: Step | None, end_ms: float, floor_ms: float = 0.0) -> None:
+        """Follow the path below `step` (None: the trace itself) back from `end_ms`, no further than `floor_ms`.
+
+        A child may claim to start before its parent (clocks differ): that time is the parent's caller's.
+        """
+        start = floor_ms if step is None else max(floor_ms, step.start_ms)
         too_deep = step is not None and step.depth >= DEPTH_MAX
         below = [] if too_deep else self._children.get("" if step is None else step.id, [])
         cursor, own = end_ms, 0.0
@@ -197,7 +201,7 @@ class _Path:
             self._seen.add(child.id)
             child.critical = True
             own += self._own(step, child_end, cursor)
-            self.walk(child, child_end)
+            self.walk(child, child_end, start)
             cursor = max(child.start_ms, start)
         own += self._own(step, start, cursor)
         if step is not None and step.kind == "request" and step.stages:
@@ -210,7 +214,7 @@ class _Path:
         if step is None:
             ran = 0.0
         else:
-            ran = max(0.0, min(end_ms, step.start_ms + step.duration_ms) - start_ms)
+            ran = max(0.0, min(end_ms, step.start_ms + step.duration_ms) - max(start_ms, step.start_ms))
         self._add("", max(0.0, end_ms - start_ms) - ran)
         return ran
 
