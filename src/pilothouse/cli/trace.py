@@ -67,7 +67,8 @@ def show_trace(
 
 
 def _name(step: dict[str, Any]) -> str:
-    return "  " * step["depth"] + str(step["name"])
+    indent: int = step["depth"]
+    return "  " * indent + str(step["name"])
 
 
 def _stage(step: dict[str, Any]) -> str:

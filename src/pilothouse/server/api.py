@@ -9,13 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute
 
+from pilothouse.domain.alert import Alert, Rule
 from pilothouse.domain.errors import BadRequest
 from pilothouse.domain.finding import Review
 from pilothouse.releases.pointer import Promotion
 from pilothouse.server.composition import Control
 from pilothouse.server.endpoints import body, maybe_whole, route, who
 from pilothouse.server.twins import own_state
-from pilothouse.server.verbs import audit, canaries, evals, keys, releases, reviews
+from pilothouse.server.verbs import alerts, audit, canaries, evals, keys, releases, reviews
 from pilothouse.server.verbs import replay as replays
 
 PREFIX = "/api/v1"
@@ -65,6 +66,12 @@ class Replay(msgspec.Struct, forbid_unknown_fields=True):
     """POST /requests/{id}/replay."""
 
     send: bool = False
+
+
+class Answer(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /alerts/{id}/actionable."""
+
+    actionable: bool
 
 
 async def status(control: Control, request: Request) -> dict[str, Any]:
@@ -191,6 +198,28 @@ async def list_changes(control: Control, request: Request) -> dict[str, Any]:
     return await asyncio.to_thread(audit.newest, control, name, limit)
 
 
+async def list_rules(control: Control, request: Request) -> dict[str, Any]:
+    """Rules in force, where they come from, what is wrong with them."""
+    del request
+    return await asyncio.to_thread(alerts.in_force, control)
+
+
+async def save_rule(control: Control, request: Request) -> dict[str, Any]:
+    """Save a rule; refused without owner, threshold or action."""
+    return await alerts.save(control, await body(request, Rule), who(request))
+
+
+async def acknowledge(control: Control, request: Request) -> Alert:
+    """Somebody has it."""
+    return await alerts.acknowledge(control, request.path_params["id"], who(request))
+
+
+async def answer(control: Control, request: Request) -> Alert:
+    """Was it worth it?"""
+    asked = await body(request, Answer)
+    return await alerts.answer(control, request.path_params["id"], asked.actionable, who(request))
+
+
 async def review(control: Control, request: Request) -> Review:
     """The review as the renderers take it; `/review.json` is for everybody else."""
     asked = request.query_params
@@ -224,6 +253,10 @@ def routes(control: Control) -> list[BaseRoute]:
         ("GET", "/audit/verify", verify_audit),
         ("GET", "/changes", list_changes),
         ("GET", "/review", review),
+        ("GET", "/rules", list_rules),
+        ("POST", "/rules", save_rule),
+        ("POST", "/alerts/{id}/ack", acknowledge),
+        ("POST", "/alerts/{id}/actionable", answer),
         ("POST", "/requests/{id}/replay", replay),
     )
     return [route(control, method, PREFIX + path, handler) for method, path, handler in table]

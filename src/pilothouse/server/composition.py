@@ -59,6 +59,7 @@ class Control:
     link: LinkServer | None = None
     table: Table | None = None
     review: Review | None = None  # the newest over all routes, for the overview
+    heartbeat_us: int | None = None  # when the rules' evaluator last ran to its end
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 

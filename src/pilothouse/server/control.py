@@ -17,18 +17,21 @@ from granian.server.embed import Server
 from pilothouse.domain.clock import SystemClock
 from pilothouse.domain.errors import PilothouseError
 from pilothouse.domain.tasks import Tasks
-from pilothouse.server import canaries, logs, probe
+from pilothouse.server import canaries, logs, probe, watching
 from pilothouse.server.composition import Control, Listening, open_control
 from pilothouse.server.control_app import make_app
 from pilothouse.server.datadir import ControlAddress, DataDir, write_private
 from pilothouse.server.link import LinkServer, socket_path
 from pilothouse.server.preflight import is_loopback
+from pilothouse.server.verbs import reviews
 
 log = structlog.get_logger("pilothouse.control")
 
 LOAD_S = 0.5
 CONFIG_S = 2.0
 CANARY_S = 1.0
+RULES_S = 5.0
+REVIEW_S = 60.0  # the overview's readiness is at most this old
 DRAIN_S = 3.0
 
 
@@ -86,7 +89,14 @@ def _spawn_loops(control: Control) -> None:
     loops, spawn = control.loops, control.tasks.spawn
     spawn(loops.repeat("load", LOAD_S, control.load), "load")
     spawn(loops.repeat("canary watch", CANARY_S, functools.partial(canaries.watch, control)), "canary watch")
+    spawn(loops.repeat("rules", RULES_S, functools.partial(watching.evaluate, control)), "rules")
+    spawn(loops.repeat("review", REVIEW_S, functools.partial(_review, control)), "review")
     spawn(loops.repeat("app files", CONFIG_S, _follow_files(control)), "app files")
+
+
+async def _review(control: Control) -> None:
+    """Keep the overview's readiness fresh."""
+    await reviews.review(control)
 
 
 def _follow_files(control: Control) -> Callable[[], Awaitable[None]]:

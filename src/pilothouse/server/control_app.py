@@ -1,6 +1,7 @@
 """The control plane's web app: guard, API, JSON twins and pages in one Starlette app."""
 
 import urllib.parse
+from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,8 +13,12 @@ from starlette.routing import BaseRoute, Route
 from pilothouse.domain.errors import NotFound, RequestError
 from pilothouse.server import api, twins
 from pilothouse.server.composition import Control
-from pilothouse.server.guard import Guard
+from pilothouse.server.guard import Guard, wants_json
+from pilothouse.server.pages import mount
+from pilothouse.server.pagewire import page_context
 from pilothouse.server.replies import failure
+
+Refusal = Callable[[Request, Exception], Awaitable[Response]]
 
 
 def make_app(control: Control) -> Starlette:
@@ -21,10 +26,12 @@ def make_app(control: Control) -> Starlette:
     host = urllib.parse.urlsplit(f"//{control.listening.host}").hostname or ""
     allowed = frozenset({host, *control.listening.allow_hosts})
     routes: list[BaseRoute] = [Route("/healthz", _healthz), *api.routes(control), *twins.routes(control)]
+    context = page_context(control)
+    routes += mount.routes(context)
     return Starlette(
         routes=routes,
         middleware=[Middleware(Guard, gate=control.gate, allowed_hosts=allowed)],
-        exception_handlers={HTTPException: _refused},
+        exception_handlers={HTTPException: _refused(mount.refused(context))},
     )
 
 
@@ -33,11 +40,18 @@ async def _healthz(request: Request) -> Response:
     return PlainTextResponse("ok\n")
 
 
-async def _refused(request: Request, error: Exception) -> Response:
-    """Starlette's own refusals (no such path, wrong method) in our shape."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    if status == 404:
-        return failure(NotFound(f"nothing is at {request.url.path}"))
-    answer = failure(RequestError(f"{request.method} is not for {request.url.path}", code="method_not_allowed"))
-    answer.status_code = status
-    return answer
+def _refused(page: Refusal) -> Refusal:
+    """Starlette's own refusals (no such path, wrong method): in our JSON shape for programs, as a page for people."""
+
+    async def handler(request: Request, error: Exception) -> Response:
+        path = request.url.path
+        if not wants_json(path):
+            return await page(request, error)
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        if status == 404:
+            return failure(NotFound(f"nothing is at {path}"))
+        answer = failure(RequestError(f"{request.method} is not for {path}", code="method_not_allowed"))
+        answer.status_code = status
+        return answer
+
+    return handler

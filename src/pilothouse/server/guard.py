@@ -27,7 +27,7 @@ HEADERS = (
     (b"content-security-policy", CSP.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
+    (b"referrer-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
@@ -55,7 +55,7 @@ class Guard:
         try:
             self._check_host(headers.get("host", ""))
             cookie = self._sign_in(scope, headers)
-            if cookie and not _wants_json(scope["path"]):
+            if cookie and not wants_json(scope["path"]):
                 answer: ASGIApp = RedirectResponse(_without_token(scope), status_code=303)
             else:
                 answer = self._admit(scope, headers)
@@ -104,9 +104,9 @@ class Guard:
             scope["actor"] = session.actor
             if scope["method"] not in _SAFE and scope["path"].startswith("/api/"):
                 shown = headers.get("x-csrf-token", "")
-                if not self._gate.check_csrf(session, shown):
+                if not self._gate.check_csrf_token(session.csrf, shown):
                     raise Refused("the CSRF token is missing or wrong", where="x-csrf-token", code="csrf")
-        elif _wants_json(scope["path"]) and not scope["path"].startswith(_OPEN):
+        elif wants_json(scope["path"]) and not scope["path"].startswith(_OPEN):
             raise Unauthorized(
                 "not signed in",
                 hint="open the link that `pilothouse up` printed, or send the admin token as a bearer token",
@@ -169,7 +169,8 @@ def _without_token(scope: Scope) -> str:
     return path + (f"?{query}" if query else "")
 
 
-def _wants_json(path: str) -> bool:
+def wants_json(path: str) -> bool:
+    """Whether a program asks: the API and the JSON twins."""
     return path.startswith("/api/") or path.endswith(".json")
 
 

@@ -17,11 +17,9 @@ from pilothouse.review.render import to_json
 from pilothouse.server.composition import Control
 from pilothouse.server.endpoints import maybe_whole, route
 from pilothouse.server.pages.context import WINDOW_S, TraceFilter, Window
-from pilothouse.server.verbs import evals, reviews
+from pilothouse.server.verbs import alerts, evals, reviews
 from pilothouse.server.views import overview as overviews
 from pilothouse.server.views import releases, traces
-from pilothouse.store.state import alerts
-from pilothouse.telemetry import waterfall
 from pilothouse.telemetry.metrics import CATALOGUE
 
 DEFAULT_S = 86_400
@@ -116,7 +114,7 @@ async def one_trace(control: Control, request: Request) -> dict[str, Any]:
             "payload": traces.payload(control, found.record.id),
             "spans": found.spans,
             "siblings": found.siblings,
-            "waterfall": waterfall.trace(control.telemetry, found.record.trace_id),
+            "waterfall": found.waterfall,
             "replay": found.replay,
         }
 
@@ -185,11 +183,7 @@ async def list_alerts(control: Control, request: Request) -> dict[str, Any]:
     """Alerts, newest first, resolved ones too."""
     name = request.query_params.get("route") or None
 
-    def find() -> dict[str, Any]:
-        with control.state.read() as conn:
-            return {"alerts": alerts.list_alerts(conn, route=name)}
-
-    return await asyncio.to_thread(find)
+    return {"alerts": await asyncio.to_thread(alerts.every, control, (), name)}
 
 
 def routes(control: Control) -> list[BaseRoute]:

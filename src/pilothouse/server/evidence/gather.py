@@ -7,11 +7,14 @@ from sqlalchemy import Connection, select
 
 from pilothouse.config.route import RouteConfig
 from pilothouse.domain.alert import Rule
+from pilothouse.domain.alert_facts import AlertFacts
 from pilothouse.domain.facts import RouteFacts, TelemetryFacts
 from pilothouse.domain.hashing import bytes_hash
 from pilothouse.domain.release_facts import ReleaseFacts
 from pilothouse.domain.security_facts import LeakSample, PlaintextFact, SecurityFacts
 from pilothouse.evals import facts as eval_facts
+from pilothouse.monitoring import defaults
+from pilothouse.monitoring import facts as alert_facts
 from pilothouse.releases import facts as release_facts
 from pilothouse.review.evidence import WINDOW_S, Evidence
 from pilothouse.server.composition import Control
@@ -51,7 +54,7 @@ def gather(control: Control, env: str, routes: list[RouteConfig]) -> list[Eviden
             leaks=security.leaks(control, now - longest * 1_000_000),
             plaintext=security.plaintext(control, files),
             files=len(files),
-            rules=tuple(alerts.list_rules(conn)),
+            rules=defaults.effective(control.config, alerts.list_rules(conn)),
         )
         facts = _security(control, conn, shared, longest)
         return [_evidence(control, conn, route, shared, facts) for route in routes]
@@ -98,11 +101,22 @@ def _evidence(
         registry=shared.registry,
         release=release,
         evals=eval_facts.read(conn, route, _live(release)),
-        rules=shared.rules,
+        alerts=_alert_facts(control, conn, route, shared),
+        rules=tuple(rule for rule in shared.rules if (rule.route, rule.env) == (route.name, shared.env)),
         security=own,
         reconstruct=reconstruct.sample(control, route.name, shared.env, telemetry.since_us, shared.registry),
         drills=tuple(drills.list_drills(conn, route.name)),
         waivers=tuple(waivers.active(conn, shared.now_us)),
+    )
+
+
+def _alert_facts(control: Control, conn: Connection, route: RouteConfig, shared: _Shared) -> AlertFacts:
+    return alert_facts.facts(
+        [rule for rule in shared.rules if (rule.route, rule.env) == (route.name, shared.env)],
+        [alert for alert in alerts.list_alerts(conn, route=route.name) if alert.env == shared.env],
+        expected=defaults.expected(route),
+        now_us=shared.now_us,
+        heartbeat_us=control.heartbeat_us,
     )
 
 

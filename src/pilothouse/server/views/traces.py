@@ -5,7 +5,7 @@ from pilothouse.server.composition import Control
 from pilothouse.server.pages.context import FacetValue, LatencyBin, TraceDetail, TraceFilter, TraceList, TraceRow
 from pilothouse.server.views import rows
 from pilothouse.store.telemetry import dialect
-from pilothouse.telemetry import read
+from pilothouse.telemetry import read, waterfall
 from pilothouse.telemetry.read import RequestFilter, RequestRow
 
 _FACETS = ("route", "outcome", "error_type", "release", "model")
@@ -119,6 +119,7 @@ def request(control: Control, ident: str) -> TraceDetail | None:
         record=record,
         spans=tuple(rows.span(one) for one in found["spans"]),
         siblings=_siblings(control, record.trace_id, record.id),
+        waterfall=waterfall.trace(control.telemetry, record.trace_id),
         replay=f"pilothouse trace replay {record.id}",
     )
 

@@ -1,0 +1,112 @@
+"""The rules' evaluator, wired: metrics in, verbs out, alerts kept, owners told."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from pilothouse.domain.alert import Action, ActionResult, Alert
+from pilothouse.domain.change import Actor
+from pilothouse.domain.errors import StateError
+from pilothouse.domain.wires import SecretReader
+from pilothouse.monitoring import defaults, notify, watch
+from pilothouse.monitoring.actions import Effect, Verbs, make_act
+from pilothouse.monitoring.notify import Notice
+from pilothouse.releases import pointer
+from pilothouse.releases.move import Moved
+from pilothouse.security.secrets import make_secret_reader
+from pilothouse.server.composition import Control
+from pilothouse.server.verbs.releases import settled
+from pilothouse.store.state import alerts
+
+ACT_S = 10.0  # an action that takes longer has failed
+LIVE_ALERTS = 2_000  # newest instances that the evaluator looks at
+
+
+async def evaluate(control: Control) -> None:
+    """One tick over every rule in force. Runs in a thread: an action comes back to this loop to push the table."""
+    await control.load()
+    loop = asyncio.get_running_loop()
+    await asyncio.to_thread(_evaluate, control, loop)
+    control.heartbeat_us = control.clock.now_us()
+
+
+def _evaluate(control: Control, loop: asyncio.AbstractEventLoop) -> None:
+    with control.state.read() as conn:
+        rules = defaults.effective(control.config, alerts.list_rules(conn))
+        known = alerts.list_alerts(conn, limit=LIVE_ALERTS)
+    secret = make_secret_reader(control.app_dir)
+    tell = notify.make_notify(control.config.people, secret)
+
+    def keep(alert: Alert) -> None:
+        with control.state.write() as conn:
+            alerts.put(conn, alert)
+
+    verbs = _verbs(control, loop, secret)
+    watch.evaluate(rules, known, control.metrics, make_act(verbs), tell, control.clock.now_us(), keep)
+
+
+def _verbs(control: Control, loop: asyncio.AbstractEventLoop, secret: SecretReader) -> Verbs:
+    """The verbs as the actions call them: blocking, each on every worker when it returns."""
+
+    def moved(reason: str, move: Callable[[Actor], Moved]) -> Effect:
+        began = control.clock.monotonic()
+        done = move(Actor(type="rule", id=reason.partition(":")[0]))
+        return _effect(_on(loop, settled(control, done, began)))
+
+    def rollback(route: str, env: str, to: int | None, reason: str) -> Effect:
+        return moved(
+            reason,
+            lambda by: pointer.rollback(control.state, route, env, actor=by, reason=reason, clock=control.clock, to=to),
+        )
+
+    def pin_model(route: str, env: str, model: str, reason: str) -> Effect:
+        return moved(
+            reason,
+            lambda by: pointer.pin_model(
+                control.state, route, env, model, actor=by, reason=reason, clock=control.clock
+            ),
+        )
+
+    def disable_route(route: str, env: str, reason: str) -> Effect:
+        return moved(
+            reason,
+            lambda by: pointer.set_disabled(
+                control.state, route, env, True, actor=by, reason=reason, clock=control.clock
+            ),
+        )
+
+    def notify_url(url: str, text: str) -> ActionResult:
+        return _notified(url, text, secret)
+
+    return Verbs(rollback=rollback, pin_model=pin_model, disable_route=disable_route, notify=notify_url)
+
+
+def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """Run `work` on control's loop from this thread."""
+    try:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(ACT_S)
+    except TimeoutError as error:
+        raise StateError(f"the workers were not told within {ACT_S:.0f} s", hint="look at the pointer") from error
+
+
+def _effect(done: dict[str, Any]) -> Effect:
+    late = f"late: {', '.join(done['late'])}" if done["late"] else ""
+    return Effect(
+        from_release=done["from"],
+        to_release=done["to"],
+        workers=done["workers"],
+        of=done["of"],
+        ms=done["propagated_ms"],
+        note=late or done["note"],
+    )
+
+
+def _notified(url: str, text: str, secret: SecretReader) -> ActionResult:
+    """A `notify` action with a URL of its own."""
+    rule, _, said = text.partition(":")
+    notice = Notice(
+        title=rule, text=said.strip(), alert="", rule=rule, route="", env="", state="firing", owner="",
+        value=None, threshold=0.0, n=0, since_us=0,
+    )  # fmt: skip
+    told = notify.deliver([url], notice, secret)
+    return ActionResult(action=Action(kind="notify", argument=url), ok=told.ok, message=told.message)
