@@ -5,6 +5,6 @@ the context and act through its verbs; they open no store.
 """
 
 from pilothouse.server.pages.context import PageContext
-from pilothouse.server.pages.mount import routes
+from pilothouse.server.pages.mount import refused, routes
 
-__all__ = ["PageContext", "routes"]
+__all__ = ["PageContext", "refused", "routes"]

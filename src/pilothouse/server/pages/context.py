@@ -18,6 +18,7 @@ from pilothouse.domain.evaluation import Verdict
 from pilothouse.domain.finding import Review
 from pilothouse.domain.manifest import Manifest
 from pilothouse.domain.record import Payload, Record, SpanRecord
+from pilothouse.telemetry.waterfall import Waterfall
 
 Window = Literal["1h", "24h", "7d"]
 WINDOW_S: dict[str, int] = {"1h": 3_600, "24h": 86_400, "7d": 604_800}
@@ -172,6 +173,7 @@ class TraceDetail(msgspec.Struct, frozen=True, kw_only=True):
     spans: tuple[SpanRecord, ...] = ()  # of the same trace, from OTLP
     siblings: tuple[TraceRow, ...] = ()  # other requests of the same trace
     replay: str = ""  # the command that sends it again
+    waterfall: Waterfall | None = None  # of the whole trace; None: only the request itself is drawn
 
 
 # --- releases ---------------------------------------------------------------------------------------------------

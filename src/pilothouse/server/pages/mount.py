@@ -1,10 +1,65 @@
-"""The routes of the pages."""
+"""The routes of the pages, and the page for what is not there."""
 
-from starlette.routing import Route
+from collections.abc import Awaitable, Callable
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from pilothouse.domain.errors import NotFound
+from pilothouse.server.pages import alerts, overview, releases, review, sign_in, trace, traces
 from pilothouse.server.pages.context import PageContext
+from pilothouse.server.pages.guard import done, failure, seen
+from pilothouse.server.pages.render import HEADERS, STATIC, Page
 
 
-def routes(ctx: PageContext) -> list[Route]:
-    """Every page, its form targets and its static files, reading through `ctx`."""
-    raise NotImplementedError(ctx)
+class _Static(StaticFiles):
+    """Static files: addressed by a hash of them all, so a browser may keep them."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        answer = await super().get_response(path, scope)
+        lasting = b"v=" in scope.get("query_string", b"")
+        answer.headers.update(
+            {**HEADERS, "Cache-Control": "public, max-age=31536000, immutable" if lasting else "no-cache"}
+        )
+        return answer
+
+
+def routes(ctx: PageContext) -> list[BaseRoute]:
+    """Every page, its form targets and its static files, reading through `ctx`.
+
+    Mount after the API and the JSON twins: `/traces/{ident}` would take `/traces/ID.json` too.
+    """
+    enter = sign_in.sign_in(ctx)
+    return [
+        Route("/", seen(ctx, overview.show), methods=["GET"]),
+        Route("/traces", seen(ctx, traces.show), methods=["GET"]),
+        Route("/traces/{ident}", seen(ctx, trace.show), methods=["GET"]),
+        Route("/payload", seen(ctx, trace.payload), methods=["GET"]),
+        Route("/releases", seen(ctx, releases.show), methods=["GET"]),
+        Route("/releases/promote", done(ctx, releases.promote), methods=["POST"]),
+        Route("/releases/rollback", done(ctx, releases.rollback), methods=["POST"]),
+        Route("/review", seen(ctx, review.show), methods=["GET"]),
+        Route("/alerts", seen(ctx, alerts.show), methods=["GET"]),
+        Route("/alerts/{ident}/ack", done(ctx, alerts.acknowledge), methods=["POST"]),
+        Route("/alerts/{ident}/actionable", done(ctx, alerts.judge), methods=["POST"]),
+        Route("/login", enter, methods=["GET", "POST"]),
+        Route("/logout", done(ctx, sign_in.sign_out), methods=["POST"]),
+        Mount("/static", _Static(directory=STATIC), name="static"),
+    ]
+
+
+def refused(ctx: PageContext) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """An exception handler for Starlette's own refusals (no such path, wrong method), as a page."""
+
+    async def handler(request: Request, error: Exception) -> Response:
+        page = Page(ctx, request, ctx.session(request.cookies))
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        answer = failure(page, NotFound(f"Nothing is at {request.url.path}", hint="start from the overview"))
+        answer.status_code = status
+        return answer
+
+    return handler

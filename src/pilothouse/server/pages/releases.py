@@ -1,0 +1,146 @@
+"""Releases: what changed, and can I take it back?"""
+
+import math
+from urllib.parse import quote
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
+from starlette.responses import Response
+
+from pilothouse.domain.errors import BadRequest, NotFound
+from pilothouse.domain.table import ENVIRONMENTS
+from pilothouse.server.pages import difference, lanes, marks
+from pilothouse.server.pages.context import (
+    GuardrailState,
+    PageContext,
+    PlanStep,
+    Promotion,
+    ReleaseBoard,
+    Return,
+)
+from pilothouse.server.pages.guard import field, redirect
+from pilothouse.server.pages.render import Page
+
+BUCKET_S = 10_800
+SHARES = ((0.01, "1 %"), (0.05, "5 %"), (0.1, "10 %"), (0.25, "25 %"), (0.5, "50 %"), (1.0, "all traffic"))
+HISTORY_SHOWN = 40
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """Two releases side by side."""
+
+    a: int
+    b: int
+    parts: tuple[difference.PartDifference, ...]
+    plan: tuple[PlanStep, ...]
+    env: str
+
+
+def evidence(guardrail: GuardrailState) -> float:
+    """How far the e-value has come to its boundary, 0 … 100 by logarithm: 100 takes the canary back."""
+    if guardrail.e_value is None or guardrail.e_value <= 1:
+        return 0.0
+    return round(min(100.0, math.log(guardrail.e_value) / math.log(guardrail.boundary) * 100), 1)
+
+
+def _whole(text: str, name: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise BadRequest(f"{name} must be a release number, not {text!r}", where="releases")
+    return int(text)
+
+
+async def show(ctx: PageContext, page: Page) -> Response:
+    """`GET /releases?route=&a=&b=&env=`: the board of one route, and a comparison where one is asked for."""
+    query = page.request.query_params
+    names = await run_in_threadpool(ctx.routes)
+    route = query.get("route", "") or (names[0] if names else "")
+    if not route:
+        return page.respond("releases_none.html", title="Releases", at="releases")
+    board = await run_in_threadpool(ctx.releases, route)
+    if board is None:
+        raise NotFound(f"No route {route}", where="releases", hint=f"routes: {', '.join(names) or 'none'}")
+    env = query.get("env", "prod") if query.get("env", "prod") in ENVIRONMENTS else "prod"
+    comparison = await _comparison(ctx, board, env, _whole(query.get("a", ""), "a"), _whole(query.get("b", ""), "b"))
+    return page.respond(
+        "releases.html",
+        title=f"Releases of {route}",
+        at="releases",
+        board=board,
+        names=names,
+        lanes=lanes.lanes(board),
+        outcomes=lanes.outcomes(board, BUCKET_S),
+        bucket_s=BUCKET_S,
+        ticks=marks.time_ticks(board.since_us, board.until_us, lanes.WIDTH),
+        comparison=comparison,
+        evidence=evidence,
+        shares=SHARES,
+        envs=ENVIRONMENTS,
+        history=board.history[:HISTORY_SHOWN],
+        said=query.get("said", "")[:400],
+        live={p.env: p for p in board.pointers},
+    )
+
+
+async def _comparison(
+    ctx: PageContext, board: ReleaseBoard, env: str, a: int | None, b: int | None
+) -> Comparison | None:
+    """`b` against `a`; where neither is named, the newest against what `env` serves, or against the one before."""
+    numbers = [row.number for row in board.releases]
+    if b is None and numbers:
+        b = numbers[0]
+    if a is None and b is not None:
+        stable = next((p.stable for p in board.pointers if p.env == env), None)
+        older = [n for n in numbers if n < b]
+        a = stable if stable is not None and stable != b else (older[0] if older else None)
+    if a is None or b is None:
+        return None
+    before = await run_in_threadpool(ctx.manifest, board.route, a)
+    after = await run_in_threadpool(ctx.manifest, board.route, b)
+    if before is None or after is None:
+        raise NotFound(f"{board.route} has no release {a if before is None else b}", where="releases")
+    plan = await run_in_threadpool(ctx.plan, board.route, b, env)
+    return Comparison(a, b, difference.between(before, after), plan, env)
+
+
+def _back(route: str, said: str) -> str:
+    return f"/releases?route={quote(route, safe='')}&said={quote(said, safe='')}"
+
+
+def _environment(form: FormData) -> str:
+    env = field(form, "env")
+    if env not in ENVIRONMENTS:
+        raise BadRequest(f"no environment {env!r}", where="releases", hint=", ".join(ENVIRONMENTS))
+    return env
+
+
+async def promote(ctx: PageContext, page: Page, form: FormData) -> Response:
+    """`POST /releases/promote`: release, env, share, and a reason where the gate is overruled."""
+    route, release = field(form, "route"), _whole(field(form, "release"), "release")
+    if release is None:
+        raise BadRequest("no release was chosen", where="promote", hint="choose one from the list")
+    try:
+        share = float(field(form, "share") or "1")
+    except ValueError:
+        share = math.nan
+    if not 0 < share <= 1:
+        raise BadRequest("the share must lie between 0 and 1", where="promote")
+    force, reason = field(form, "force") == "yes", field(form, "reason")
+    if force and not reason:
+        raise BadRequest("overruling the gate needs a reason", where="promote", hint="it is kept in the change log")
+    order = Promotion(route=route, release=release, env=_environment(form), share=share, force=force, reason=reason)
+    return redirect(page, _back(route, await ctx.promote(order, page.actor)))
+
+
+async def rollback(ctx: PageContext, page: Page, form: FormData) -> Response:
+    """`POST /releases/rollback`: only with the route's name typed."""
+    route = field(form, "route")
+    if field(form, "confirm") != route:
+        raise BadRequest(
+            f"the name typed is not {route}", where="roll back", hint="type the route's name; nothing was changed"
+        )
+    target = _whole(field(form, "to"), "to")
+    order = Return(route=route, env=_environment(form), to=target, reason=field(form, "reason"))
+    return redirect(page, _back(route, await ctx.rollback(order, page.actor)))

@@ -1,0 +1,162 @@
+"""Trace: what happened in it?"""
+
+from typing import Any
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from pilothouse.domain.errors import NotFound
+from pilothouse.domain.manifest import PARTS
+from pilothouse.domain.record import Payload, Record, Tokens
+from pilothouse.server.pages import waterfall
+from pilothouse.server.pages.context import PageContext
+from pilothouse.server.pages.render import Page
+
+BODY_SHOWN = 20_000  # characters of a body on the page; the rest is in the JSON twin
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A message of a conversation as text."""
+
+    role: str
+    text: str
+    kind: str = "text"  # or json
+
+
+class Body(msgspec.Struct, frozen=True):
+    """A payload, opened: messages where it is a conversation, text where it is not."""
+
+    name: str
+    messages: tuple[Message, ...]
+    raw: str
+    cut: int = 0  # characters left out
+
+
+async def show(ctx: PageContext, page: Page) -> Response:
+    """`GET /traces/{id}`: a request by its id, or the first of a trace by the trace's id."""
+    ident = page.request.path_params["ident"]
+    detail = await run_in_threadpool(ctx.request, ident)
+    if detail is None:
+        raise NotFound(f"No request or trace {ident}", where="traces", hint="it may have expired, or not be loaded yet")
+    record = detail.record
+    trace = detail.waterfall or waterfall.alone(record)
+    return page.respond(
+        "trace.html",
+        title=f"{record.route or record.requested_model} {record.id[:8]}",
+        at="traces",
+        r=record,
+        detail=detail,
+        drawing=waterfall.draw(trace),
+        orphans=sum(step.orphan for step in trace.steps),
+        tokens=_buckets(record.tokens),
+        parts=[(name, record.parts.get(name, "")) for name in PARTS],
+        facts=_facts(record),
+    )
+
+
+def _buckets(tokens: Tokens | None) -> list[tuple[str, int, float, float]]:
+    """Disjoint buckets as (name, tokens, x, width) of 480 units."""
+    if tokens is None:
+        return []
+    named = [
+        ("input", tokens.input_uncached),
+        ("cache read", tokens.cache_read),
+        ("cache write", tokens.cache_write),
+        ("reasoning", tokens.reasoning),
+        ("output", tokens.output_text),
+    ]
+    total = sum(n for _, n in named) or 1
+    views, x = [], 0.0
+    for name, n in named:
+        width = n / total * 480
+        if n:
+            views.append((name, n, round(x, 1), round(max(1.0, width - 1), 1)))
+        x += width
+    return views
+
+
+def _facts(r: Record) -> list[tuple[str, str]]:
+    pairs = [
+        ("Environment", r.env),
+        ("Provider", r.provider),
+        ("Model asked", r.requested_model),
+        ("Model served", r.served_model),
+        ("Fingerprint", r.fingerprint),
+        ("Key", r.key_id),
+        ("Session", r.session),
+        ("User", r.user),
+        ("Segment", r.segment),
+        ("Worker", r.worker),
+        ("Table revision", str(r.table_revision)),
+        ("Logging", r.log_mode),
+        ("Source", r.source if r.source != "edge" else ""),
+        ("Price from", r.cost_source),
+    ]
+    return [(name, value) for name, value in pairs if value] + sorted(r.labels.items())
+
+
+async def payload(ctx: PageContext, page: Page) -> Response:
+    """`GET /payload?of=`: the bodies of a request or span, fetched when opened."""
+    owner = page.request.query_params.get("of", "")
+    found = await run_in_threadpool(ctx.payload, owner)
+    template = "payload_part.html" if page.partial else "payload.html"
+    return page.respond(template, title="Payload", at="traces", owner=owner, bodies=opened(found) if found else [])
+
+
+def opened(found: Payload) -> list[Body]:
+    """The bodies that a payload holds, in the order in which they came to be."""
+    named = (("Request", found.request), ("Upstream", found.upstream), ("Response", found.response))
+    return [_body(name, text) for name, text in named if text]
+
+
+def _body(name: str, text: str) -> Body:
+    shown, cut = text[:BODY_SHOWN], max(0, len(text) - BODY_SHOWN)
+    try:
+        value = msgspec.json.decode(text.encode())
+    except msgspec.DecodeError:
+        return Body(name, (), shown, cut)
+    pretty = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    return Body(name, _messages(value), pretty[:BODY_SHOWN], max(0, len(pretty) - BODY_SHOWN))
+
+
+def _messages(value: Any) -> tuple[Message, ...]:
+    """The conversation in an OpenAI body, request or response; empty where it is neither."""
+    if not isinstance(value, dict):
+        return ()
+    listed = value.get("messages")
+    if not isinstance(listed, list):
+        choices = value.get("choices")
+        listed = [c.get("message") for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
+    return tuple(m for one in listed if isinstance(one, dict) for m in _said(one))
+
+
+def _said(message: dict[str, Any]) -> list[Message]:
+    role = str(message.get("role", "assistant"))
+    said = []
+    content = message.get("content")
+    if isinstance(content, list):
+        content = "\n".join(
+            str(part.get("text", f"[{part.get('type')}]")) for part in content if isinstance(part, dict)
+        )
+    if content:
+        said.append(_shaped(role, str(content)))
+    for call in message.get("tool_calls") or []:
+        function = call.get("function", {}) if isinstance(call, dict) else {}
+        said.append(
+            Message(f"{role} calls {function.get('name', '')}", _indented(str(function.get("arguments", ""))), "json")
+        )
+    return said
+
+
+def _shaped(role: str, text: str) -> Message:
+    if text.lstrip()[:1] in {"{", "["} and (pretty := _indented(text)) != text:
+        return Message(role, pretty[:BODY_SHOWN], "json")
+    return Message(role, text[:BODY_SHOWN])
+
+
+def _indented(text: str) -> str:
+    try:
+        return msgspec.json.format(text.encode(), indent=2).decode()
+    except msgspec.DecodeError:
+        return text
