@@ -160,7 +160,7 @@ class CostFacts(msgspec.Struct, frozen=True, kw_only=True):
     p99: float | None
     baseline_mean: float | None  # the same hours of the week, median over the 4 weeks before, weighted by traffic now
     baseline_requests: int
-    per_success: float | None  # spend ÷ outcome success
+    per_success: float | None  # spend ÷ priced requests with outcome success
     baseline_per_success: float | None  # of the 28 days before the window
     unowned: float  # spend without a key
     top_keys: list[Spender]  # 10 at most

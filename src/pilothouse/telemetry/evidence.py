@@ -261,9 +261,8 @@ def _provider(row: Row, errors: dict[str, int]) -> ProviderFacts:
 def _cost(of: _Answers, totals: Row) -> CostFacts:
     baseline = of.one("COST_BASELINE")
     p50, p95, p99 = totals["cost_quantiles"] or (None, None, None)
-    priced = totals["priced"]
     return CostFacts(
-        priced=priced,
+        priced=totals["priced"],
         unpriced=totals["unpriced"],
         spend=totals["spend"],
         mean=totals["cost_mean"],
@@ -272,7 +271,7 @@ def _cost(of: _Answers, totals: Row) -> CostFacts:
         p99=p99,
         baseline_mean=baseline.get("mean"),
         baseline_requests=baseline.get("requests", 0),
-        per_success=totals["spend"] / totals["success"] if priced and totals["success"] else None,
+        per_success=totals["spend"] / totals["priced_success"] if totals["priced_success"] else None,
         baseline_per_success=baseline.get("per_success"),
         unowned=totals["unowned"],
         top_keys=[Spender(id=row["key_id"], requests=row["n"], cost=row["cost"]) for row in of.all("KEYS")],

@@ -37,7 +37,7 @@ SELECT route, env, count(*) AS requests, epoch_us(min(ts)) AS first_us, epoch_us
   coalesce(sum(cost_usd), 0) AS spend, avg(cost_usd) AS cost_mean,
   quantile_cont(cost_usd, {_QUANTILES}) AS cost_quantiles,
   coalesce(sum(cost_usd) FILTER (key_id = ''), 0) AS unowned,
-  count(*) FILTER (outcome = 'success') AS success
+  count(cost_usd) FILTER (outcome = 'success') AS priced_success
 FROM requests WHERE {_WINDOW} GROUP BY route, env"""
 
 OUTCOMES = f"""
@@ -128,7 +128,7 @@ GROUP BY ALL ORDER BY start_us"""  # fmt: skip
 COST_BASELINE = """
 WITH hourly AS (
   SELECT route, env, epoch_us(minute) // 3600000000 AS hour, sum(cost_usd) AS cost, sum(priced) AS priced,
-    sum(requests) AS requests, sum(requests) FILTER (outcome = 'success') AS success,
+    sum(requests) AS requests, sum(priced) FILTER (outcome = 'success') AS priced_success,
     minute < make_timestamp($since) AS before
   FROM rollup_minute WHERE source = 'edge' AND minute >= make_timestamp($base) AND minute < make_timestamp($until)
   GROUP BY ALL),
@@ -140,7 +140,7 @@ expected AS (
   JOIN usual u ON u.route = h.route AND u.env = h.env AND u.slot = h.hour % 168
   WHERE NOT h.before AND h.priced > 0 GROUP BY ALL)
 SELECT h.route, h.env, any_value(e.mean) AS mean, sum(h.requests)::BIGINT AS requests,
-  sum(h.cost) / nullif(sum(h.success) FILTER (h.priced > 0), 0) AS per_success
+  sum(h.cost) / nullif(sum(h.priced_success), 0) AS per_success
 FROM hourly h LEFT JOIN expected e ON e.route = h.route AND e.env = h.env WHERE h.before GROUP BY h.route, h.env"""
 
 # A trace without spans is its gateway request alone: that request's own stages account for it.
