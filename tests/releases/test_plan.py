@@ -217,3 +217,36 @@ pilothouse rollback docs-answer
 Dry run: once live, it goes back to release 1, all 8 parts resolve.
 """)
     assert "The first release: there is none to compare with." in release_notes(live, R, 1)
+
+
+def test_notes_of_what_is_live_say_what_a_rollback_does_now(live, clock, ana, kit, gated):
+    floating = msgspec.structs.replace(kit.manifest("`````\nlong\n" * 20), model=ModelRef("openai", "gpt-5-mini"))
+    route = msgspec.structs.replace(gated, manifest=floating, gate=None)
+    registry.create(live, route, actor=ana, clock=clock, vcs="ab12cd-dirty")
+    pointer.promote(live, route, Promotion(env="prod", release=3, actor=ana, share=0.5), clock)
+    text = release_notes(live, R, 3)
+    assert "commit ab12cd with uncommitted changes" in text
+    assert "**openai/gpt-5-mini is not pinned to a version: the provider may change it.**" in text
+    assert "more lines\n``````\n" in text  # a fence longer than any in the prompt
+    assert "No gate has judged this release." in text
+    assert "Dry run: release 3 → 1, all 8 parts resolve." in text
+    assert "**Dry run fails: release 1 is the first one live in prod" not in text
+    pointer.rollback(live, R, "prod", actor=ana, reason="bad", clock=clock)
+    assert "**Dry run fails: release 1 is the first one live in prod" in release_notes(live, R, 1)
+    assert "Nothing is live in staging yet" in release_notes(live, R, 3, env="staging")
+
+
+def test_a_dataset_that_is_gone_shows_as_no_cases(live, gated):
+    gated.gate.dataset.unlink()
+    gate = plan.plan(live, gated, "prod", 2)[1]
+    assert (gate.n, gate.detects, gate.cost_usd, gate.seconds, gate.baseline) == (0, 1.0, None, None, 1)
+
+
+def test_a_plan_behind_another_canary_is_blocked(live, clock, ana, kit):
+    route = kit.route()
+    registry.create(live, kit.route(text="Third."), actor=ana, clock=clock)
+    pointer.promote(live, route, Promotion(env="prod", release=3, actor=ana, share=0.5), clock)
+    steps = plan.plan(live, route, "prod", 2, POLICY)
+    results = plan.dry_run(live, route, "prod", 2, steps)
+    assert states(results) == ["done", "blocked", "blocked", "blocked"]
+    assert results[1].message == "a canary of release 3 is running"

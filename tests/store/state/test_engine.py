@@ -138,3 +138,16 @@ def test_append_only_tables_refuse_update_and_delete(store, table, verb):
     with pytest.raises(sqlite3.IntegrityError, match=f"{table} is append-only"):
         outside.execute(verb.format(table))
     outside.close()
+
+
+def test_a_lock_that_is_held_too_long_is_an_error_and_passes(store):
+    other = StateStore(store.path)
+    with other.engine.connect() as conn:
+        conn.exec_driver_sql("PRAGMA busy_timeout=1")
+    with store.write() as held:
+        pointers.next_revision(held)
+        with pytest.raises(StoreError, match=r"database is locked.*another process holds it"), other.write():
+            pass
+    with other.write() as conn:
+        assert pointers.next_revision(conn) == 2
+    other.close()

@@ -1,7 +1,7 @@
 """Releases and their content-addressed parts."""
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, func, insert, select
+from sqlalchemy import Connection, RowMapping, insert, select
 
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import NotFound, StoreError
@@ -56,18 +56,6 @@ def of_route(conn: Connection, route: str) -> list[Release]:
     """All releases of `route`, newest first."""
     query = select(releases).where(releases.c.route == route).order_by(releases.c.number.desc())
     return [_release(row) for row in conn.execute(query).mappings()]
-
-
-def routes(conn: Connection) -> list[str]:
-    """The routes that have a release, by name."""
-    return [
-        str(name) for name in conn.execute(select(releases.c.route).distinct().order_by(releases.c.route)).scalars()
-    ]
-
-
-def count(conn: Connection, route: str) -> int:
-    """How many releases `route` has."""
-    return int(conn.execute(select(func.count()).where(releases.c.route == route)).scalar_one())
 
 
 def manifest(conn: Connection, release: Release) -> Manifest:
