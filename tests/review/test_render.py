@@ -66,7 +66,7 @@ NOT READY    observe 0.70    evaluate 0.59    roll back 0.71    security: no FAI
                  mean 0.0013 USD, p95 0.002 USD
                  fix: compare the two releases part by part: pilothouse release diff docs-answer
   NO DATA  T1.0  outputs reconstructed         none sampled yet                                  Ana → freeze releases
-                 fix: call the route by its name so that a release renders it: pilothouse release create docs-answer
+                 fix: send it requests, with model: docs-answer
   NO DATA  55 items, not measured yet: T8.2 T8.5 T8.7 T8.8 T3.4 T3.5 T5.2 T5.3 T5.5 T7.2 T7.4 T7.5 T7.6 T9.3 and 41 more
   46 pass   3 fail   1 warn   56 no data   1 waived (next expires 2026-11-29)
 
@@ -107,18 +107,18 @@ NOT READY    observe 0.00    evaluate 0.00    roll back 0.00    security: no FAI
   NO DATA  T8.6   secrets in prompts            not scanned
                   fix: pilothouse release create bare
   NO DATA  T3.1   tasks with 30 cases or more   no dataset
-                  fix: pilothouse eval run bare
+                  fix: name a dataset in the route's gate, then pilothouse eval run bare
   NO DATA  T3.2   pass rate, lower bound        never evaluated
-                  fix: mend the failing cases and run them again: pilothouse eval run bare
+                  fix: evaluate the live release: pilothouse eval run bare
   NO DATA  T3.3   regression, paired            no verdict
-                  fix: go back or mend what broke: pilothouse rollback bare
+                  fix: evaluate the live release: pilothouse eval run bare
   NO DATA  T5.1   right document retrieved      no case is labelled
                   fix: pilothouse eval run bare
   NO DATA  T5.4   retrievals without result     0 retrievals         n=0
                   n < 30
                   fix: send it at least 30 requests, with model: bare
   NO DATA  T1.0   outputs reconstructed         none sampled yet
-                  fix: pilothouse release create bare
+                  fix: send it requests, with model: bare
   NO DATA  T1.6   known index version           no retrieval seen
                   fix: pilothouse release create bare
   NO DATA  T9.7   alert rules in order          rules not read
@@ -199,7 +199,7 @@ prod · release 11 · high · Ana, Ben · 10,000 requests · last 7 days · 2026
 | FAIL | [CR.6](/releases?route=docs-answer&env=prod) way back dry-run | dry run fails<br>release 10 lost its prompt |  | fail no way back | Ana → block release | see the way back: `pilothouse release plan docs-answer` |
 | FAIL | [G6](/review?route=docs-answer&env=prod) observe, evaluate, roll back | least 0.59<br>from 0.80; security: no FAIL |  | fail below floor, or T8 | Ana → block release | mend the FAIL and NO DATA lines: `pilothouse review docs-answer` |
 | WARN | [T7.1](/traces?route=docs-answer&env=prod) cost per request | +31 %<br>mean 0.0013 USD, p95 0.002 USD | 10k | warn +25 % | Ana → pin\\_model | compare the two releases part by part: `pilothouse release diff docs-answer` |
-| NO DATA | [T1.0](/traces?route=docs-answer&env=prod) outputs reconstructed | none sampled yet |  |  | Ana → freeze releases | call the route by its name so that a release renders it: `pilothouse release create docs-answer` |
+| NO DATA | [T1.0](/traces?route=docs-answer&env=prod) outputs reconstructed | none sampled yet |  |  | Ana → freeze releases | send it requests, with `model: docs-answer` |
 
 NO DATA: 55 items, not measured yet (T8.2, T8.5, T8.7, T8.8, T3.4, T3.5, T5.2, T5.3, T5.5, T7.2, T7.4, T7.5, T7.6, T9.3, T9.6, T2.7, T6.5, T9.5, T10.6, CR.3, CR.4, CR.5, CW.1, CW.2, CW.3, CW.4, CW.5, CM.1, CM.2, CM.3, CM.4, CM.5, CQ.1, CQ.2, CQ.3, CQ.4, CQ.5, I1, I2, I3, I4, I5, I6, I7, V0, V1, V2, V3, V4, V5, V6, V7, G4, G7, G8).
 
@@ -249,7 +249,7 @@ def test_html(mixed):
     </tr>    <tr class="finding finding-no-data" data-item="T1.0">
       <td class="finding-status">NO DATA</td>
       <td class="finding-item"><a href="/traces?route=docs-answer&amp;env=prod">T1.0</a> outputs reconstructed</td>
-      <td class="finding-value">none sampled yet<div class="finding-fix">fix: call the route by its name so that a release renders it: <code>pilothouse release create docs-answer</code></div></td>
+      <td class="finding-value">none sampled yet<div class="finding-fix">fix: send it requests, with <code>model: docs-answer</code></div></td>
       <td class="finding-n"></td>
       <td class="finding-threshold"></td>
       <td class="finding-owner">Ana → freeze releases</td>

@@ -27,14 +27,15 @@ class Outcome(msgspec.Struct, frozen=True):
     detail: str = ""
     grade: Grade | None = None  # where the evidence is of another kind than the item's usual one
     measured_us: int | None = None  # where the evidence is older than now
+    fix: str = ""  # where what helps is not the item's usual fix
 
 
 Check = Callable[[Evidence, Item], Outcome]
 
 
-def no_data(why: str, n: int | None = None, detail: str = "") -> Outcome:
+def no_data(why: str, n: int | None = None, detail: str = "", fix: str = "") -> Outcome:
     """Nothing can be said, and why."""
-    return Outcome("NO_DATA", why, None, n, detail)
+    return Outcome("NO_DATA", why, None, n, detail, fix=fix)
 
 
 def not_applicable(reason: str) -> Outcome:
@@ -126,6 +127,8 @@ def finding(evidence: Evidence, item: Item, outcome: Outcome) -> Finding:
 def _fix(item: Item, outcome: Outcome) -> str:
     if outcome.status in ("PASS", "N/A"):
         return ""
+    if outcome.fix:
+        return outcome.fix
     thin = outcome.status == "NO_DATA" and outcome.n is not None and outcome.n < MIN_N
     return MORE_TRAFFIC if thin and item.evidence.startswith(TRACES) else item.fix
 

@@ -141,7 +141,7 @@ def rules(evidence: Evidence, item: Item) -> Outcome:
     if alerts.rules == 0:
         return Outcome("FAIL", "no rule", 0.0, 0, "nothing watches this route")
     if alerts.heartbeat_age_s is None:
-        return no_data("evaluator never ran", alerts.rules)
+        return no_data("evaluator never ran", alerts.rules, fix="start it: `pilothouse up`")
     heartbeat_ms = alerts.heartbeat_age_s * 1_000.0
     limit = limit_of(item)
     beats = level(heartbeat_ms, limit)

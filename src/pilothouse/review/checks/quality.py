@@ -20,6 +20,7 @@ from pilothouse.review.result import (
 
 CASES_PER_TASK = 30
 P_HARM = 0.05
+EVALUATE = "evaluate the live release: `pilothouse eval run {route}`"
 STEPS_ON_INVALID = ("error", "fallback")  # the ends of `policy.invalid` that hand nothing invalid on
 FINAL_INVALID = Limit(warn=0.005, fail=0.02)
 LOW_CONFIDENCE = Limit(warn=0.10, fail=0.20)
@@ -29,7 +30,9 @@ def cases_per_task(evidence: Evidence, item: Item) -> Outcome:
     """T3.1: task types of the dataset with at least 30 cases. Each task counts alike: traffic names no tasks."""
     evals = evidence.evals
     if evals is None or not evals.dataset:
-        return no_data("no dataset")
+        return no_data("no dataset", fix="name a dataset in the route's `gate`, then `pilothouse eval run {route}`")
+    if evals.dataset_error:
+        return no_data("dataset not readable", detail=evals.dataset_error)
     if not evals.tasks:
         return no_data("no cases", evals.cases)
     thin = [task for task in evals.tasks if task.cases < CASES_PER_TASK]
@@ -52,7 +55,7 @@ def pass_rate(evidence: Evidence, item: Item) -> Outcome:
     if evals is not None and evals.n:
         asked = f"release {evidence.live}" if evidence.live else "nothing is live"
         return Outcome("STALE", f"of release {evals.release}", n=evals.n, detail=f"live: {asked}")
-    return no_data("never evaluated")
+    return no_data("never evaluated", fix=EVALUATE)
 
 
 def _run_rate(evals: EvalFacts, limit: Limit) -> Outcome:
@@ -97,7 +100,7 @@ def regression(evidence: Evidence, item: Item) -> Outcome:
     """T3.3: the live release against the one before, case by case."""
     verdict = evidence.release.verdict if evidence.release else None
     if verdict is None:
-        return no_data("no verdict")
+        return no_data("no verdict", fix=EVALUATE)
     at = evidence.release.verdict_us if evidence.release else None
     if verdict.must_pass_failed:
         failed = ", ".join(verdict.must_pass_failed[:3])
@@ -204,7 +207,9 @@ def on_invalid(evidence: Evidence, _item: Item) -> Outcome:
         return Outcome("FAIL", f"{delivered:,} invalid delivered", float(delivered), n, declared)
     drill = evidence.drill("invalid_output")
     if drill is None:
-        return no_data("never exercised", n, f"declared: {declared}")
+        return no_data(
+            "never exercised", n, f"declared: {declared}", "practise with output that breaks the schema, in staging"
+        )
     age_days = (evidence.now_us - drill.ts_us) / 86_400_000_000
     status: Status = "FAIL" if not drill.ok else "WARN" if age_days > 30 else "PASS"
     return Outcome(status, f"exercised {age_days:.0f} d ago", age_days, n, declared, "D", drill.ts_us)

@@ -137,7 +137,9 @@ def degradation(evidence: Evidence, item: Item) -> Outcome:
     used = facts.runtime.fallbacks + facts.runtime.degraded if facts else 0
     drill = evidence.drill("fallback")
     if not used and drill is None:
-        return no_data("never exercised", facts.requests if facts else 0, f"declared: {declared}")
+        return no_data(
+            "never exercised", None, f"declared: {declared}", "practise with the provider switched off, in staging"
+        )
     status: Status = "PASS"
     if facts is not None and facts.requests >= MIN_N:
         status = sampled(min(facts.requests, facts.runtime.degraded), facts.requests, DEGRADED).status

@@ -23,7 +23,7 @@ def reconstructable(evidence: Evidence, item: Item) -> Outcome:
     """T1.0: requests whose upstream body, rendered again from the record, has the hash of what was sent."""
     sample = evidence.reconstruct
     if sample is None or sample.n == 0:
-        return no_data("none sampled yet")
+        return no_data("none sampled yet", fix="send it requests, with `model: {route}`")
     if sample.n < SAMPLE:
         return no_data(f"{sample.ok} of {sample.n}", sample.n, f"a sample is {SAMPLE} requests")
     rate = sample.ok / sample.n
