@@ -97,13 +97,18 @@ def _words(value: Any, depth: int = 0) -> list[str]:
     """The texts of a message, wherever its dialect puts them."""
     if isinstance(value, str):
         return [value]
-    if depth > 4:
+    if depth > 4 or value is None:
         return []
-    if isinstance(value, list):
-        return [word for item in value for word in _words(item, depth + 1)]
-    if not isinstance(value, dict):
-        return [] if value is None else [str(value)]
-    for name in ("content", "parts", "text", "message", "arguments", "result", "response"):
-        if value.get(name):
-            return _words(parsed(value[name]) if name == "message" else value[name], depth + 1)
-    return [word for k, v in value.items() if k not in ("role", "type", "id") for word in _words(v, depth + 1)]
+    if isinstance(value, dict):
+        value = _said(value)
+    if not isinstance(value, list):
+        return [str(value)]
+    return [word for item in value for word in _words(item, depth + 1)]
+
+
+def _said(message: dict[str, Any]) -> list[Any]:
+    """The part of a message that says something; all of it but its labels where no part is known to."""
+    name = next((n for n in ("content", "parts", "text", "message", "arguments", "result") if message.get(n)), None)
+    if name is None:
+        return [v for k, v in message.items() if k not in ("role", "type", "id", "index")]
+    return [parsed(message[name]) if name == "message" else message[name]]

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -139,27 +140,26 @@ def _pairs(pairs: list[dict[str, Any]], depth: int) -> dict[str, Any]:
 def _value(value: dict[str, Any], depth: int) -> Any:
     if depth > _DEPTH:
         raise _Unusable(f"an attribute is nested more than {_DEPTH} deep")
-    match value:
-        case {"stringValue": str(text)}:
-            return text
-        case {"boolValue": bool(flag)}:
-            return flag
-        case {"intValue": number}:
-            return _int(number, "intValue")
-        case {"doubleValue": number}:
-            return _double(number)
-        case {"arrayValue": dict(inner)}:
-            return [_value(v, depth + 1) for v in _objects(inner, "values")]
-        case {"kvlistValue": dict(inner)}:
-            return _pairs(_objects(inner, "values"), depth)
-        case {"bytesValue": str(text)}:
-            return _bytes(text)
-    if value:
+    if not value:
+        return None  # OTLP allows a value of no type
+    (name, inner), *more = value.items()
+    read = _READERS.get(name)
+    if read is None or more:
         raise _Unusable("an attribute's value is of no known type")
-    return None
+    return read(inner, depth)
 
 
-def _double(value: Any) -> float:
+def _text(value: Any, _depth: int) -> str:
+    return _string({"stringValue": value}, "stringValue")
+
+
+def _bool(value: Any, _depth: int) -> bool:
+    if not isinstance(value, bool):
+        raise _Unusable("“boolValue” is not true or false")
+    return value
+
+
+def _double(value: Any, _depth: int) -> float:
     """A number, or protobuf's words for those that JSON does not have."""
     if isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity"):
         return float(value)
@@ -171,8 +171,21 @@ def _double(value: Any) -> float:
         raise _Unusable("“doubleValue” is out of range") from None
 
 
-def _bytes(text: str) -> bytes:
+def _bytes(value: Any, _depth: int) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError, TypeError):
         raise _Unusable("“bytesValue” is not base64") from None
+
+
+_READERS: dict[str, Callable[[Any, int], Any]] = {
+    "stringValue": _text,
+    "boolValue": _bool,
+    "intValue": lambda value, _: _int(value, "intValue"),
+    "doubleValue": _double,
+    "bytesValue": _bytes,
+    "arrayValue": lambda value, depth: [
+        _value(v, depth + 1) for v in _objects(_object({"value": value}, "value"), "values")
+    ],
+    "kvlistValue": lambda value, depth: _pairs(_objects(_object({"value": value}, "value"), "values"), depth),
+}
