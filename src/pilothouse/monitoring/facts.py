@@ -24,7 +24,7 @@ def facts(
     """
     watched = {rule.item for rule in rules if rule.item}
     names = {rule.name for rule in rules}
-    fired = [alert for alert in alerts if alert.fired_us]
+    fired = [alert for alert in alerts if alert.times_fired]
     open_ = [alert for alert in fired if alert.state in FIRING]
     waiting = [alert for alert in open_ if alert.state == "firing"]
     acknowledged = [alert for alert in fired if alert.acknowledged_us]

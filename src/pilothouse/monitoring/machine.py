@@ -89,8 +89,8 @@ def _while_firing(alert: Alert, holds: bool | None, rule: Rule, now_us: int) -> 
 
 def _while_quiet(alert: Alert, holds: bool | None, rule: Rule, now_us: int) -> Transition:
     if not holds:
-        calm: AlertState = "resolved" if alert.fired_us else "inactive"
-        return Transition(_in("no_data" if holds is None and not alert.fired_us else calm, alert, now_us))
+        calm: AlertState = "resolved" if alert.times_fired else "inactive"
+        return Transition(_in("no_data" if holds is None and not alert.times_fired else calm, alert, now_us))
     waited = now_us - alert.since_us if alert.state == "pending" else 0
     if waited < rule.for_s * 1_000_000:
         return Transition(_in("pending", alert, now_us))
@@ -103,7 +103,7 @@ def _while_quiet(alert: Alert, holds: bool | None, rule: Rule, now_us: int) -> T
         notified_us=0,
         actionable=None,
     )
-    return Transition(fired, fired=True, reopened=alert.fired_us > 0)
+    return Transition(fired, fired=True, reopened=alert.times_fired > 0)
 
 
 def _in(state: AlertState, alert: Alert, now_us: int) -> Alert:
@@ -122,7 +122,7 @@ def acknowledge(alert: Alert, person: str, now_us: int) -> Alert:
 
 def answer(alert: Alert, actionable: bool) -> Alert:
     """Note whether the alert was worth it, from which a rule's precision is known. Refused where it never fired."""
-    if not alert.fired_us:
+    if not alert.times_fired:
         raise Refused(f"the alert of {alert.rule!r} has not fired", hint="there is nothing to judge yet")
     return msgspec.structs.replace(alert, actionable=actionable)
 
