@@ -1,5 +1,6 @@
 """Numbers as people read them."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from pilothouse.domain.finding import Limit
@@ -52,6 +53,17 @@ def count(n: int) -> str:
 def plural(n: int, one: str, many: str = "") -> str:
     """`1 rule`, `2 rules`."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def joined(*notes: str) -> str:
+    """The notes that say something, in one line."""
+    return "; ".join(note for note in notes if note)
+
+
+def listed(what: str, names: Sequence[str], most: int = 3) -> str:
+    """`what: a, b, c and 2 more`; empty where there are no names."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{what}: {', '.join(names[:most])}{more}" if names else ""
 
 
 def iso(us: int) -> str:

@@ -7,7 +7,7 @@ from pilothouse.review.evidence import Evidence
 from pilothouse.review.result import MIN_N, Check, Outcome, level, limit_of, no_data, worst
 
 UNOWNED = Limit(fail=0.02)
-DOMINANT = 0.40  # of all spend, by one route
+DOMINANT = Limit(warn=0.40)  # of all spend, by one route
 ROUTES_FOR_SHARE = 4  # with fewer, some route has more than a third anyhow
 
 
@@ -33,9 +33,9 @@ def per_request(evidence: Evidence, item: Item) -> Outcome:
     figures = f"mean {words.usd(cost.mean)}" + (f", p95 {words.usd(cost.p95)}" if cost.p95 is not None else "")
     unpriced = f"{words.plural(cost.unpriced, 'request')} without a price" if cost.unpriced else ""
     if not cost.baseline_mean or cost.baseline_requests < MIN_N:
-        return no_data("no baseline yet", cost.priced, "; ".join(note for note in (figures, unpriced) if note))
+        return no_data("no baseline yet", cost.priced, words.joined(figures, unpriced))
     change = cost.mean / cost.baseline_mean - 1.0
-    detail = "; ".join(note for note in (figures, unpriced) if note)
+    detail = words.joined(figures, unpriced)
     return Outcome(level(change, limit_of(item)), words.change(change), change, cost.priced, detail)
 
 
@@ -45,22 +45,25 @@ def spread(evidence: Evidence, item: Item) -> Outcome:
     if isinstance(cost, Outcome):
         return cost
     unowned = cost.unowned / cost.spend if cost.spend > 0 else 0.0
-    owned: Status = level(unowned, UNOWNED)
-    share = cost.spend / evidence.total_spend if evidence.total_spend else 0.0
-    dominant = share > DOMINANT and evidence.spending_routes >= ROUTES_FOR_SHARE
-    notes = [
-        f"{words.usd(cost.spend)} spent",
-        f"{words.share(unowned)} without a key" if unowned else "",
-        f"{words.share(share)} of all routes" if dominant else "",
-    ]
-    detail = "; ".join(note for note in notes if note)
+    owned = level(unowned, UNOWNED)
+    dominant, share = _dominant(evidence, cost)
+    without = f"{words.share(unowned)} without a key" if unowned else ""
+    detail = words.joined(f"{words.usd(cost.spend)} spent", without, share)
     if cost.p99 is None or not cost.p50:
         if owned == "PASS":
-            return no_data("p50 is 0" if cost.p50 == 0 else "no percentiles", cost.priced, detail)
+            return no_data("no percentiles", cost.priced, detail)
         return Outcome(owned, f"{words.share(unowned)} unowned", unowned, cost.priced, detail)
     ratio = cost.p99 / cost.p50
-    status = worst(level(ratio, limit_of(item)), owned, "WARN" if dominant else "PASS")
+    status = worst(level(ratio, limit_of(item)), owned, dominant)
     return Outcome(status, f"p99 is {ratio:.1f}× p50", ratio, cost.priced, detail)
+
+
+def _dominant(evidence: Evidence, cost: CostFacts) -> tuple[Status, str]:
+    """WARN where this route alone spends most, with its share."""
+    if not evidence.total_spend or evidence.spending_routes < ROUTES_FOR_SHARE:
+        return "PASS", ""
+    share = cost.spend / evidence.total_spend
+    return level(share, DOMINANT), f"{words.share(share)} of all routes"
 
 
 def per_success(evidence: Evidence, item: Item) -> Outcome:

@@ -13,21 +13,21 @@ _NUMERIC = tuple(item.id for item in ITEMS if item.limit is not None)
 def owner(evidence: Evidence, _item: Item) -> Outcome:
     """G1: a person and a backup, both among the people who can be told."""
     config = evidence.config
-    problems = [
-        f"no {role}" if not who else f"{role} {who!r} is not in people"
-        for role, who in (("owner", config.owner), ("backup", config.backup))
-        if who not in evidence.people
-    ]
-    silent = [
-        who for who in (config.owner, config.backup) if who in evidence.people and not evidence.people[who].notify
-    ]
-    if config.owner and config.owner == config.backup:
-        problems.append("owner and backup are the same person")
+    roles = {"owner": config.owner, "backup": config.backup}
+    absent = [role for role, who in roles.items() if not who]
+    strangers = [who for who in roles.values() if who and who not in evidence.people]
+    named = [evidence.people[who] for who in roles.values() if who in evidence.people]
+    silent = [person.name for person in named if not person.notify]
+    alone = len(named) == 2 and config.owner == config.backup
+    detail = words.joined(
+        words.listed("nobody is", absent),
+        words.listed("not among the people", strangers),
+        "owner and backup are the same person" if alone else "",
+        words.listed("no way to notify", silent),
+    )
+    problems = len(absent) + len(strangers) + alone
     status: Status = "FAIL" if problems else "WARN" if silent else "PASS"
-    unreachable = f"no way to notify: {', '.join(evidence.person(who) for who in silent)}" if silent else ""
-    names = [evidence.person(who) for who in (config.owner, config.backup) if who]
-    detail = "; ".join([*problems, unreachable] if unreachable else problems)
-    return Outcome(status, ", ".join(names) or "nobody", float(len(problems)), 2, detail, "C")
+    return Outcome(status, ", ".join(person.name for person in named) or "nobody", float(problems), 2, detail, "C")
 
 
 def thresholds(evidence: Evidence, _item: Item) -> Outcome:

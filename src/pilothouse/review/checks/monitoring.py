@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from pilothouse.domain.facts import BurnWindow, Day
-from pilothouse.domain.finding import Item, Limit, Status
+from pilothouse.domain.facts import BurnWindow, Day, LatencyFacts
+from pilothouse.domain.finding import STATUS_ORDER, Item, Limit, Status
 from pilothouse.review import words
 from pilothouse.review.evidence import Evidence
 from pilothouse.review.result import MIN_N, Check, Outcome, level, limit_of, no_data, sampled, worst
@@ -32,27 +32,29 @@ def latency(evidence: Evidence, item: Item) -> Outcome:
         return _few(facts.requests if facts else 0)
     limit = limit_of(item)
     target = limit.warn if limit.warn is not None else evidence.config.manifest.policy.timeout.total * 500.0
-    p95 = quantile(merged(facts.burn), HISTOGRAM_MS, 0.95) if facts.burn else None
-    measured = max((use.p95 for use in facts.latency if use.p95 is not None), default=p95)
     slow = max(facts.latency, key=lambda use: use.p95 or 0.0, default=None)
+    measured = slow.p95 if slow is not None else quantile(merged(facts.burn), HISTOGRAM_MS, 0.95)
     if measured is None:
         return no_data("no latency known", facts.requests)
     status, burn = burned(facts.burn, lambda window: slower(window, target), LATENCY_BUDGET)
-    if limit.fail is not None and measured > limit.fail:
-        status = "FAIL"
-    notes = [
-        f"objective: 95 % within {words.duration(target)}",
-        burn,
-        f"p50 {words.duration(slow.p50)}, p99 {words.duration(slow.p99)}" if slow and slow.p50 and slow.p99 else "",
-        f"first token p95 {words.duration(slow.ttft_p95)}, n={slow.ttft_n}" if slow and slow.ttft_p95 else "",
-    ]
-    detail = "; ".join(note for note in notes if note)
-    return Outcome(status, f"p95 {words.duration(measured)}", measured, facts.requests, detail)
+    beyond = level(measured, Limit(fail=limit.fail))
+    objective = f"objective: 95 % within {words.duration(target)}"
+    detail = words.joined(objective, burn, _percentiles(slow))
+    return Outcome(worst(status, beyond), f"p95 {words.duration(measured)}", measured, facts.requests, detail)
+
+
+def _percentiles(use: LatencyFacts | None) -> str:
+    """The other percentiles of the slowest model, in words."""
+    if use is None:
+        return ""
+    told = {"p50": use.p50, "p99": use.p99, "first token p95": use.ttft_p95}
+    return ", ".join(f"{name} {words.duration(ms)}" for name, ms in told.items() if ms is not None)
 
 
 def merged(windows: list[BurnWindow]) -> list[int]:
     """The histogram of the longest window: it holds the others."""
-    return max(windows, key=lambda window: window.seconds).duration_hist if windows else []
+    longest = max(windows, key=lambda window: window.seconds, default=None)
+    return longest.duration_hist if longest is not None else [0] * len(HISTOGRAM_MS)
 
 
 def slower(window: BurnWindow, target_ms: float) -> int:
@@ -74,7 +76,7 @@ def errors(evidence: Evidence, item: Item) -> Outcome:
         status = "FAIL"
     ranked = sorted(facts.errors.items(), key=lambda pair: (-pair[1], pair[0]))
     types = ", ".join(f"{name}: {n:,}" for name, n in ranked[:3])
-    detail = "; ".join(note for note in (f"budget {words.share(budget)}", burn, types) if note)
+    detail = words.joined(f"budget {words.share(budget)}", burn, types)
     return Outcome(status, words.share(rate), rate, facts.requests, detail)
 
 
@@ -114,23 +116,23 @@ def fallback_trend(evidence: Evidence, item: Item) -> Outcome:
     if facts.runtime.fallbacks == 0 or now.status == "PASS":
         value = f"{words.share(now.rate)} (≤ {words.share(now.bound)})"
         return Outcome("PASS", value, now.rate, facts.requests)
-    before = _before(facts.days, facts.since_us)
-    if sum(day.requests for day in before) < MIN_N:
+    usual = _usual(facts.days, facts.since_us)
+    if usual is None:
         return no_data("no baseline yet", facts.requests, f"{words.share(now.rate)} now")
-    usual = sum(day.fallbacks for day in before) / sum(day.requests for day in before)
-    ratio = now.rate / usual if usual else float("inf")
-    limit = limit_of(item)
-    status = level(ratio, limit)
-    # Both must be high: the ratio, and the level that makes it matter.
-    if status == "FAIL" and now.status != "FAIL":
-        status = "WARN"
     detail = f"{words.share(usual)} in the 4 weeks before"
-    value = f"{ratio:.1f}×" if usual else f"{words.share(now.rate)}, none before"
-    return Outcome(status, value, ratio if usual else None, facts.requests, detail)
+    if usual == 0.0:
+        return Outcome(now.status, f"{words.share(now.rate)}, none before", None, facts.requests, detail)
+    ratio = now.rate / usual
+    # Both must be high: the ratio, and the level that makes it matter.
+    status = max(level(ratio, limit_of(item)), now.status, key=lambda one: STATUS_ORDER[one])
+    return Outcome(status, f"{ratio:.1f}×", ratio, facts.requests, detail)
 
 
-def _before(days: list[Day], since_us: int) -> list[Day]:
-    return [day for day in days if day.start_us < since_us]
+def _usual(days: list[Day], since_us: int) -> float | None:
+    """The share of fallbacks in the days before the window; None where there were too few requests."""
+    before = [day for day in days if day.start_us < since_us]
+    n = sum(day.requests for day in before)
+    return sum(day.fallbacks for day in before) / n if n >= MIN_N else None
 
 
 def rules(evidence: Evidence, item: Item) -> Outcome:
@@ -149,29 +151,24 @@ def rules(evidence: Evidence, item: Item) -> Outcome:
     slow = alerts.median_ack_s is not None and alerts.median_ack_s > ACK_LATE_S
     worth = sampled_or_pass(alerts.actionable, alerts.answered)
     problems = [
-        _named("without owner or action", unowned),
+        words.listed("without owner or action", unowned),
         f"evaluator silent for {words.duration(heartbeat_ms)}" if beats != "PASS" else "",
-        _named("without runbook", alerts.without_runbook),
+        words.listed("without runbook", alerts.without_runbook),
         f"median answer {words.duration((alerts.median_ack_s or 0) * 1_000)}" if slow else "",
         f"{alerts.actionable} of {alerts.answered} alerts were actionable" if worth != "PASS" else "",
-        _named("failed actions", alerts.failed_actions),
-        _named("no rule for", alerts.unwatched_items),
+        words.listed("failed actions", alerts.failed_actions),
+        words.listed("no rule for", alerts.unwatched_items),
     ]
     soft = alerts.without_runbook or slow or alerts.failed_actions or alerts.unwatched_items
     status = worst(beats, worth, "FAIL" if unowned else "PASS", "WARN" if soft else "PASS")
     whole = alerts.rules - len(set(unowned))
     value = f"{whole} of {words.plural(alerts.rules, 'rule')}"
-    return Outcome(status, value, float(len(unowned)), alerts.rules, "; ".join(p for p in problems if p))
+    return Outcome(status, value, float(len(unowned)), alerts.rules, words.joined(*problems))
 
 
 def sampled_or_pass(actionable: int, answered: int) -> Status:
     """WARN where most alerts that people judged were not worth it; too few judged say nothing."""
     return level(actionable / answered, ACTIONABLE) if answered >= ACTIONABLE_MIN_N else "PASS"
-
-
-def _named(what: str, names: list[str]) -> str:
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return f"{what}: {', '.join(names[:4])}{more}" if names else ""
 
 
 CHECKS: dict[str, Check] = {"T9.1": latency, "T9.2": errors, "T9.4": fallback_trend, "T9.7": rules}

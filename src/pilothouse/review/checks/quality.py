@@ -65,7 +65,7 @@ def _run_rate(evals: EvalFacts, limit: Limit) -> Outcome:
     detail = "" if failing is None or failing.passed == failing.n else _task(failing)
     lowest = min(tasks, key=lambda pair: pair[0].bound, default=None)
     if not evals.complete:
-        detail = "; ".join(note for note in ("the run is not complete", detail) if note)
+        detail = words.joined("the run is not complete", detail)
     if lowest is None or lowest[0].bound >= (whole.number or 0.0):
         return Outcome(whole.status, whole.value, whole.number, whole.n, _both(detail, whole), None, whole.measured_us)
     worst_task = _rate(lowest[0], lowest[1].n, "", evals.run_at_us)
@@ -77,14 +77,14 @@ def _run_rate(evals: EvalFacts, limit: Limit) -> Outcome:
         worst_task.value,
         worst_task.number,
         worst_task.n,
-        "; ".join(note for note in (partly, named, overall, worst_task.detail) if note),
+        words.joined(partly, named, overall, worst_task.detail),
         None,
         worst_task.measured_us,
     )
 
 
 def _both(detail: str, outcome: Outcome) -> str:
-    return "; ".join(note for note in (detail, outcome.detail) if note)
+    return words.joined(detail, outcome.detail)
 
 
 def _task(task: TaskFacts) -> str:
@@ -92,7 +92,7 @@ def _task(task: TaskFacts) -> str:
 
 
 def _rate(judged: Judged, n: int, detail: str, measured_us: int | None) -> Outcome:
-    note = "; ".join(part for part in (detail, judged.detail) if part)
+    note = words.joined(detail, judged.detail)
     return Outcome(judged.status, f"{judged.bound:.2f}", judged.bound, n, note, None, measured_us)
 
 
@@ -151,7 +151,7 @@ def valid_first(evidence: Evidence, item: Item) -> Outcome:
     judged = sampled(schema.valid_first, schema.structured, limit_of(item))
     value = f"{words.share(judged.rate)} (≥ {words.share(judged.bound)})"
     why = max(schema.errors, key=lambda error: schema.errors[error], default="")
-    detail = "; ".join(note for note in (why, judged.detail) if note)
+    detail = words.joined(why, judged.detail)
     return Outcome(judged.status, value, judged.bound, schema.structured, detail)
 
 
@@ -166,7 +166,7 @@ def repaired(evidence: Evidence, item: Item) -> Outcome:
     value = f"{words.share(judged.rate)} (≤ {words.share(judged.bound)})"
     invalid = f"{words.share(final.rate)} invalid in the end (≤ {words.share(final.bound)})"
     cost = f"{words.usd(schema.invalid_attempt_cost)} thrown away" if schema.invalid_attempt_cost else ""
-    detail = "; ".join(note for note in (invalid, cost, judged.detail) if note)
+    detail = words.joined(invalid, cost, judged.detail)
     return Outcome(worst(judged.status, final.status), value, judged.bound, n, detail)
 
 
@@ -187,7 +187,7 @@ def mismatched_fields(evidence: Evidence, item: Item) -> Outcome:
 def _worst_field(fields: dict[str, int], n: int, limit: Limit) -> Outcome:
     field = min(fields, key=lambda name: (-fields[name], name), default="")
     judged = sampled(min(n, fields.get(field, 0)), n, limit)
-    detail = "; ".join(note for note in (f"worst: {field}" if field else "", judged.detail) if note)
+    detail = words.joined(f"worst: {field}" if field else "", judged.detail)
     return Outcome(
         judged.status, f"{words.share(judged.rate)} (≤ {words.share(judged.bound)})", judged.bound, n, detail
     )
@@ -227,7 +227,7 @@ def hit_at_k(evidence: Evidence, item: Item) -> Outcome:
         return no_data("no case is labelled")
     judged = sampled(retrieval.hits, retrieval.n, limit_of(item))
     missed = f"missed: {', '.join(retrieval.missed[:3])}" if retrieval.missed else ""
-    detail = "; ".join(note for note in (missed, judged.detail) if note)
+    detail = words.joined(missed, judged.detail)
     value = f"{judged.rate:.2f} at {retrieval.k} (≥ {judged.bound:.2f})"
     at = evidence.evals.run_at_us if evidence.evals else None
     return Outcome(judged.status, value, judged.bound, retrieval.n, detail, measured_us=at)
@@ -253,7 +253,7 @@ def nothing_found(evidence: Evidence, item: Item) -> Outcome:
         notes.insert(0, f"{grown:.1f}× the 4 weeks before")
     status = worst(judged.status, unsure, "WARN" if grown > 1.5 else "PASS")
     value = f"{words.share(judged.rate)} (≤ {words.share(judged.bound)})"
-    return Outcome(status, value, judged.bound, use.retrievals, "; ".join(note for note in notes if note))
+    return Outcome(status, value, judged.bound, use.retrievals, words.joined(*notes))
 
 
 def _grown(now: int, n: int, before: int, n_before: int) -> float:

@@ -32,7 +32,7 @@ def identified(evidence: Evidence, item: Item) -> Outcome:
         _losses(evidence),
     ]
     status = worst(level(rate, limit_of(item)), level(orphans, ORPHANS), "WARN" if _losses(evidence) else "PASS")
-    return Outcome(status, words.share(rate), rate, n, "; ".join(note for note in notes if note))
+    return Outcome(status, words.share(rate), rate, n, words.joined(*notes))
 
 
 def _losses(evidence: Evidence) -> str:
@@ -102,7 +102,7 @@ def redacted(evidence: Evidence, item: Item) -> Outcome:
     secret: Status = "FAIL" if sample.secrets else "PASS"
     status = worst(judged.status, gap, secret)
     found = ", ".join(f"{name}: {n:,}" for name, n in sorted(sample.classes.items()))
-    detail = "; ".join(note for note in (found, unreported, judged.detail) if note)
+    detail = words.joined(found, unreported, judged.detail)
     value = f"{words.plural(sample.leaks, 'leak')} (≤ {words.share(judged.bound)})"
     return Outcome(status, value, judged.bound, sample.rows, detail, measured_us=sample.sampled_us or None)
 

@@ -138,7 +138,7 @@ def tagged(evidence: Evidence, _item: Item) -> Outcome:
     soft = not facts.vcs_commit or facts.vcs_dirty
     status: Status = "FAIL" if hard else "WARN" if soft else "PASS"
     count = facts.hashes_resolvable
-    return Outcome(status, f"{count} of 8 hashes", float(count), 8, "; ".join(note for note in notes if note), "C")
+    return Outcome(status, f"{count} of 8 hashes", float(count), 8, words.joined(*notes), "C")
 
 
 def gated(evidence: Evidence, _item: Item) -> Outcome:

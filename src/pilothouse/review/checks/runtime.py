@@ -1,7 +1,7 @@
 """T6: rate limits, retries, timeouts and fallbacks."""
 
 from pilothouse.domain.facts import ProviderFacts
-from pilothouse.domain.finding import Item, Limit, Status
+from pilothouse.domain.finding import STATUS_ORDER, Item, Limit, Status
 from pilothouse.domain.manifest import Policy
 from pilothouse.review import words
 from pilothouse.review.evidence import Evidence
@@ -12,27 +12,35 @@ HEADROOM = Limit(warn=0.20, fail=0.05, worse="below")
 AMPLIFICATION = Limit(warn=1.10, fail=1.30)
 DEGRADED = Limit(warn=0.05)
 BACKOFF_MAX_S = 20.0
+PRACTISE = "practise with the provider switched off, in staging"
 
 
 def rate_limited(evidence: Evidence, item: Item) -> Outcome:
     """T6.1: attempts answered 429, of the worst provider and its worst hour; what is left of the quota."""
-    providers = evidence.facts.runtime.providers if evidence.facts else []
+    if evidence.facts is None:
+        return no_data("no traffic", 0)
+    providers = evidence.facts.runtime.providers
     judged = [(_rate_limited(use, limit_of(item)), use) for use in providers if use.attempts >= MIN_N]
     if not judged:
         n = sum(use.attempts for use in providers)
-        return no_data(words.plural(n, "attempt") if n else "no traffic", n, f"n < {MIN_N}" if n else "")
-    (share, status), use = min(judged, key=lambda pair: (_order(pair[0][1]), -pair[0][0].bound))
-    headroom = [p.headroom_min for p in providers if p.headroom_min is not None]
-    left = level(min(headroom), HEADROOM) if headroom else "PASS"
-    notes = [
-        f"{use.provider}" if len(providers) > 1 else "",
-        f"worst hour {use.worst_hour_rate_limited} of {use.worst_hour_attempts}" if use.worst_hour_rate_limited else "",
-        f"least headroom {words.share(min(headroom))}" if headroom else "headroom not reported",
-        share.detail,
-    ]
+        return no_data(words.plural(n, "attempt"), n, f"n < {MIN_N}")
+    (share, status), use = min(judged, key=lambda pair: (STATUS_ORDER[pair[0][1]], -pair[0][0].bound))
+    left, headroom = _headroom(providers)
+    hour = (
+        f"worst hour {use.worst_hour_rate_limited} of {use.worst_hour_attempts}" if use.worst_hour_rate_limited else ""
+    )
     value = f"{words.share(share.rate)} (≤ {words.share(share.bound)})"
-    detail = "; ".join(note for note in notes if note)
+    named = use.provider if len(providers) > 1 else ""
+    detail = words.joined(named, hour, headroom, share.detail)
     return Outcome(worst(status, left), value, share.bound, use.attempts, detail)
+
+
+def _headroom(providers: list[ProviderFacts]) -> tuple[Status, str]:
+    """The least share of a quota that was left, where a provider reports it."""
+    told = [use.headroom_min for use in providers if use.headroom_min is not None]
+    if not told:
+        return "PASS", "headroom not reported"
+    return level(min(told), HEADROOM), f"least headroom {words.share(min(told))}"
 
 
 def _rate_limited(use: ProviderFacts, limit: Limit) -> tuple[Judged, Status]:
@@ -42,10 +50,6 @@ def _rate_limited(use: ProviderFacts, limit: Limit) -> tuple[Judged, Status]:
         return share, share.status
     surely, _ = wilson(use.worst_hour_rate_limited, use.worst_hour_attempts)
     return share, worst(share.status, level(surely, limit))
-
-
-def _order(status: Status) -> int:
-    return ("FAIL", "WARN", "NO_DATA", "STALE", "WAIVED", "PASS", "N/A").index(status)
 
 
 def retries(evidence: Evidence, item: Item) -> Outcome:
@@ -101,7 +105,7 @@ def timeouts(evidence: Evidence, item: Item) -> Outcome:
     if evidence.facts is None or n < MIN_N:
         return no_data(words.plural(n, "attempt") if n else "no traffic", n, algebra)
     judged = sampled(min(n, evidence.facts.runtime.timeouts), n, limit_of(item))
-    detail = "; ".join(note for note in (algebra, judged.detail) if note)
+    detail = words.joined(algebra, judged.detail)
     return Outcome(
         judged.status, f"{words.share(judged.rate)} (≤ {words.share(judged.bound)})", judged.bound, n, detail
     )
@@ -124,7 +128,7 @@ def fallbacks(evidence: Evidence, item: Item) -> Outcome:
         notes.append(f"quality {words.points(loss)}, n={min(runtime.fallback_scores, runtime.primary_scores)}")
     value = f"{words.share(judged.rate)} (≤ {words.share(judged.bound)})"
     status = worst(judged.status, "FAIL" if worse else "PASS")
-    return Outcome(status, value, judged.bound, n, "; ".join(note for note in notes if note))
+    return Outcome(status, value, judged.bound, n, words.joined(*notes))
 
 
 def degradation(evidence: Evidence, item: Item) -> Outcome:
@@ -133,22 +137,28 @@ def degradation(evidence: Evidence, item: Item) -> Outcome:
     if not steps:
         return Outcome("FAIL", "none declared", grade="C")
     declared = ", ".join(str(step.model) if step.model else f"static answer ({step.outcome})" for step in steps)
-    facts = evidence.facts
-    used = facts.runtime.fallbacks + facts.runtime.degraded if facts else 0
+    used = _degraded(evidence, declared)
+    if used is not None:
+        return used
     drill = evidence.drill("fallback")
-    if not used and drill is None:
-        return no_data(
-            "never exercised", None, f"declared: {declared}", "practise with the provider switched off, in staging"
-        )
+    if drill is None:
+        return no_data("never exercised", None, f"declared: {declared}", PRACTISE)
+    age_ms = (evidence.now_us - drill.ts_us) / 1_000
+    status = level(age_ms, limit_of(item)) if drill.ok else "FAIL"
+    return Outcome(status, f"exercised {words.duration(age_ms)} ago", age_ms, None, declared, "D", drill.ts_us)
+
+
+def _degraded(evidence: Evidence, declared: str) -> Outcome | None:
+    """What traffic shows of the way to degrade; None where no request took it."""
+    facts = evidence.facts
+    if facts is None or facts.runtime.fallbacks + facts.runtime.degraded == 0:
+        return None
+    n, degraded = facts.requests, min(facts.requests, facts.runtime.degraded)
     status: Status = "PASS"
-    if facts is not None and facts.requests >= MIN_N:
-        status = sampled(min(facts.requests, facts.runtime.degraded), facts.requests, DEGRADED).status
-    at = facts.last_us if used and facts else drill.ts_us if drill else None
-    age_ms = (evidence.now_us - at) / 1_000 if at else 0.0
-    status = worst(status, level(age_ms, limit_of(item)))
-    if not used and drill is not None and not drill.ok:
-        status = "FAIL"
-    return Outcome(status, f"exercised {words.duration(age_ms)} ago", age_ms, used or None, declared, "D", at)
+    if degraded and n >= MIN_N:
+        status = sampled(degraded, n, DEGRADED).status
+    value = f"{max(facts.runtime.fallbacks, facts.runtime.degraded):,} took it"
+    return Outcome(status, value, degraded / n, n, declared, "M")
 
 
 CHECKS: dict[str, Check] = {

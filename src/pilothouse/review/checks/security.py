@@ -24,7 +24,7 @@ def secrets_kept(evidence: Evidence, item: Item) -> Outcome:
     oldest, of = max(ages, key=lambda pair: pair[0], default=(0.0, None))
     status = worst(level(oldest, limit_of(item)), "FAIL" if incomplete else "PASS")
     age = f"{of.name} at {words.share(oldest)} of its limit" if of is not None else ""
-    detail = "; ".join(note for note in (*incomplete[:3], age, scanned) if note)
+    detail = words.joined(*incomplete[:3], age, scanned)
     if not secrets:
         return Outcome("PASS", "no secret needed", 0.0, 0, scanned, "C")
     whole = len(secrets) - len(incomplete)
@@ -57,26 +57,30 @@ def environments_apart(evidence: Evidence, item: Item) -> Outcome:
     security = evidence.security
     if security is None or security.secrets is None or security.keys is None:
         return no_data("not checked")
-    envs: dict[str, set[str]] = {}
-    for secret in security.secrets:
-        if secret.fingerprint:
-            envs.setdefault(secret.fingerprint, set()).update(secret.envs)
-    shared = sorted(s.name for s in security.secrets if len(envs.get(s.fingerprint, ())) > 1)
-    strayed = sorted(k.name or k.id for k in security.keys if any(env != k.env for env in k.request_envs))
+    shared = _in_several(security.secrets)
+    strayed = sorted(key.name or key.id for key in security.keys if {*key.request_envs} - {key.env})
+    unread = sorted(secret.name for secret in security.secrets if not secret.fingerprint)
     found = len(shared) + len(strayed)
-    unread = sum(not secret.fingerprint for secret in security.secrets)
-    notes = [
-        f"in several environments: {', '.join(shared[:3])}" if shared else "",
-        f"used elsewhere: {', '.join(strayed[:3])}" if strayed else "",
-        f"{words.plural(unread, 'secret')} could not be read" if unread else "",
-    ]
     n = len(security.secrets) + len(security.keys)
-    detail = "; ".join(note for note in notes if note)
-    if unread and not found:
-        return no_data("secrets not readable", n, detail)
+    detail = words.joined(
+        words.listed("in several environments", shared),
+        words.listed("used elsewhere", strayed),
+        words.listed("not readable", unread),
+    )
     if n == 0:
         return no_data("no key and no secret yet", 0)
+    if unread and not found:
+        return no_data("secrets not readable", n, detail)
     return Outcome(level(float(found), limit_of(item)), f"{found} shared", float(found), n, detail)
+
+
+def _in_several(secrets: list[SecretFact]) -> list[str]:
+    """Names of secrets whose value is used in more than one environment."""
+    envs: dict[str, set[str]] = {}
+    for secret in secrets:
+        if secret.fingerprint:
+            envs.setdefault(secret.fingerprint, set()).update(secret.envs)
+    return sorted(secret.name for secret in secrets if len(envs.get(secret.fingerprint, ())) > 1)
 
 
 def audited(evidence: Evidence, item: Item) -> Outcome:
@@ -104,19 +108,25 @@ def prompts_clean(evidence: Evidence, item: Item) -> Outcome:
     if security is None or security.plaintext is None:
         return no_data("not scanned")
     templates = [hit for hit in security.plaintext if hit.place == "template"]
-    redaction = evidence.facts.redaction if evidence.facts else None
-    bare = redaction.secrets_unredacted if redaction else 0
-    caught = redaction.requests_with_secrets if redaction else 0
+    bare, caught = _sent(evidence)
     found = float(len(templates) + bare)
-    status = worst(level(found, limit_of(item)), level(float(caught - bare), Limit(warn=0.0)))
-    notes = [
+    status = worst(level(found, limit_of(item)), level(float(caught), Limit(warn=0.0)))
+    detail = words.joined(
         _places(templates),
         f"{words.plural(bare, 'request')} with a secret that was not redacted" if bare else "",
-        f"{words.plural(caught, 'request')} sent a secret" if caught else "",
-        "no traffic to look at" if redaction is None else "",
-    ]
+        f"{words.plural(caught, 'request')} with a secret that was" if caught else "",
+        "" if evidence.facts else "no traffic to look at",
+    )
     value = f"{found:.0f} found" if found else f"{caught} redacted" if caught else "none"
-    return Outcome(status, value, found, evidence.requests, "; ".join(note for note in notes if note))
+    return Outcome(status, value, found, evidence.requests, detail)
+
+
+def _sent(evidence: Evidence) -> tuple[int, int]:
+    """Requests that sent a secret: written unredacted, and redacted."""
+    if evidence.facts is None:
+        return 0, 0
+    redaction = evidence.facts.redaction
+    return redaction.secrets_unredacted, max(0, redaction.requests_with_secrets - redaction.secrets_unredacted)
 
 
 CHECKS: dict[str, Check] = {

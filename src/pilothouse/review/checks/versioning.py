@@ -1,7 +1,7 @@
 """T1: which prompt, system, model, parameters, tools and index produced an output."""
 
 from pilothouse.domain.facts import ModelUse
-from pilothouse.domain.finding import Item, Status
+from pilothouse.domain.finding import Item, Limit, Status
 from pilothouse.review import words
 from pilothouse.review.evidence import Evidence
 from pilothouse.review.result import (
@@ -16,7 +16,7 @@ from pilothouse.review.result import (
 )
 
 SAMPLE = 20  # requests a day that are rendered again
-MISMATCH_FAIL = 0.001  # of primary attempts, served by another model than asked
+MISMATCH = Limit(fail=0.001)  # of primary attempts, served by another model than asked
 
 
 def reconstructable(evidence: Evidence, item: Item) -> Outcome:
@@ -106,27 +106,35 @@ def tools_known(evidence: Evidence, item: Item) -> Outcome:
 
 def model_pinned(evidence: Evidence, item: Item) -> Outcome:
     """T1.3: delivered attempts on a pinned model, served by the model that was asked for."""
-    if evidence.facts is None or evidence.release is None:
-        return no_data("no traffic" if evidence.facts is None else "release not known")
+    if evidence.facts is None:
+        return no_data("no traffic", 0)
+    if evidence.release is None:
+        return no_data("release not known")
     primary = [use for use in evidence.facts.models if not use.fallback]
-    n = sum(use.attempts for use in primary)
+    n = _attempts(primary)
     if n < MIN_N:
-        return no_data(f"{n} attempts", n, f"n < {MIN_N}")
+        return no_data(words.plural(n, "attempt"), n, f"n < {MIN_N}")
     floating = evidence.release.floating_alias
     aliases = {floating, floating.partition("/")[2]} - {""}  # with and without its provider
-    pinned = sum(use.attempts for use in primary if use.model not in aliases) / n
-    silent = sum(use.attempts for use in primary if not use.served_model)
-    other = sum(use.attempts for use in primary if _another(use))
+    loose = _attempts([use for use in primary if use.model in aliases])
+    silent = _attempts([use for use in primary if not use.served_model])
+    other = _attempts([use for use in primary if _another(use)])
     fresh = _new_fingerprints(primary, evidence.facts.since_us)
-    mismatched: Status = "FAIL" if other / n > MISMATCH_FAIL else "PASS"
-    notes = [
-        f"{floating} names no version" if pinned < 1.0 else "",
-        f"served by another model: {other:,}" if other else "",
-        f"new fingerprint {', '.join(fresh)}" if fresh else "",
-        f"the provider did not name its model: {silent:,}" if silent else "",
-    ]
-    status = worst(level(pinned, limit_of(item)), mismatched, "WARN" if fresh or silent else "PASS")
-    return Outcome(status, f"{words.share(pinned)} pinned", pinned, n, "; ".join(note for note in notes if note))
+    mismatched = level(other / n, MISMATCH)
+    unsure: Status = "WARN" if fresh or silent else "PASS"
+    detail = words.joined(
+        words.listed("names no version", [floating][: bool(loose)]),
+        words.listed("served by another model", [f"{other:,}"][:other]),
+        words.listed("new fingerprint", fresh),
+        words.listed("model not named by the provider", [f"{silent:,}"][:silent]),
+    )
+    pinned = (n - loose) / n
+    status = worst(level(pinned, limit_of(item)), mismatched, unsure)
+    return Outcome(status, f"{words.share(pinned)} pinned", pinned, n, detail)
+
+
+def _attempts(uses: list[ModelUse]) -> int:
+    return sum(use.attempts for use in uses)
 
 
 def _another(use: ModelUse) -> bool:
