@@ -117,7 +117,12 @@ class Stack:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
         self.server = Server(
-            self.edge, address="127.0.0.1", port=self.port, interface=Interfaces.RSGI, websockets=False, log_enabled=False
+            self.edge,
+            address="127.0.0.1",
+            port=self.port,
+            interface=Interfaces.RSGI,
+            websockets=False,
+            log_enabled=False,
         )
         self.serving = self.tasks.spawn(self.server.serve())
         self.url = f"http://127.0.0.1:{self.port}"

@@ -6,13 +6,12 @@ import base64
 import msgspec
 import openai
 import pytest
+from tests.gateway.conftest import KEY, SECRET, Stack, live, quick
 
 from pilothouse.domain.hashing import bytes_hash, content_hash
 from pilothouse.domain.manifest import PARTS, IndexRef, ModelRef, Template
 from pilothouse.domain.record import ScoreRecord
 from pilothouse.domain.table import Price
-
-from tests.gateway.conftest import KEY, SECRET, Stack, live, quick
 
 
 def sent(stack: Stack, n: int = 0) -> bytes:
@@ -71,7 +70,9 @@ async def test_a_route_answers_and_leaves_one_record(stack: Stack) -> None:
 
 
 async def test_a_raw_model_passes_through_as_an_inline_manifest(stack: Stack) -> None:
-    raw = b'{ "messages":[{"role":"user","content":"caf\\u00e9"}],\n "model" : "openai/gpt-4o-mini", "x_new": [1, 2.0] }'
+    raw = (
+        b'{ "messages":[{"role":"user","content":"caf\\u00e9"}],\n "model" : "openai/gpt-4o-mini", "x_new": [1, 2.0] }'
+    )
     reply = await stack.post(raw)
     assert reply.status == 200
     assert sent(stack) == raw.replace(b'"openai/gpt-4o-mini"', b'"gpt-4o-mini"')
@@ -240,7 +241,10 @@ async def test_redaction_reaches_every_text_of_the_record(stack: Stack) -> None:
     stack.script(f"rules: [{{reply: 'write to {SECRET}'}}]")
     stack.route(stable=live(prompt=Template("Q: {{ input }}"), policy=quick()))
     escaped = SECRET.replace("@", "\\u0040").encode()
-    body = b'{"model":"answer","messages":[{"role":"user","content":"i am %b"}],"metadata":{"by":"%b"}}' % (escaped, escaped)
+    body = b'{"model":"answer","messages":[{"role":"user","content":"i am %b"}],"metadata":{"by":"%b"}}' % (
+        escaped,
+        escaped,
+    )
     reply = await stack.post(body)
     assert SECRET in (await reply.text())  # the client gets what the model said
     assert SECRET.encode() in sent(stack)
@@ -266,7 +270,8 @@ async def test_failed_redaction_keeps_metadata_only(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "status", "payload"), [("full", "skipped", True), ("metadata", "skipped", False), ("off", "skipped", False)]
+    ("mode", "status", "payload"),
+    [("full", "skipped", True), ("metadata", "skipped", False), ("off", "skipped", False)],
 )
 async def test_log_modes(stack: Stack, mode: str, status: str, payload: bool) -> None:
     stack.route(stable=live(policy=quick(log=mode)))
@@ -304,7 +309,13 @@ async def test_feedback_becomes_a_score(stack: Stack) -> None:
     assert reply.status == 202
     line = stack.lines[0]
     assert isinstance(line, ScoreRecord)
-    assert (line.request_id, line.name, line.value, line.env, line.comment) == ("r1", "helpful", 1.0, "dev", "ask [EMAIL]")
+    assert (line.request_id, line.name, line.value, line.env, line.comment) == (
+        "r1",
+        "helpful",
+        1.0,
+        "dev",
+        "ask [EMAIL]",
+    )
     assert (await stack.post({"request_id": "r1"}, path="/v1/feedback")).status == 400
     assert (await stack.post({"request_id": "r1", "score": 0.5, "x": 1}, path="/v1/feedback")).status == 400
     assert (await stack.post({"request_id": "r1", "score": 0.5}, path="/v1/feedback", key="no")).status == 401

@@ -44,6 +44,7 @@ from pilothouse.providers.upstream import Call, OpenStream, Upstream
 
 SECRET_S = 30.0  # a secret's value is read again after this long, so that a rotated one is taken up
 BACKOFF_MAX_S = 20.0
+GIVEN_UP_S = 0.25  # after its own timeout a call's connection is closed
 _CLASSES: tuple[tuple[type[PilothouseError], ErrorClass], ...] = (
     (RateLimited, "rate_limit"),
     (ServerError, "server_error"),
@@ -160,10 +161,9 @@ class Attempts:
             provider = run.providers.get(attempt.provider)
             if provider is None:
                 raise NotFound(f"no provider “{attempt.provider}”", where="providers", code="unknown_provider")
-            call = self._call(run, attempt, provider)
             if run.rendered.stream:
-                return await self._stream(run, attempt, call, started)
-            return await self._whole(run, attempt, call, later)
+                return await self._stream(run, attempt, provider, started)
+            return await self._whole(run, attempt, provider, later)
         except PilothouseError as error:
             attempt.error_type = error.kind
             if isinstance(error, UpstreamError):
@@ -178,7 +178,7 @@ class Attempts:
         finally:
             attempt.duration_ms = (self._clock.monotonic() - started) * 1e3
 
-    def _call(self, run: Run, attempt: Attempt, provider: ProviderEntry) -> Call:
+    def _call(self, run: Run, attempt: Attempt, provider: ProviderEntry, total_s: float) -> Call:
         timeouts = run.policy.timeout
         span = run.record.span_id if attempt.n == 1 else new_span_id()
         return Call(
@@ -186,6 +186,7 @@ class Attempts:
             headers=request_headers(self._key(provider.key), run.record.trace_id, span),
             body=run.rendered.upstream(attempt.model),
             connect_s=timeouts.connect,
+            total_s=max(total_s, 0.0) + GIVEN_UP_S,
         )
 
     def _key(self, ref: str) -> str:
@@ -197,11 +198,11 @@ class Attempts:
             kept = self._secrets[ref] = (now + SECRET_S, self._secret(ref))
         return kept[1]
 
-    async def _whole(self, run: Run, attempt: Attempt, call: Call, later: int) -> Answer:
+    async def _whole(self, run: Run, attempt: Attempt, provider: ProviderEntry, later: int) -> Answer:
         window, which = run.window(later)
         try:
             async with asyncio.timeout(window):
-                reply = await self._upstream.whole(call)
+                reply = await self._upstream.whole(self._call(run, attempt, provider, window))
         except TimeoutError as error:
             raise _timed_out(which, window) from error
         _head(attempt, reply.status, reply.headers)
@@ -212,14 +213,14 @@ class Attempts:
         accepted = run.accept(reply.body, completion)
         return Answer("success", attempt, accepted.body, accepted.completion)
 
-    async def _stream(self, run: Run, attempt: Attempt, call: Call, started: float) -> Answer:
+    async def _stream(self, run: Run, attempt: Attempt, provider: ProviderEntry, started: float) -> Answer:
         """A stream up to its first token; a provider that answers with an error has not begun."""
         window, which = run.window(None)
         flow: OpenStream | None = None
         chunk: Chunk | None = None
         try:
             async with asyncio.timeout(window):
-                flow = await self._upstream.stream(call)
+                flow = await self._upstream.stream(self._call(run, attempt, provider, run.left()))
                 _head(attempt, flow.status, flow.headers)
                 if flow.status != 200:
                     body = await flow.rest()

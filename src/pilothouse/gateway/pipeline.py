@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from pilothouse.domain.clock import Clock
-from pilothouse.domain.errors import ClientGone, PilothouseError, StoreError
+from pilothouse.domain.errors import ClientGone, PilothouseError, RouteDisabled, StoreError
 from pilothouse.domain.hashing import bytes_hash
 from pilothouse.domain.table import Table
 from pilothouse.domain.wires import (
@@ -43,7 +43,6 @@ from pilothouse.providers.openai import Completion
 from pilothouse.providers.upstream import Upstream
 
 log = structlog.get_logger("pilothouse.gateway")
-SHUTDOWN = "shutdown"  # the message with which the server cancels what does not end in time; else the client left
 
 Resolve = Callable[[Parsed, Draft, Table], Resolved]
 
@@ -61,6 +60,7 @@ class Gateway:
     pseudonym: Callable[[str], str]  # of a session or user: what the record keeps in its place
     worker: str = ""
     unwritten: int = 0  # records that the sink refused
+    stopping: bool = False  # whoever cancels a request now is the server, not a client that left
     upstream: Upstream = field(default_factory=Upstream)
 
     def __post_init__(self) -> None:
@@ -102,9 +102,11 @@ class Gateway:
             await self._serve(draft, client, table, find)
         except PilothouseError as error:
             notes.note_failure(draft, error)
-        except asyncio.CancelledError as cancelled:
-            notes.note_failure(draft, _cancelled(cancelled))
-            raise
+        except asyncio.CancelledError:
+            if not self.stopping:
+                notes.note_failure(draft, ClientGone("the client left before the answer was complete"))
+                raise
+            notes.note_failure(draft, RouteDisabled("the gateway is stopping", hint="ask again", code="shutting_down"))
         except Exception as error:  # request boundary: whatever it is, it is recorded and answered
             log.exception("a request failed inside the gateway", request=draft.record.id)
             notes.note_failure(draft, PilothouseError("the gateway failed", hint=f"report {type(error).__name__}"))
@@ -226,12 +228,6 @@ def _headers(draft: Draft) -> Headers:
     if draft.retry_after_s is not None:
         headers.append(("retry-after", str(max(1, round(draft.retry_after_s)))))
     return headers
-
-
-def _cancelled(cancelled: asyncio.CancelledError) -> PilothouseError:
-    if SHUTDOWN in cancelled.args:
-        return PilothouseError("the gateway is shutting down", hint="ask again", code="shutting_down")
-    return ClientGone("the client closed the connection before the answer was complete")
 
 
 def _hash_again(draft: Draft, request: str) -> str:

@@ -264,7 +264,7 @@ class Assembly:
         completion = self.completion()
         open_choices = [c.index for c in completion.choices if not c.finish_reason]
         if not self.done or open_choices or not completion.choices:
-            missing = "[DONE]" if not self.done else "finish_reason"
+            missing = "end marker" if not self.done else "finish_reason"
             raise CutStream(
                 f"the stream ended without its {missing}",
                 hint="the text so far is incomplete: ask again",

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import BuilderError, ConnectError, PyreqwestError
-from pyreqwest.request import StreamRequest
+from pyreqwest.request import RequestBuilder, StreamRequest
 from pyreqwest.response import ResponseBodyReader
 
 from pilothouse.domain.errors import ConnectFailed, CutStream, ServerError, UpstreamError
@@ -20,12 +20,16 @@ ERROR_BODY_MAX = 64 << 10  # bytes of an error body that are read
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One upstream call. `connect_s` is the connect timeout; the caller bounds the rest."""
+    """One upstream call. `connect_s` bounds the handshake; the caller bounds the rest with timeouts of its own.
+
+    `total_s` is what is left of a call that the caller has given up: then its connection is closed.
+    """
 
     url: str
     headers: list[tuple[str, str]]
     body: bytes
     connect_s: float
+    total_s: float
 
 
 class Reply(msgspec.Struct):
@@ -94,11 +98,16 @@ class Upstream:
             client = self._clients[connect_s] = builder.user_agent("pilothouse").build()
         return client
 
+    def _builder(self, call: Call) -> RequestBuilder:
+        # pyreqwest goes on with a call whose task is cancelled before the head of its answer came; its own timeout
+        # is what closes the connection of a call that was given up.
+        builder = self._client(call.connect_s).post(call.url).timeout(timedelta(seconds=call.total_s))
+        return builder.headers(call.headers).body_bytes(call.body)
+
     async def whole(self, call: Call) -> Reply:
         """Send, and read the whole answer; raises ConnectFailed or ServerError."""
         try:
-            request = self._client(call.connect_s).post(call.url).headers(call.headers).body_bytes(call.body).build()
-            response = await request.send()
+            response = await self._builder(call).build().send()
             body = await response.bytes()
         except PyreqwestError as error:
             raise _failure(error, call.url) from error
@@ -107,9 +116,8 @@ class Upstream:
     async def stream(self, call: Call) -> OpenStream:
         """Send, and read the head of the answer; raises ConnectFailed or ServerError."""
         try:
-            builder = self._client(call.connect_s).post(call.url).headers(call.headers).body_bytes(call.body)
             # 0: hand over each chunk as it arrives; the default reads 64 KiB ahead before the head is given.
-            request = builder.streamed_read_buffer_limit(0).build_streamed()
+            request = self._builder(call).streamed_read_buffer_limit(0).build_streamed()
             response = await request.__aenter__()
         except PyreqwestError as error:
             raise _failure(error, call.url) from error
@@ -133,7 +141,8 @@ def _failure(error: PyreqwestError, url: str) -> UpstreamError:
         return ConnectFailed(
             f"the provider's address is not usable: {_cause(error)}", where=url, hint="fix `base_url:`"
         )
-    # A timeout can only be the connect timeout: no other is set on the client.
-    if isinstance(error, ConnectError | TimeoutError):
+    # The caller's own timeouts come before `total_s`, so a timeout here is the connect timeout. A ConnectError may
+    # also be a connection that broke while the request was sent; only hyper's own cause tells.
+    if isinstance(error, TimeoutError) or (isinstance(error, ConnectError) and "(Connect)" in str(error.details)):
         return ConnectFailed(f"no connection to the provider: {_cause(error)}", where=host, hint="is it running?")
     return ServerError(f"the provider's connection broke: {_cause(error)}", where=host, hint="it may have crashed")

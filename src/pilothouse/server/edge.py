@@ -29,7 +29,7 @@ from pilothouse.domain.tasks import Tasks
 from pilothouse.domain.wires import JournalLine
 from pilothouse.gateway import feedback
 from pilothouse.gateway.meters import Meters
-from pilothouse.gateway.pipeline import SHUTDOWN, Gateway
+from pilothouse.gateway.pipeline import Gateway
 from pilothouse.gateway.replies import JSON, error_body, status_of
 from pilothouse.gateway.types import Headers, Incoming
 from pilothouse.security import files
@@ -200,8 +200,9 @@ class Edge:
         if not self._live:
             return 0
         _, late = await asyncio.wait(set(self._live), timeout=within_s)
+        self._gateway.stopping = True
         for task in late:
-            task.cancel(SHUTDOWN)
+            task.cancel()
         if late:
             await asyncio.wait(late, timeout=1.0)
         return len(late)
