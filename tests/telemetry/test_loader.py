@@ -11,13 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import duckdb
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pilothouse.domain.clock import FrozenClock, SystemClock
+from pilothouse.domain.errors import StoreError
 from pilothouse.domain.manifest import PARTS
 from pilothouse.domain.record import (
     Attempt,
@@ -271,7 +271,7 @@ def test_a_load_that_fails_leaves_nothing_and_is_done_again(
     loader = Loader(tmp_path, store, clock)
     with store.writer() as write:
         write.execute("ALTER TABLE load_positions RENAME TO hidden")  # the last table that a step writes
-    with pytest.raises(duckdb.Error):
+    with pytest.raises(StoreError, match="cannot load the journal"):
         loader.load_once()
     tables = ("requests", "attempts", "payloads", "rollup_minute", "hidden")
     assert [store.rows(f"SELECT count(*) FROM {table}")[0][0] for table in tables] == [0, 0, 0, 0, 0]

@@ -17,12 +17,13 @@ from pilothouse.domain.errors import StoreError
 from pilothouse.domain.record import LossRecord, Record, ScoreRecord, SpanRecord
 from pilothouse.store.telemetry import TelemetryStore, lines
 from pilothouse.telemetry import rollups
+from pilothouse.telemetry.journal import disk_free
 from pilothouse.telemetry.segments import Position, Segment, Slice, segments, take
 
 STEP_BYTES = 32 << 20
 STEPS = 8  # in one call, so that a backlog does not keep the caller from its other work
 KEEP_S = 3600.0  # loaded and finished segments stay this long …
-KEEP_BYTES = 256 << 20  # … and no more than this of them, oldest deleted first
+KEEP_BYTES = 256 << 20  # … and no more than this of them, oldest deleted first; none when the disk has less free
 COMPACT_S = 60.0
 COMPACT_AGE_S = 180.0
 FORGET_S = 86_400.0  # positions of deleted segments
@@ -72,8 +73,14 @@ class Loader:
         }
 
     def load_once(self) -> LoadReport:
-        """Load what is complete, at most STEPS steps; raises StoreError or duckdb.Error with nothing half-done."""
-        began = self._clock.monotonic()
+        """Load what is complete, at most STEPS steps; raises StoreError, with nothing half-done and nothing lost."""
+        try:
+            return self._load_steps(self._clock.monotonic())
+        except (duckdb.Error, OSError) as e:
+            reason = str(e).partition("\n")[0]
+            raise StoreError(f"cannot load the journal: {reason}", where=str(self._root), hint="it is kept") from e
+
+    def _load_steps(self, began: float) -> LoadReport:
         loaded = torn = touched = 0
         for _ in range(STEPS):
             slices = self._gather()
@@ -239,9 +246,10 @@ class Loader:
         self._dirty_us = before_us
         done = [segment for segment in segments(self._root) if self._position(segment).done]
         kept_bytes = deleted = 0
+        room = KEEP_BYTES if self._root.exists() and disk_free(self._root) > KEEP_BYTES else 0
         for segment in sorted(done, key=lambda s: s.name, reverse=True):
             kept_bytes += _size(segment)
-            if kept_bytes > KEEP_BYTES or segment.name.start_us < now_us - int(self._keep_s * 1e6):
+            if kept_bytes > room or segment.name.start_us < now_us - int(self._keep_s * 1e6):
                 segment.path.unlink(missing_ok=True)
                 deleted += 1
         self._forget(now_us)

@@ -21,6 +21,7 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": False,
     "threads": THREADS,
     "memory_limit": MEMORY_LIMIT,
+    "checkpoint_threshold": "128MB",  # the default writes a busy load twice, to the log and to the file
 }
 
 
