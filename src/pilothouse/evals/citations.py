@@ -27,17 +27,24 @@ def cited(output: str) -> list[str]:
 
 
 def _collect(value: Any, ids: list[str]) -> None:
-    if isinstance(value, str):
-        for match in _BRACKETS.finditer(_CODE.sub(" ", value)):
-            parts = [part.strip() for part in re.split(r"[,;]", match.group(1))]
-            if all(_ID.fullmatch(part) for part in parts) and parts != ["x"]:
-                ids.extend(parts)
-    elif isinstance(value, dict):
-        for key, one in value.items():
-            if key in _LISTS and isinstance(one, list):
-                ids.extend(item for item in one if isinstance(item, str))
-            else:
+    match value:
+        case str():
+            ids.extend(_bracketed(value))
+        case list():
+            for one in value:
                 _collect(one, ids)
-    elif isinstance(value, list):
-        for one in value:
-            _collect(one, ids)
+        case dict():
+            for key, one in value.items():
+                if key in _LISTS and isinstance(one, list):
+                    ids.extend(item for item in one if isinstance(item, str))
+                else:
+                    _collect(one, ids)
+
+
+def _bracketed(text: str) -> list[str]:
+    ids: list[str] = []
+    for match in _BRACKETS.finditer(_CODE.sub(" ", text)):
+        parts = [part.strip() for part in re.split(r"[,;]", match.group(1))]
+        if all(map(_ID.fullmatch, parts)) and parts != ["x"]:
+            ids.extend(parts)
+    return ids

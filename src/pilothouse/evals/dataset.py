@@ -66,6 +66,11 @@ def _case(line: str, where: str) -> Case:
         case = msgspec.convert(fields, Case)
     except msgspec.ValidationError as error:
         raise ConfigError(f"not a case: {error}", where=where) from error
+    _usable(case, where)
+    return case
+
+
+def _usable(case: Case, where: str) -> None:
     if not case.id.strip():
         raise ConfigError("a case needs an id", where=where)
     if not (case.input or case.messages or case.variables):
@@ -73,4 +78,3 @@ def _case(line: str, where: str) -> Case:
     for document in case.retrieved:
         if not isinstance(document.get("id"), str) or not document["id"]:
             raise ConfigError("a retrieved document needs an `id`", where=where, hint='{"id": "…", "text": "…"}')
-    return case

@@ -35,26 +35,30 @@ def read(
         return EvalFacts(route=route.name, release=release)
     run = _latest(conn, route.name, release)
     results = runs.cases(conn, run.id) if run is not None else []
-    verdict = runs.verdict(conn, route.name, run.release) if run is not None else None
-    base = EvalFacts(
-        route=route.name,
-        release=run.release if run is not None else None,
-        dataset=str(route.gate.dataset),
-        run_dataset_hash=run.dataset_hash if run is not None else "",
-        run_id=run.id if run is not None else None,
-        run_at_us=run.finished_us if run is not None else None,
-        passed=sum(map(passed, results)),
-        n=len(results),
-        errors=sum(bool(one.error) for one in results),
-        scorers=list(route.gate.scorers),
-        verdict=verdict.verdict if verdict is not None else None,
-    )
+    base = EvalFacts(route=route.name, dataset=str(route.gate.dataset), scorers=list(route.gate.scorers))
+    if run is not None:
+        base = _of_run(conn, base, run, results)
     try:
         dataset = load(Path(route.gate.dataset))
         found = retrieval.measure(dataset.cases, k, retrieved)
     except ConfigError as error:
         return msgspec.structs.replace(base, dataset_error=str(error), tasks=_tasks((), results))
     return _with_dataset(base, dataset, results, found)
+
+
+def _of_run(conn: Connection, base: EvalFacts, run: EvalRun, results: Sequence[CaseResult]) -> EvalFacts:
+    verdict = runs.verdict(conn, run.route, run.release)
+    return msgspec.structs.replace(
+        base,
+        release=run.release,
+        run_dataset_hash=run.dataset_hash,
+        run_id=run.id,
+        run_at_us=run.finished_us,
+        passed=sum(map(passed, results)),
+        n=len(results),
+        errors=sum(bool(one.error) for one in results),
+        verdict=verdict.verdict if verdict is not None else None,
+    )
 
 
 def _latest(conn: Connection, route: str, release: int | None) -> EvalRun | None:
