@@ -27,25 +27,48 @@ class Relay:
         self._strip = strip_usage
         self._blocks: list[bytes] = []  # whole events seen so far, for the record
         self._rest = b""  # the beginning of an event whose end has not come
+        self._since: float | None = None  # since when the provider is waited for
+        self._timer: asyncio.TimerHandle
 
     async def run(self, send: Send) -> tuple[Completion, bytes]:
         """Pass everything on with `send` but the end, which is returned with the completion that went by."""
         block = self._take(self._flow.held)
         self._flow.held = b""
+        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout_at(None) as limit:
-                while not _ends(block):
-                    if block and (visible := self._visible(block)):
-                        limit.reschedule(None)  # a slow client is not a silent provider
-                        await send(visible)
-                    limit.reschedule(min(asyncio.get_running_loop().time() + self._idle_s, self._deadline))
-                    data = await self._flow.read()
-                    if data is None:
-                        break
-                    block = self._take(data)
+            async with asyncio.timeout_at(self._deadline) as limit:
+                self._timer = loop.call_later(self._idle_s, self._look, limit)
+                try:
+                    block = await self._pass_on(block, send)
+                finally:
+                    self._timer.cancel()
         except TimeoutError as error:
             raise self._stalled() from error
         return self._end(block)
+
+    async def _pass_on(self, block: bytes, send: Send) -> bytes:
+        """Everything up to the block that ends the stream, which is returned."""
+        now = asyncio.get_running_loop().time
+        while not _ends(block):
+            if block and (visible := self._visible(block)):
+                self._since = None  # a slow client is not a silent provider
+                await send(visible)
+            self._since = now()
+            data = await self._flow.read()
+            if data is None:
+                return b""
+            block = self._take(data)
+        return block
+
+    def _look(self, limit: asyncio.Timeout) -> None:
+        """Is the provider silent for too long? One timer looks now and then: setting one per chunk costs more."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        quiet = now - self._since if self._since is not None else 0.0
+        if quiet >= self._idle_s:
+            limit.reschedule(now)
+        else:
+            self._timer = loop.call_later(self._idle_s - quiet, self._look, limit)
 
     def so_far(self) -> Completion:
         """What has gone by when the stream broke; unreadable events are left out."""

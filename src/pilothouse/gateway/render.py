@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 import jinja2
+import jinja2.meta
 import jinja2.sandbox
 import msgspec
 
@@ -25,6 +26,8 @@ _NAME = re.compile(r"[^A-Za-z0-9_-]")
 _sandbox = jinja2.sandbox.ImmutableSandboxedEnvironment(
     undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=False
 )
+# What differs from call to call would make a request that cannot be sent again.
+del _sandbox.globals["lipsum"], _sandbox.filters["random"]
 
 
 def render(resolved: Resolved) -> Rendered:
@@ -118,8 +121,11 @@ def _spoken(text: str, asked: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=2048)
-def _compiled(text: str) -> jinja2.Template:
-    return _sandbox.from_string(text)
+def _compiled(text: str) -> tuple[jinja2.Template, str | None]:
+    """The template, and its text once and for all where it uses no variable."""
+    template = _sandbox.from_string(text)
+    fixed = None if jinja2.meta.find_undeclared_variables(_sandbox.parse(text)) else template.render()
+    return template, fixed
 
 
 def expand(template: Template, variables: dict[str, Any], part: str) -> str:
@@ -128,7 +134,8 @@ def expand(template: Template, variables: dict[str, Any], part: str) -> str:
         if name not in variables:
             raise _missing(name, part)
     try:
-        return _compiled(template.text).render(variables)
+        compiled, fixed = _compiled(template.text)
+        return compiled.render(variables) if fixed is None else fixed
     except jinja2.UndefinedError as error:
         name = str(error).split("'")[1] if "'" in str(error) else str(error)
         raise _missing(name, part) from error

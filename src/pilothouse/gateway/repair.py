@@ -12,9 +12,12 @@ import msgspec
 _decode = msgspec.json.Decoder().decode
 _THINK = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"```[A-Za-z0-9_-]*[ \t]*\r?\n?(.*?)```", re.DOTALL)
+_OPEN = re.compile(r"[{\[]")
 _LITERALS = {"True": "true", "False": "false", "None": "null"}
 _PAIRS = {"{": "}", "[": "]"}
 NOT_JSON = object()
+TEXT_MAX = 1 << 16  # characters; longer outputs are not repaired, so that no output costs more than milliseconds
+STARTS_MAX = 8  # opening brackets tried as the start of the value
 
 
 def decode(text: str) -> Any:
@@ -30,7 +33,7 @@ def repair(text: str, *, truncated: bool) -> tuple[str, list[str]]:
 
     `truncated`: the model ran out of tokens: what is missing is unknown, so nothing is closed for it.
     """
-    if decode(text) is not NOT_JSON:
+    if len(text) > TEXT_MAX or decode(text) is not NOT_JSON:
         return text, []
     done: list[str] = []
     now = text
@@ -60,9 +63,10 @@ def fence(text: str) -> str:
 def prose(text: str) -> str:
     """The last complete object or array, without the words around it."""
     best = ""
-    at = 0
-    while (start := _next_open(text, at)) >= 0:
+    at = tried = 0
+    while (start := _next_open(text, at)) >= 0 and tried < STARTS_MAX:
         end = _close_of(text, start)
+        tried += end < 0
         if end < 0:
             at = start + 1
             continue
@@ -75,8 +79,8 @@ def prose(text: str) -> str:
 
 
 def _next_open(text: str, at: int) -> int:
-    found = [i for i in (text.find("{", at), text.find("[", at)) if i >= 0]
-    return min(found, default=-1)
+    found = _OPEN.search(text, at)
+    return found.start() if found else -1
 
 
 def _close_of(text: str, start: int) -> int:
@@ -103,8 +107,10 @@ def _opens_string(text: str, at: int, quote: str) -> bool:
     """A double quote always does; a single one only where a value or key may stand (not an apostrophe)."""
     if quote == '"':
         return True
-    before = text[:at].rstrip()
-    return before.endswith(("{", "[", ",", ":"))
+    before = at - 1
+    while before >= 0 and text[before].isspace():
+        before -= 1
+    return before >= 0 and text[before] in "{[,:"
 
 
 def _string_end(text: str, start: int) -> int:
@@ -122,7 +128,10 @@ def _string_end(text: str, start: int) -> int:
 
 def _closes_single(text: str, at: int) -> bool:
     """A single quote ends its string only before punctuation: the one in “it's” does not."""
-    return text[at + 1 :].lstrip()[:1] in ("", ",", ":", "}", "]")
+    after = at + 1
+    while after < len(text) and text[after].isspace():
+        after += 1
+    return after == len(text) or text[after] in ",:}]"
 
 
 def _outside(text: str, change: Callable[[str], str]) -> str:
