@@ -115,6 +115,6 @@ def bars(counts: Sequence[int], failed: Sequence[int]) -> tuple[Bar, ...]:
         return round(max(2.0, math.sqrt(n) / top * (HEIGHT - 2)), 1) if n else 0.0
 
     return tuple(
-        Bar(round(i * width + 1, 1), round(width - 2, 1), height(n), height(bad))
+        Bar(round(i * width + 1, 1), round(width - 2, 1), height(n), round(height(n) * bad / n, 1) if bad else 0.0)
         for i, (n, bad) in enumerate(zip(counts, failed, strict=True))
     )

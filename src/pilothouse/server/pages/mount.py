@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -34,21 +36,22 @@ def routes(ctx: PageContext) -> list[BaseRoute]:
     Mount after the API and the JSON twins: `/traces/{ident}` would take `/traces/ID.json` too.
     """
     enter = sign_in.sign_in(ctx)
+    packed = [Middleware(GZipMiddleware, minimum_size=1_000)]  # a review of many routes: 150 KB become 12
     return [
-        Route("/", seen(ctx, overview.show), methods=["GET"]),
-        Route("/traces", seen(ctx, traces.show), methods=["GET"]),
-        Route("/traces/{ident}", seen(ctx, trace.show), methods=["GET"]),
-        Route("/payload", seen(ctx, trace.payload), methods=["GET"]),
-        Route("/releases", seen(ctx, releases.show), methods=["GET"]),
-        Route("/releases/promote", done(ctx, releases.promote), methods=["POST"]),
-        Route("/releases/rollback", done(ctx, releases.rollback), methods=["POST"]),
-        Route("/review", seen(ctx, review.show), methods=["GET"]),
-        Route("/alerts", seen(ctx, alerts.show), methods=["GET"]),
-        Route("/alerts/{ident}/ack", done(ctx, alerts.acknowledge), methods=["POST"]),
-        Route("/alerts/{ident}/actionable", done(ctx, alerts.judge), methods=["POST"]),
-        Route("/login", enter, methods=["GET", "POST"]),
-        Route("/logout", done(ctx, sign_in.sign_out), methods=["POST"]),
-        Mount("/static", _Static(directory=STATIC), name="static"),
+        Route("/", seen(ctx, overview.show), methods=["GET"], middleware=packed),
+        Route("/traces", seen(ctx, traces.show), methods=["GET"], middleware=packed),
+        Route("/traces/{ident}", seen(ctx, trace.show), methods=["GET"], middleware=packed),
+        Route("/payload", seen(ctx, trace.payload), methods=["GET"], middleware=packed),
+        Route("/releases", seen(ctx, releases.show), methods=["GET"], middleware=packed),
+        Route("/releases/promote", done(ctx, releases.promote), methods=["POST"], middleware=packed),
+        Route("/releases/rollback", done(ctx, releases.rollback), methods=["POST"], middleware=packed),
+        Route("/review", seen(ctx, review.show), methods=["GET"], middleware=packed),
+        Route("/alerts", seen(ctx, alerts.show), methods=["GET"], middleware=packed),
+        Route("/alerts/{ident}/ack", done(ctx, alerts.acknowledge), methods=["POST"], middleware=packed),
+        Route("/alerts/{ident}/actionable", done(ctx, alerts.judge), methods=["POST"], middleware=packed),
+        Route("/login", enter, methods=["GET", "POST"], middleware=packed),
+        Route("/logout", done(ctx, sign_in.sign_out), methods=["POST"], middleware=packed),
+        Mount("/static", _Static(directory=STATIC), name="static", middleware=packed),
     ]
 
 

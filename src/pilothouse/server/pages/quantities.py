@@ -106,12 +106,12 @@ def iso(us: int) -> str:
 
 
 def stamp(us: int, form: str = "full") -> str:
-    """The time in UTC for readers without JavaScript. `form`: time, date, minute or full."""
+    """The time in UTC for readers without JavaScript. `form`: time, minute, day, date or full."""
     patterns = {
         "time": "%H:%M:%S",
         "minute": "%H:%M",
         "date": "%d %b %H:%M",
-        "date-time": "%d %b %H:%M:%S",
+        "day": "%d %b",
         "full": "%Y-%m-%d %H:%M:%S UTC",
     }
     return datetime.fromtimestamp(us / 1e6, UTC).strftime(patterns[form])

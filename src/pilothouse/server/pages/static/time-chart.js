@@ -1,5 +1,5 @@
 // <time-chart data-series>: panels on one time axis (uPlot), release marks through all of them, values on hover.
-import { moment, write } from "./page.js";
+import { moment, write } from "./words.js";
 
 const HEIGHT = 84;
 const GUTTER = 56;
