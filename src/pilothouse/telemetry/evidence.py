@@ -35,7 +35,7 @@ Row = dict[str, Any]
 Rows = list[Row]
 _MANY = (
     *("OUTCOMES", "MANIFESTS", "MODELS", "LATENCY", "PROVIDERS", "PROVIDER_ERRORS", "FIELDS", "KEYS", "SCORES"),
-    *("BURN", "DAYS", "COST_BASELINE", "WORKFLOWS", "ALONE", "STAGED", "ORPHANS", "RETRIEVALS", "INDEXES"),
+    *("BURN", "DAYS", "COST_BASELINE", "WORKFLOWS", "SPANNED", "STAGED", "ORPHANS", "RETRIEVALS", "INDEXES"),
 )
 
 
@@ -64,6 +64,7 @@ def gather(store: TelemetryStore, clock: Clock, since_us: int, until_us: int) ->
             sql = getattr(questions, question)
             return ask(sql, {name: value for name, value in bounds.items() if f"${name}" in sql})
 
+        answer("REVIEW_REQUESTS")
         answer("REVIEW_TRACES")
         answers = {question: _by_route(answer(question)) for question in ("REQUESTS", *_MANY)}
         answers["DUPLICATES"] = _by_route(_duplicates(answer))
@@ -152,15 +153,17 @@ def _manifest(row: Row) -> ManifestUse:
 
 
 def _traces(of: _Answers, totals: Row) -> TraceFacts:
-    alone, staged = of.one("ALONE"), of.one("STAGED")
+    spanned, staged = of.one("SPANNED"), of.one("STAGED")
+    alone = totals["requests"] - spanned.get("requests", 0)
+    alone_accounted = totals["accounted"] - spanned.get("accounted", 0)
     orphans, workflows, duplicates = of.one("ORPHANS"), of.one("WORKFLOWS"), of.one("DUPLICATES")
     return TraceFacts(
         identified=totals["identified"],
         duplicate_ids=duplicates.get("n", 0),
-        traces=alone.get("traces", 0) + staged.get("traces", 0),
+        traces=alone + staged.get("traces", 0),
         traces_with_spans=staged.get("traces", 0),
-        accounted=alone.get("accounted", 0) + staged.get("accounted", 0),
-        unaccounted_ms_p50=(staged or alone).get("unaccounted_ms"),
+        accounted=alone_accounted + staged.get("accounted", 0),
+        unaccounted_ms_p50=(staged or totals)["unaccounted_ms"],
         spans=orphans.get("spans", 0),
         orphan_spans=orphans.get("orphans", 0),
         workflows=workflows.get("traces", 0),

@@ -1,7 +1,8 @@
 """The review's questions to the telemetry store: each one group-by over the window, all routes at once.
 
 Parameters are named: $since and $until bound the window, $base is 28 days before it, all in µs. `review_traces` is a
-temporary table of the traces that have spans, with the routes whose requests they hold.
+temporary table of the traces that have spans, with the routes whose requests they hold; `review_requests` has these
+requests, so that only one question looks through all requests for them.
 """
 
 # ruff: noqa: S608  # every fragment is a constant of this module; values are parameters
@@ -13,6 +14,8 @@ BURN_SECONDS = (300, 1800, 3600, 21_600, 259_200)
 _WINDOW = "source = 'edge' AND ts >= make_timestamp($since) AND ts < make_timestamp($until)"
 _MODEL = "coalesce(nullif(served_model, ''), requested_model)"
 _QUANTILES = "[0.5, 0.95, 0.99]"
+_STAGED = """(coalesce(stage_queue, 0) + coalesce(stage_preprocessing, 0) + coalesce(stage_model, 0)
+    + coalesce(stage_postprocessing, 0))"""
 
 REQUESTS = f"""
 SELECT route, env, count(*) AS requests, epoch_us(min(ts)) AS first_us, epoch_us(max(ts)) AS last_us,
@@ -37,7 +40,9 @@ SELECT route, env, count(*) AS requests, epoch_us(min(ts)) AS first_us, epoch_us
   coalesce(sum(cost_usd), 0) AS spend, avg(cost_usd) AS cost_mean,
   quantile_cont(cost_usd, {_QUANTILES}) AS cost_quantiles,
   coalesce(sum(cost_usd) FILTER (key_id = ''), 0) AS unowned,
-  count(cost_usd) FILTER (outcome = 'success') AS priced_success
+  count(cost_usd) FILTER (outcome = 'success') AS priced_success,
+  count(*) FILTER ({_STAGED} >= 0.8 * duration_ms) AS accounted,
+  quantile_cont(greatest(0, duration_ms - {_STAGED}), 0.5) AS unaccounted_ms
 FROM requests WHERE {_WINDOW} GROUP BY route, env"""
 
 OUTCOMES = f"""
@@ -144,7 +149,9 @@ SELECT h.route, h.env, any_value(e.mean) AS mean, sum(h.requests)::BIGINT AS req
 FROM hourly h LEFT JOIN expected e ON e.route = h.route AND e.env = h.env WHERE h.before GROUP BY h.route, h.env"""
 
 # A trace without spans is its gateway request alone: that request's own stages account for it.
-ANY_DUPLICATE = f"SELECT count(*) - count(DISTINCT hash(id)) AS n FROM requests WHERE {_WINDOW}"
+ANY_DUPLICATE = f"""
+SELECT coalesce(sum(copies - 1), 0)::BIGINT AS n
+FROM (SELECT count(*) AS copies FROM requests WHERE {_WINDOW} GROUP BY hash(id))"""
 
 DUPLICATES = f"""
 SELECT route, env, count(*) AS n FROM (
@@ -158,22 +165,22 @@ FROM (SELECT route, env, hash(trace_id) AS trace, sum(cost_usd) AS cost, count(c
       FROM requests WHERE {_WINDOW} GROUP BY ALL)
 GROUP BY route, env"""
 
-REVIEW_TRACES = """
-CREATE OR REPLACE TEMP TABLE review_traces AS
-SELECT trace_id, route, env, bool_and(outcome = 'success') AS good, epoch_us(min(ts)) AS start_us,
-  max(ts) >= make_timestamp($since) AS recent
+REVIEW_REQUESTS = f"""
+CREATE OR REPLACE TEMP TABLE review_requests AS
+SELECT trace_id, span_id, route, env, outcome, ts, duration_ms, {_STAGED} >= 0.8 * duration_ms AS accounted
 FROM requests
 WHERE source = 'edge' AND ts >= make_timestamp($base) AND ts < make_timestamp($until)
-  AND trace_id IN (SELECT trace_id FROM spans WHERE ts >= make_timestamp($base) AND ts < make_timestamp($until))
-GROUP BY trace_id, route, env"""
+  AND trace_id IN (SELECT trace_id FROM spans WHERE ts >= make_timestamp($base) AND ts < make_timestamp($until))"""
 
-ALONE = f"""
-SELECT route, env, count(*) AS traces, count(*) FILTER (staged >= 0.8 * duration_ms) AS accounted,
-  quantile_cont(greatest(0, duration_ms - staged), 0.5) AS unaccounted_ms
-FROM (SELECT route, env, duration_ms, coalesce(stage_queue, 0) + coalesce(stage_preprocessing, 0)
-        + coalesce(stage_model, 0) + coalesce(stage_postprocessing, 0) AS staged
-      FROM requests WHERE {_WINDOW} AND trace_id NOT IN (SELECT trace_id FROM review_traces))
-GROUP BY route, env"""
+REVIEW_TRACES = """
+CREATE OR REPLACE TEMP TABLE review_traces AS
+SELECT trace_id, route, env, bool_and(outcome = 'success') AS good, max(ts) >= make_timestamp($since) AS recent
+FROM review_requests GROUP BY trace_id, route, env"""
+
+# A trace without spans is its gateway request alone: that request's own stages account for it.
+SPANNED = """
+SELECT route, env, count(*) AS requests, count(*) FILTER (accounted) AS accounted FROM review_requests
+WHERE ts >= make_timestamp($since) GROUP BY route, env"""
 
 # The time that spans with a stage and gateway requests cover, as a union of intervals, of the trace's whole extent.
 STAGED = """
@@ -182,8 +189,7 @@ bars AS (
   SELECT trace_id, epoch_us(ts) AS a, epoch_us(ts) + duration_ms * 1000 AS b, stage <> '' AS staged
   FROM spans SEMI JOIN traced USING (trace_id)
   UNION ALL SELECT trace_id, epoch_us(ts), epoch_us(ts) + duration_ms * 1000, true
-  FROM requests SEMI JOIN traced USING (trace_id)
-  WHERE ts >= make_timestamp($base) AND ts < make_timestamp($until)),
+  FROM review_requests SEMI JOIN traced USING (trace_id)),
 covered AS (
   SELECT trace_id, a, b, staged, max(b) FILTER (staged) OVER (
     PARTITION BY trace_id ORDER BY a ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS reached FROM bars),
@@ -201,7 +207,7 @@ own AS (SELECT trace_id, span_id, parent_span_id FROM spans SEMI JOIN traced USI
 lost AS (
   SELECT trace_id, span_id FROM own c WHERE parent_span_id <> ''
     AND NOT EXISTS (SELECT 1 FROM own p WHERE p.trace_id = c.trace_id AND p.span_id = c.parent_span_id)
-    AND NOT EXISTS (SELECT 1 FROM requests q WHERE q.trace_id = c.trace_id AND q.span_id = c.parent_span_id))
+    AND NOT EXISTS (SELECT 1 FROM review_requests q WHERE q.trace_id = c.trace_id AND q.span_id = c.parent_span_id))
 SELECT t.route, t.env, count(*) AS spans, count(lost.span_id) AS orphans
 FROM review_traces t JOIN own USING (trace_id) LEFT JOIN lost ON lost.trace_id = own.trace_id
   AND lost.span_id = own.span_id
