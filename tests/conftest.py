@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -72,6 +73,18 @@ class Running:
             "POST", f"{self.gateway}/chat/completions", body, authorization=f"Bearer {key}"
         )
         return status, headers, json.loads(answer)
+
+    def fetch(self, method: str, url: str, body: bytes | str = b"", **headers: str) -> tuple[int, dict[str, str], str]:
+        """A bare request to any of its ports."""
+        return request(method, url, body, **headers)
+
+    @staticmethod
+    def eventually(holds: Callable[[], object], within_s: float = 15) -> None:
+        """Wait until `holds`; it is asked often, since other processes give no event."""
+        deadline = time.monotonic() + within_s
+        while not holds():
+            assert time.monotonic() < deadline, f"did not hold within {within_s} s"
+            time.sleep(0.02)
 
     def stop(self, number: int = signal.SIGTERM, within_s: float = 15) -> int:
         """End it; its exit code."""

@@ -3,7 +3,7 @@
 import typer
 
 from pilothouse import __version__
-from pilothouse.cli import alerts, audit, config, demo, evals, keys, release, review, trace, up
+from pilothouse.cli import alerts, audit, config, demo, evals, init, keys, release, review, trace, up
 
 app = typer.Typer(
     name="pilothouse",
@@ -29,6 +29,7 @@ def _main(
     del version
 
 
+app.command("init")(init.init)
 app.command("up")(up.up)
 app.command("status")(up.status)
 app.add_typer(keys.app, name="keys", help="API keys: create, list, revoke.")
