@@ -27,7 +27,7 @@ BLOCK  pass rate 0.894 → 0.817   −7.7 pp [−11.4, −3.9]   p = 0.0004   26
          the pass rate fell by 7.7 pp, at least 3.9
          worst: task "multi-hop" 0.97 → 0.39
          246 cases, margin 3 pp, detects a drop of 5.8 pp or more at 80 % power
-         see: http://127.0.0.1:4001/evals/88       compare: pilothouse eval compare 87 88\
+         see: http://127.0.0.1:4001/evals/88       baseline: pilothouse eval show 87\
 """)
 
 

@@ -18,6 +18,7 @@ from pilothouse.monitoring.machine import (
     describe,
     retire,
     step,
+    with_answers,
 )
 
 RULE = Rule(
@@ -125,6 +126,19 @@ def test_people_acknowledge_what_fires_and_answer_what_fired() -> None:
     assert answer(has_it, False).actionable is False
     with pytest.raises(Refused, match="is acknowledged"):
         acknowledge(has_it, "ben", 91 * S)
+
+
+def test_what_people_say_during_a_tick_is_not_lost() -> None:
+    firing = walk((0, BAD), (60, BAD))[-1].alert
+    stored = answer(acknowledge(firing, "ana", 61 * S), True)
+    computed = step(firing, BAD, RULE, 65 * S).alert  # from the copy that the tick had read before
+    merged = with_answers(computed, stored)
+    assert (merged.state, merged.acknowledged_by, merged.acknowledged_us) == ("acknowledged", "ana", 61 * S)
+    assert (merged.actionable, merged.since_us, merged.breached_us) == (True, 61 * S, 65 * S)
+    over = step(firing, GOOD, RULE, 180 * S).alert
+    assert (with_answers(over, stored).state, with_answers(over, stored).actionable) == ("resolved", True)
+    again = msgspec.structs.replace(computed, fired_us=300 * S)
+    assert with_answers(again, stored) == again
 
 
 def test_an_alert_without_its_rule_ends() -> None:

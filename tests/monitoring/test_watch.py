@@ -241,3 +241,26 @@ def test_a_store_that_cannot_be_written_prevents_the_action_and_is_said(bridge: 
     (alert,) = evaluate([ERRORS], [], bridge.metrics, bridge.act, bridge.notify, bridge.clock.now_us(), keep)
     assert bridge.acted == []
     assert alert.message.endswith("could not be stored: disk full")
+
+
+def test_healthy_rules_cost_no_writes_and_what_changes_does(bridge: Bridge) -> None:
+    kept: list[str] = []
+
+    def tick() -> None:
+        bridge.clock.advance(5)
+        now = bridge.clock.now_us()
+        bridge.alerts = evaluate(
+            [ERRORS], bridge.alerts, bridge.metrics, bridge.act, bridge.notify, now, lambda one: kept.append(one.state)
+        )
+
+    for _ in range(3):
+        tick()
+    assert kept == ["inactive"]  # once, so that the instance is known
+    bridge.values["error.rate"] = (0.4, 50)
+    tick()
+    tick()
+    assert kept == ["inactive", "firing", "firing", "firing"]  # before its actions, after them, and as it goes on
+    bridge.values["error.rate"] = (0.0, 50)
+    for _ in range(3):
+        tick()
+    assert kept[4:] == ["resolved"]

@@ -53,8 +53,8 @@ def text(
         lines.append(f"{INDENT}{_count(verdict.errors, 'case')} without an answer, counted against the candidate")
     lines.append(INDENT + power(verdict))
     links = [f"see: {url}"] if url else []
-    if verdict.run_id is not None and verdict.baseline_run_id is not None:
-        links.append(f"compare: pilothouse eval compare {verdict.baseline_run_id} {verdict.run_id}")
+    if verdict.baseline_run_id is not None:
+        links.append(f"baseline: pilothouse eval show {verdict.baseline_run_id}")
     if links:
         lines.append(INDENT + "       ".join(links))
     return "\n".join(lines)

@@ -127,6 +127,25 @@ def answer(alert: Alert, actionable: bool) -> Alert:
     return msgspec.structs.replace(alert, actionable=actionable)
 
 
+def with_answers(alert: Alert, stored: Alert) -> Alert:
+    """`alert`, computed from an older copy of `stored`, with what people said of it meanwhile.
+
+    Whoever stores an alert that a tick has computed reads the stored one in the same transaction and keeps this.
+    """
+    if alert.id != stored.id or alert.fired_us != stored.fired_us:
+        return alert  # it has begun to fire again since: what was said is of the time before
+    answered = msgspec.structs.replace(alert, actionable=stored.actionable)
+    if alert.state != "firing" or stored.state != "acknowledged":
+        return answered
+    return msgspec.structs.replace(
+        answered,
+        state="acknowledged",
+        since_us=stored.since_us,
+        acknowledged_by=stored.acknowledged_by,
+        acknowledged_us=stored.acknowledged_us,
+    )
+
+
 def retire(alert: Alert, now_us: int) -> Alert:
     """An alert whose rule is gone."""
     return msgspec.structs.replace(_in("resolved", alert, now_us), message="its rule was removed", acting=False)

@@ -12,6 +12,7 @@ from pilothouse.monitoring.machine import FIRING, Observation
 from pilothouse.monitoring.notify import Delivery, Notice, Notify, Tried
 
 REOPEN_S = 3_600  # a breach within an hour of the end is the same incident again
+QUIET = ("inactive", "resolved")
 REPEAT_S = 4 * 3_600  # an alert that nobody has acknowledged is said again
 
 Keep = Callable[[Alert], None]
@@ -30,7 +31,8 @@ def evaluate(
 
     Actions run once when an alert begins to fire, and again when it reopens. `keep` stores an alert; it is called
     before the actions begin and after they end, so that a crash between the two repeats none of them: the next tick
-    says that their outcome is not known. One rule's failure is its own alert's message and stops no other.
+    says that their outcome is not known. It is not called for a rule that is as healthy as it was.
+    One rule's failure is its own alert's message and stops no other.
     """
     current = _current(alerts)
     names = {rule.name for rule in rules}
@@ -61,12 +63,15 @@ def _current(alerts: Iterable[Alert]) -> dict[str, Alert]:
 
 
 def _evaluate(rule: Rule, before: Alert | None, tick: _Tick) -> Alert:
-    if before is None or _over(before, tick.now_us):
+    fresh = before is None or _over(before, tick.now_us)
+    if before is None or fresh:
         before = machine.begin(rule, tick.now_us)
     try:
         after = _step(rule, before, tick)
     except Exception as error:  # noqa: BLE001  # background loop: recorded in the rule's own alert, the others go on
         after = _failed(before, error, tick.now_us)
+    if not fresh and after.state == before.state and after.state in QUIET:
+        return after  # a hundred healthy rules need no hundred writes a tick
     return _kept(after, tick)
 
 
