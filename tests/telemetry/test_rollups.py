@@ -46,10 +46,12 @@ def facts(store: TelemetryStore) -> tuple[list[tuple[object, ...]], list[tuple[o
     return store.rows(f"SELECT {COLUMNS} FROM rollup_minute ORDER BY ALL"), again
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(st.lists(shapes, min_size=1, max_size=6), min_size=1, max_size=4))
-def test_compacted_rollups_are_what_raw_rows_give(batches: list[list[dict]], record: Callable[..., Record]) -> None:
-    store = TelemetryStore(":memory:")
+def test_compacted_rollups_are_what_raw_rows_give(
+    batches: list[list[dict]], record: Callable[..., Record], empty: Callable[[], TelemetryStore]
+) -> None:
+    store = empty()
     with TemporaryDirectory() as made:
         path = Path(made) / "edge-0" / "1-1-1.ndjson"
         path.parent.mkdir()
@@ -78,13 +80,14 @@ def test_compacted_rollups_are_what_raw_rows_give(batches: list[list[dict]], rec
     assert sum(sum(duration) for duration, _ in hists) == total
     timed = sum(shape["ttft_ms"] is not None for batch in batches for shape in batch)
     assert sum(sum(ttft) for _, ttft in hists) == timed
-    store.close()
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.floats(1, 150_000), min_size=1, max_size=60))
-def test_a_percentile_from_buckets_lies_within_a_bucket_of_the_exact_one(durations: list[float]) -> None:
-    store = TelemetryStore(":memory:")
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(durations=st.lists(st.floats(1, 150_000), min_size=1, max_size=60))
+def test_a_percentile_from_buckets_lies_within_a_bucket_of_the_exact_one(
+    durations: list[float], empty: Callable[[], TelemetryStore]
+) -> None:
+    store = empty()
     with store.transaction() as write:
         write.executemany(
             "INSERT INTO requests (ts, duration_ms) VALUES (make_timestamp(?::BIGINT), ?)",
@@ -98,7 +101,6 @@ def test_a_percentile_from_buckets_lies_within_a_bucket_of_the_exact_one(duratio
     low, high = ordered[max(0, int(0.95 * len(ordered)) - 1)], ordered[-1]
     step = 10**0.1
     assert low / step * 0.999 <= found <= high * step * 1.001
-    store.close()
 
 
 def test_a_batch_without_rows_adds_nothing(store: TelemetryStore) -> None:
