@@ -45,10 +45,13 @@ def test_a_line_is_in_the_file_when_write_returns(
 def test_a_segment_is_named_after_its_start_process_and_number(
     tmp_path: Path, clock: FrozenClock, record: Callable[..., Record]
 ) -> None:
-    journal = Journal(tmp_path, "edge-0", clock, fsync="never", reserve_bytes=0)
-    journal.write(record())
-    journal.close()
-    assert [path.name for path in segments(tmp_path)] == [f"{clock.now_us()}-{os.getpid()}-1.ndjson"]
+    journals = [Journal(tmp_path, "edge-0", clock, fsync="never", reserve_bytes=0) for _ in range(2)]
+    for journal in journals:  # two of one worker in one process and one moment
+        journal.write(record())
+        journal.close()
+    names = [SegmentName.parse(path.name) for path in segments(tmp_path)]
+    assert [(name.start_us, name.pid) for name in names if name] == [(clock.now_us(), os.getpid())] * 2
+    assert len(written(tmp_path)) == 2
 
 
 def test_segments_rotate_by_size_and_by_age(tmp_path: Path, clock: FrozenClock, record: Callable[..., Record]) -> None:

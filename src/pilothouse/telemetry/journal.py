@@ -10,6 +10,7 @@ into space that a reserve file has kept, and only then are lines lost; every los
 """
 
 import fcntl
+import itertools
 import os
 import re
 import threading
@@ -34,6 +35,7 @@ CHECK_LINES = 64  # how often free space is looked at: the sooner of lines and s
 CHECK_S = 0.1
 LINE_MAX = 8 << 20  # bytes; half of what one JSON object may take in the telemetry store's reader
 _NAME = re.compile(r"^(\d+)-(\d+)-(\d+)\.ndjson$")
+_sequence = itertools.count(1)  # of the process: two journals of one worker never share a segment's name
 _CREATE = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -93,7 +95,6 @@ class Journal:
         self._lock = threading.Lock()
         self._fd = -1
         self._size = 0
-        self._seq = 0
         self._opened = 0.0
         self._since_check = 0
         self._next_check = 0.0
@@ -192,8 +193,7 @@ class Journal:
 
     def _open(self, now: float) -> bool:
         start_us = self._clock.now_us()
-        self._seq += 1
-        path = self.dir / SegmentName(start_us, self._seq, os.getpid()).file()
+        path = self.dir / SegmentName(start_us, next(_sequence), os.getpid()).file()
         hidden = path.with_name(path.name + ".new")
         try:
             fd = os.open(hidden, _CREATE, 0o600)
