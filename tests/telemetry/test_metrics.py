@@ -6,7 +6,7 @@ import pytest
 
 from pilothouse.domain.clock import FrozenClock
 from pilothouse.domain.errors import BadRequest, NotFound
-from pilothouse.domain.record import Attempt, Record, Redaction, ScoreRecord, Tokens, Validation
+from pilothouse.domain.record import Attempt, Record, Redaction, ScoreRecord, SpanRecord, Tokens, Validation
 from pilothouse.domain.wires import MetricPoint, MetricQuery
 from pilothouse.stats.proportions import wilson
 from pilothouse.store.telemetry import TelemetryStore
@@ -153,6 +153,20 @@ def test_an_unpriced_model_costs_nothing_known(
     for metric in ("cost.per_request", "cost.per_success", "cost.spend", "cost.per_request.p95"):
         assert ask(store, metric)[0] == MetricPoint(value=None, n=0)
     assert ask(store, "cost.priced")[0].value == 0.0
+
+
+def test_tokens_of_an_app_s_spans_are_not_counted_again(
+    store: TelemetryStore, load: Callable[..., None], record: Callable[..., Record]
+) -> None:
+    made = record(tokens=Tokens(input_uncached=10, cache_read=5, cache_write=1, output_text=3, reasoning=2))
+    nested = [
+        SpanRecord(trace_id=made.trace_id, span_id=name, ts_us=NOW_US, duration_ms=1, name=name, tokens=made.tokens)
+        for name in ("agent", "chat")
+    ]
+    load(made, *nested)
+    for window_us in (HOUR_US, 7 * DAY_US):
+        assert ask(store, "tokens.input", NOW_US - window_us)[0] == MetricPoint(value=16.0, n=1)
+        assert ask(store, "tokens.output", NOW_US - window_us)[0] == MetricPoint(value=5.0, n=1)
 
 
 def test_a_wrong_name_is_answered_with_the_nearest(store: TelemetryStore) -> None:
