@@ -21,8 +21,9 @@ _MACROS = (
     "CREATE OR REPLACE TEMP MACRO word(i, k) AS lpad(lower(to_hex(hash(i * 64 + k))), 16, '0')",
     """CREATE OR REPLACE TEMP MACRO hex(i, k, n) AS
     left(word(i, k) || word(i, k + 1) || word(i, k + 2) || word(i, k + 3), n)""",
-    """CREATE OR REPLACE TEMP MACRO uuid(us, i) AS left(lpad(lower(to_hex(us // 1000)), 12, '0'), 8) || '-' ||
-    right(lpad(lower(to_hex(us // 1000)), 12, '0'), 4) || '-7' || hex(i, 1, 3) || '-8' || hex(i, 2, 3) || '-' || hex(i, 3, 12)
+    "CREATE OR REPLACE TEMP MACRO ms_hex(us) AS lpad(lower(to_hex(us // 1000)), 12, '0')",
+    """CREATE OR REPLACE TEMP MACRO uuid(us, i) AS left(ms_hex(us), 8) || '-' || right(ms_hex(us), 4) || '-7' ||
+    hex(i, 1, 3) || '-8' || hex(i, 2, 3) || '-' || hex(i, 3, 12)
     """,
 )
 
