@@ -158,3 +158,8 @@ def test_index_version_from_a_file(app: Path) -> None:
     index = load(app).route("answer").manifest.index
     assert index is not None
     assert index.version == "2026-11-20"
+
+
+def test_a_relative_secret_file_is_found_from_anywhere(app: Path) -> None:
+    edit(app, "env://OPENAI_API_KEY", "file://keys/openai")
+    assert load(app).providers["openai"].key == f"file://{app}/keys/openai"

@@ -126,7 +126,7 @@ def _provider(name: str, section: Section) -> ProviderConfig:
         name=name,
         kind=kind,
         base_url=section.take("base_url", text, "https://api.openai.com/v1" if kind == "openai" else ""),
-        key=section.take("key", _reference, ""),
+        key=_absolute(section.take("key", _reference, ""), section.file.parent),
         key_owner=section.take("key_owner", text, ""),
         rotate_s=section.maybe("rotate", seconds),
         rotated=section.take("rotated", str, ""),
@@ -146,6 +146,12 @@ def _reference(value: Any) -> str:
     if not reference.startswith(("env://", "file://")):
         raise ValueError("a secret is named by reference, never written here: use env://NAME or file://PATH")
     return reference
+
+
+def _absolute(reference: str, folder: Path) -> str:
+    """A relative file reference as an absolute one: the processes that read it run elsewhere."""
+    path = reference.removeprefix("file://")
+    return f"file://{(folder / path).absolute()}" if path != reference else reference
 
 
 def _person(name: str, section: Section) -> Person:
