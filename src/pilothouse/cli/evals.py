@@ -33,7 +33,7 @@ def run(
     if as_json:
         show.json(result)
     else:
-        tell(result, control.url)
+        tell(result)
     raise typer.Exit(CODES[result["verdict"]["verdict"]])
 
 
@@ -52,7 +52,7 @@ def show_run(
         show.json(result)
         return
     if "verdict" in result:
-        tell(result, control.url)
+        tell(result)
     else:
         show.line(
             f"{result['route']}  release {result['release']}  {result['state']}: {len(result['cases'])} cases so far"
@@ -108,7 +108,7 @@ def _bar(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def tell(result: dict[str, Any], url: str) -> None:
+def tell(result: dict[str, Any]) -> None:
     """The verdict as people read it."""
     import msgspec
 
@@ -118,8 +118,8 @@ def tell(result: dict[str, Any], url: str) -> None:
     verdict = msgspec.convert(result["verdict"], Verdict)
     candidate = msgspec.convert(result["cases"], list[CaseResult])
     baseline = msgspec.convert(result["baseline_cases"], list[CaseResult]) or None
-    link = f"{url}/evals/{verdict.run_id}" if url else f"pilothouse eval show {verdict.run_id}"
-    text = report.text(verdict, baseline=baseline, candidate=candidate, url=link)
+    see = f"pilothouse eval show {verdict.run_id}"
+    text = report.text(verdict, baseline=baseline, candidate=candidate, url=see)
     word, _, rest = text.partition(" ")
     show.line(f"  {show.status(word)} {rest}")
 

@@ -1,6 +1,7 @@
 """The control app in this process, for verbs that are used while no control runs: `keys create` before `up`."""
 
 import asyncio
+import contextlib
 import queue
 import threading
 import urllib.parse
@@ -30,11 +31,10 @@ class InProcess:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="control", daemon=True)
         self._thread.start()
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._end)
             self._control: Control = self._wait(open_control(app_dir, data, SystemClock(), Tasks()))
-        except BaseException:
-            self._end()
-            raise
+            undo.pop_all()
         self._app: ASGIApp = make_app(self._control)
 
     def send(self, method: str, target: str, body: bytes) -> tuple[int, Iterator[bytes]]:

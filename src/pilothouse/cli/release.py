@@ -32,7 +32,7 @@ def create(
         extra = {"gate": judged["verdict"], "run": judged["run"], "baseline": judged["baseline"]} if judged else {}
         show.json({**made, **extra})
     elif judged:
-        evals.tell(judged, control.url)
+        evals.tell(judged)
     if judged:
         raise typer.Exit(evals.CODES[judged["verdict"]["verdict"]])
 

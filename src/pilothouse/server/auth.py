@@ -110,6 +110,10 @@ class Gate:
             self._wrong.clear()
         return self._cookie_value(now)
 
+    def passing(self) -> str:
+        """A cookie's value for one request of a program that showed the admin token; never sent to anybody."""
+        return self._cookie_value(self._clock.now_us())
+
     def session(self, cookies: dict[str, str]) -> Session | None:
         """The session of a request's cookies; None where there is none, it has ended or is forged."""
         value = cookies.get(self.cookie, "")

@@ -11,6 +11,7 @@ from pilothouse.domain.change import Actor
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import ConfigError, NotFound, StoreError
 from pilothouse.domain.finding import Review
+from pilothouse.domain.security_facts import ReconstructSample
 from pilothouse.domain.table import Table
 from pilothouse.domain.tasks import Tasks
 from pilothouse.domain.wires import Metrics
@@ -60,6 +61,7 @@ class Control:
     table: Table | None = None
     review: Review | None = None  # the newest over all routes, for the overview
     heartbeat_us: int | None = None  # when the rules' evaluator last ran to its end
+    reconstructed: dict[tuple[str, str], ReconstructSample] = field(default_factory=dict)  # by route and environment
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 

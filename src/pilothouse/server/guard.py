@@ -82,8 +82,17 @@ class Guard:
             raise Unauthorized(
                 "this sign-in link was used before or is too old", hint="pilothouse status --link", code="link_used"
             )
-        scope["headers"] = [*scope["headers"], (b"cookie", f"{self._gate.cookie}={value}".encode())]
+        self._carry(scope, value)
         return value
+
+    def _carry(self, scope: Scope, value: str) -> None:
+        """Let the app see this session, as if the caller had sent its cookie."""
+        sent = _headers(scope).get("cookie", "")
+        cookies = "; ".join(
+            filter(None, (sent, f"{self._gate.cookie}={value}"))
+        )  # of two with one name the last counts
+        others = [header for header in scope["headers"] if header[0].lower() != b"cookie"]
+        scope["headers"] = [*others, (b"cookie", cookies.encode("latin-1"))]
 
     def _set_cookie(self, value: str) -> bytes | None:
         if not value:
@@ -95,6 +104,8 @@ class Guard:
         scope["actor"] = None
         if self._gate.bearer(headers.get("authorization")):
             scope["actor"] = _program(headers)
+            if not wants_json(scope["path"]):  # a program that reads a page: the pages know sessions only
+                self._carry(scope, self._gate.passing())
             return self._app
         if scope["method"] not in _SAFE:
             _refuse_cross_site(headers)

@@ -11,7 +11,7 @@ from pilothouse.domain.alert_facts import AlertFacts
 from pilothouse.domain.facts import RouteFacts, TelemetryFacts
 from pilothouse.domain.hashing import bytes_hash
 from pilothouse.domain.release_facts import ReleaseFacts
-from pilothouse.domain.security_facts import LeakSample, PlaintextFact, SecurityFacts
+from pilothouse.domain.security_facts import LeakSample, PlaintextFact, ReconstructSample, SecurityFacts
 from pilothouse.evals import facts as eval_facts
 from pilothouse.monitoring import defaults
 from pilothouse.monitoring import facts as alert_facts
@@ -31,6 +31,7 @@ class _Shared(msgspec.Struct, frozen=True, kw_only=True):
     now_us: int
     registry: frozenset[str]
     facts: dict[int, TelemetryFacts]  # window in s → facts
+    reconstructed: Mapping[str, ReconstructSample]
     leaks: Mapping[tuple[str, str], LeakSample]
     plaintext: list[PlaintextFact]
     files: int
@@ -44,13 +45,17 @@ def gather(control: Control, env: str, routes: list[RouteConfig]) -> list[Eviden
     longest = max(windows, default=WINDOW_S["standard"])
     files = security.files_of(control)
     with control.state.read() as conn:
+        registry = _registry(conn)
         shared = _Shared(
             env=env,
             now_us=now,
-            registry=_registry(conn),
+            registry=registry,
             facts={
                 s: telemetry_facts.gather(control.telemetry, control.clock, now - s * 1_000_000, now) for s in windows
             },
+            reconstructed=reconstruct.samples(
+                control, [route.name for route in routes], env, now - longest * 1_000_000, registry
+            ),
             leaks=security.leaks(control, now - longest * 1_000_000),
             plaintext=security.plaintext(control, files),
             files=len(files),
@@ -104,7 +109,7 @@ def _evidence(
         alerts=_alert_facts(control, conn, route, shared),
         rules=tuple(rule for rule in shared.rules if (rule.route, rule.env) == (route.name, shared.env)),
         security=own,
-        reconstruct=reconstruct.sample(control, route.name, shared.env, telemetry.since_us, shared.registry),
+        reconstruct=shared.reconstructed.get(route.name),
         drills=tuple(drills.list_drills(conn, route.name)),
         waivers=tuple(waivers.active(conn, shared.now_us)),
     )

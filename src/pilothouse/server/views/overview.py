@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Literal
 
+from msgspec.structs import replace
+
 from pilothouse.config.route import RouteConfig
 from pilothouse.domain.change import ChainedChange
 from pilothouse.domain.finding import RouteReview
@@ -67,32 +69,41 @@ def route_row(
     priced: Mapping[str, int],
 ) -> RouteOverview:
     """One route; what is not known is None."""
-    total = traffic.total if traffic else None
-    structured = total.structured if total else 0
-    return RouteOverview(
-        route=name,
-        app=config.app if config else "",
-        tier=config.tier if config else "standard",
-        owner=config.owner if config else "",
-        backup=config.backup if config else "",
-        stable=pointer.stable if pointer else None,
-        canary=pointer.canary if pointer else None,
-        share=pointer.share if pointer else 0.0,
-        disabled_reason=(pointer.disabled_reason or "disabled") if pointer and pointer.disabled else "",
-        pinned_model=pointer.pinned_model if pointer else "",
-        observe=review.observe if review else None,
-        evaluate=review.evaluate if review else None,
-        roll_back=review.roll_back if review else None,
-        ready=review.ready if review else None,
-        floor=review.floor if review else 0.8,
-        requests=total.requests if total else 0,
-        errors=total.errors if total else 0,
-        p95_ms=total.p95 if total else None,
-        cost_usd=total.cost if total else None,
-        priced=priced.get(name, 0),
-        quality=total.valid / structured if total and structured else None,
-        quality_n=structured,
-        points=tuple(point(one) for one in traffic.points) if traffic else (),
+    row = RouteOverview(route=name, priced=priced.get(name, 0))
+    if config is not None:
+        row = replace(row, app=config.app, tier=config.tier, owner=config.owner, backup=config.backup)
+    if pointer is not None:
+        row = replace(
+            row,
+            stable=pointer.stable,
+            canary=pointer.canary,
+            share=pointer.share,
+            disabled_reason=(pointer.disabled_reason or "disabled") if pointer.disabled else "",
+            pinned_model=pointer.pinned_model,
+        )
+    if review is not None:
+        row = replace(
+            row,
+            observe=review.observe,
+            evaluate=review.evaluate,
+            roll_back=review.roll_back,
+            ready=review.ready,
+            floor=review.floor,
+        )
+    return row if traffic is None else _with_traffic(row, traffic)
+
+
+def _with_traffic(row: RouteOverview, traffic: Traffic) -> RouteOverview:
+    total = traffic.total
+    return replace(
+        row,
+        requests=total.requests,
+        errors=total.errors,
+        p95_ms=total.p95,
+        cost_usd=total.cost,
+        quality=total.valid / total.structured if total.structured else None,
+        quality_n=total.structured,
+        points=tuple(point(one) for one in traffic.points),
     )
 
 
