@@ -3,6 +3,7 @@ import { moment, write } from "./words.js";
 
 const HEIGHT = 84;
 const GUTTER = 56;
+const EDGE = 20;
 const BAD = new Set(["abort", "rollback"]);
 
 /** A custom property as a colour that a canvas understands: light-dark() is resolved by the browser. */
@@ -66,13 +67,13 @@ class TimeChart extends HTMLElement {
     show(null);
     const ink = this.ink;
     const plot = new window.uPlot({
-      width: this.width, height: HEIGHT + (last ? 24 : 0), padding: [18, 8, last ? 0 : 4, 0],
+      width: this.width, height: HEIGHT + (last ? 24 : 0), padding: [18, EDGE, last ? 0 : 4, 0],
       legend: { show: false },
       cursor: { sync: { key: "overview" }, y: false, drag: { x: false, y: false }, points: { size: 6 } },
-      scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.05 : panel.form === "share" ? 0.02 : 1] } },
+      scales: { x: { range: () => this.reach(data) }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.05 : panel.form === "share" ? 0.02 : 1] } },
       axes: [
         { show: true, size: last ? 24 : 0, stroke: ink.text, grid: { stroke: ink.grid, width: 1 }, ticks: { show: false }, font: "11px Inter, system-ui, sans-serif", values: last ? (u, splits) => splits.map((s, i) => this.tick(s, splits, i)) : () => [] },
-        { size: GUTTER, stroke: ink.text, grid: { stroke: ink.grid, width: 1 }, ticks: { show: false }, font: "11px Inter, system-ui, sans-serif", space: 28, values: (u, splits) => splits.map((v) => write(v, panel.form)) },
+        { size: GUTTER, stroke: ink.text, grid: { stroke: ink.grid, width: 1 }, ticks: { show: false }, font: "11px Inter, system-ui, sans-serif", space: 24, values: (u, splits) => splits.map((v) => (v === 0 ? "0" : write(v, panel.form).replace(/\.0+(?= )/, ""))) },
       ],
       series: [{}, {
         stroke: ink.line, width: 1.5, fill: panel.bars ? ink.fill : undefined, spanGaps: false, points: { show: false },
@@ -86,6 +87,11 @@ class TimeChart extends HTMLElement {
     box.setAttribute("role", "img");
     box.setAttribute("aria-label", `${panel.name} over time`);
     return plot;
+  }
+
+  /** The axis: from the first bucket's start to the last one's end. */
+  reach(data) {
+    return [data.t[0], data.t[data.t.length - 1] + data.bucket_s];
   }
 
   tick(seconds, splits, index) {
@@ -112,22 +118,22 @@ class TimeChart extends HTMLElement {
     ctx.restore();
   }
 
-  /** Names of the marks above the first panel; a name that would cover the one before it is left to the hover. */
+  /** Names of the marks above the first panel: those that went wrong first; one that would cover another is left out. */
   flag(data) {
-    const plot = this.drawn[0];
-    let edge = -1;
-    for (const mark of [...data.marks].sort((a, b) => a.t - b.t)) {
-      const x = plot.valToPos(mark.t, "x") + GUTTER;
-      if (x < GUTTER || x > this.width) continue;
+    const [from, to] = this.reach(data);
+    const taken = [];
+    const order = [...data.marks].sort((a, b) => BAD.has(b.kind) - BAD.has(a.kind) || b.t - a.t);
+    for (const mark of order) {
+      if (mark.t < from || mark.t > to) continue;
+      const x = GUTTER + ((mark.t - from) / (to - from)) * (this.width - GUTTER - EDGE);
       const flag = document.createElement("span");
       flag.className = BAD.has(mark.kind) ? "tc-flag bad" : "tc-flag";
-      const sign = { promote: "↑", rollback: "↩", abort: "✕", canary: "◔", other: "•" }[mark.kind];
-      flag.textContent = `${sign} ${mark.text}`;
+      flag.textContent = `${{ promote: "↑", rollback: "↩", abort: "✕", canary: "◔", other: "•" }[mark.kind]} ${mark.text}`;
       this.flags.append(flag);
       const half = flag.offsetWidth / 2;
       const at = Math.min(Math.max(x, half), this.width - half);
-      if (at - half < edge + 4) flag.remove();
-      else { flag.style.left = `${at}px`; edge = at + half; }
+      if (taken.some(([low, high]) => at - half < high + 4 && at + half > low - 4)) flag.remove();
+      else { flag.style.left = `${at}px`; taken.push([at - half, at + half]); }
     }
   }
 }

@@ -1,0 +1,542 @@
+"""A page context over an invented fleet: six routes, alerts, a canary taken back, failing items. Deterministic.
+
+`python fixture.py PORT` serves the pages over it, for browsers and plain HTTP clients.
+"""
+
+# ruff: noqa: E501  # an invented record reads better in few lines
+
+import asyncio
+import hashlib
+import math
+import random
+import sys
+from collections.abc import Iterator
+
+import msgspec
+from fleet import NOW, PEOPLE, ROUTES, manifests, replies
+from granian.constants import Interfaces
+from granian.server.embed import Server
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+
+from pilothouse.domain.alert import Alert
+from pilothouse.domain.change import Actor, ChainedChange, Change
+from pilothouse.domain.clock import FrozenClock
+from pilothouse.domain.errors import NotFound, Refused
+from pilothouse.domain.evaluation import Verdict
+from pilothouse.domain.finding import Finding, Review, RouteReview
+from pilothouse.domain.manifest import PARTS, Manifest
+from pilothouse.domain.record import Attempt, Payload, Record, Redaction, Tokens, Validation
+from pilothouse.review import render
+from pilothouse.review.catalogue import ITEMS
+from pilothouse.server import pages
+from pilothouse.server.pages import context as c
+from pilothouse.telemetry.waterfall import Step, Waterfall
+
+MINUTE, HOUR, DAY = 60_000_000, 3_600_000_000, 86_400_000_000
+TOKEN = "let-me-in-to-the-fixture"
+ME = Actor(type="person", id="ana")
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# --- overview
+
+
+def points(name: str, since: int, until: int, bucket_s: int) -> tuple[c.TrafficPoint, ...]:
+    """Daily rhythm, noise, and on docs-answer a bad release two hours long."""
+    spec = ROUTES[name]
+    rng = random.Random(f"{name}{bucket_s}")
+    made = []
+    for ts in range(since, until, bucket_s * 1_000_000):
+        hour = ts / HOUR % 24
+        level = spec["rate"] * (0.55 + 0.45 * math.sin((hour - 8) / 24 * math.tau)) * rng.uniform(0.86, 1.14)
+        n = round(level * bucket_s / 3_600)
+        if not n:
+            continue
+        bad = name == "docs-answer" and NOW - 150 * MINUTE <= ts < NOW - 55 * MINUTE
+        errors = sum(rng.random() < (0.11 if bad else spec["errors"]) for _ in range(min(n, 4_000)))
+        p95 = spec["p95"] * rng.uniform(0.9, 1.12) * (1.7 if bad else 1) * (1 + 0.15 * math.sin(hour))
+        quality = spec["quality"]
+        made.append(
+            c.TrafficPoint(
+                ts_us=ts, requests=n, errors=errors, p50_ms=p95 * 0.42, p95_ms=p95,
+                cost_usd=None if spec["cost"] is None else n * spec["cost"] * rng.uniform(0.93, 1.07),
+                quality=None if quality is None else min(1.0, quality * rng.uniform(0.985, 1.01) - (0.09 if bad else 0)),
+                quality_n=0 if quality is None else n,
+            )
+        )  # fmt: skip
+    return tuple(made)
+
+
+def overview(window: c.Window, env: str) -> c.Overview:
+    bucket = c.BUCKET_S[window]
+    since = NOW - c.WINDOW_S[window] * 1_000_000
+    since -= since % (bucket * 1_000_000)
+    rows = []
+    for name, spec in ROUTES.items():
+        mine = points(name, since, NOW, bucket) if env == "prod" else ()
+        n, quality_n = sum(p.requests for p in mine), sum(p.quality_n for p in mine)
+        costs = [p.cost_usd for p in mine if p.cost_usd is not None]
+        ready = spec["ready"]
+        rows.append(
+            c.RouteOverview(
+                route=name, app=spec["app"], tier=spec["tier"], owner=spec["owner"], backup=spec["backup"],
+                stable=spec["stable"] if env == "prod" else None,
+                canary=spec["canary"] if env == "prod" else None, share=spec["share"],
+                disabled_reason=spec["disabled"], pinned_model=spec["pinned"],
+                observe=ready[0], evaluate=ready[1], roll_back=ready[2],
+                ready=None if None in ready else min(ready) >= 0.8,
+                requests=n, errors=sum(p.errors for p in mine),
+                p95_ms=max((p.p95_ms or 0 for p in mine), default=None) if mine else None,
+                cost_usd=sum(costs) if costs else None, priced=n if costs else 0,
+                quality=sum((p.quality or 0) * p.quality_n for p in mine) / quality_n if quality_n else None,
+                quality_n=quality_n, points=mine,
+            )
+        )  # fmt: skip
+    marks = [
+        c.Mark(ts_us=NOW - 150 * MINUTE, route="docs-answer", kind="canary", text="12 at 10 %", actor="person:ana"),
+        c.Mark(ts_us=NOW - 55 * MINUTE, route="docs-answer", kind="abort", text="12 taken back", actor="policy:canary"),
+        c.Mark(ts_us=NOW - 9 * HOUR, route="ticket-triage", kind="promote", text="6 → 7", actor="person:ben"),
+        c.Mark(ts_us=NOW - 17 * HOUR, route="invoice-extract", kind="promote", text="22 → 23", actor="person:cho"),
+        c.Mark(ts_us=NOW - 4 * HOUR, route="code-review", kind="canary", text="4 at 5 %", actor="person:dee"),
+        c.Mark(ts_us=NOW - 3 * DAY, route="docs-answer", kind="promote", text="10 → 11", actor="person:ana"),
+        c.Mark(ts_us=NOW - 5 * DAY, route="search-rewrite", kind="rollback", text="31 → 30", actor="person:cho"),
+    ]
+    return c.Overview(
+        window=window, env=env, since_us=since, until_us=NOW, bucket_s=bucket, routes=tuple(rows),
+        alerts=tuple(a for a in ALERTS if a.state != "resolved" and a.env == env),
+        marks=tuple(m for m in marks if m.ts_us >= since and env == "prod"),
+    )  # fmt: skip
+
+
+ALERTS = [
+    Alert(
+        id="al-1", rule="schema-validity", route="invoice-extract", env="prod", state="firing", since_us=NOW - 12 * MINUTE,
+        value=0.913, n=1_204, threshold=0.95, owner="cho", actions_taken=["notify: cho by Slack, delivered"],
+        message="first-attempt schema pass 91.3 %, fails under 95 %; since release 23",
+    ),
+    Alert(
+        id="al-2", rule="cost-per-request", route="code-review", env="prod", state="acknowledged", since_us=NOW - 3 * HOUR,
+        value=0.0412, n=912, threshold=0.03, owner="dee", acknowledged_by="dee",
+        actions_taken=["pin_model: openai/gpt-5-mini"], message="mean cost +37 % on the median of this hour of the week",
+    ),
+    Alert(
+        id="al-3", rule="judged-good", route="search-rewrite", env="prod", state="no_data", since_us=NOW - 26 * HOUR,
+        value=None, n=0, threshold=0.9, owner="cho", message="no scores for 26 h: is the sampler running?",
+    ),
+    Alert(
+        id="al-4", rule="failures", route="docs-answer", env="prod", state="resolved", since_us=NOW - 55 * MINUTE,
+        value=0.11, n=430, threshold=0.05, owner="ana", actionable=True, acknowledged_by="ana",
+        actions_taken=["rollback: canary 12 → 11 on 2 of 2 workers in 0.14 s"], message="failed 11.0 %, fires over 5 %",
+    ),
+    Alert(
+        id="al-5", rule="latency-p95", route="ticket-triage", env="prod", state="resolved", since_us=NOW - 2 * DAY,
+        value=2_140, n=3_410, threshold=2_000, owner="ben", acknowledged_by="ben", message="p95 2.14 s, fires over 2 s",
+    ),
+]  # fmt: skip
+
+
+# --- traces
+
+
+def record(index: int) -> Record:
+    """The request with this number, newest first."""
+    rng = random.Random(index)
+    name = rng.choices(list(ROUTES), weights=[r["rate"] for r in ROUTES.values()])[0]
+    spec = ROUTES[name]
+    model = spec["model"]
+    outcome = rng.choices(
+        ["success", "failed", "fallback", "degraded", "escalated", "refused"], weights=[88, 4, 4, 2, 1, 1]
+    )[0]
+    error = rng.choice(["timeout", "rate_limit", "server_error", "invalid_output"]) if outcome == "failed" else ""
+    duration = min(30_000.0, rng.lognormvariate(math.log(spec["p95"] * 0.4), 0.6))
+    ask, answer = rng.choice(replies(name))
+    tokens = None if error == "timeout" else Tokens(
+        input_uncached=rng.randint(300, 1_800), cache_read=rng.choice([0, 0, 1_024]), output_text=rng.randint(40, 420),
+        reasoning=rng.choice([0, 0, 128]),
+    )  # fmt: skip
+    provider, _, bare = model.partition("/")
+    attempts = [
+        Attempt(
+            n=1, kind="primary", provider=provider, model=bare, offset_ms=duration * 0.06, duration_ms=duration * 0.86,
+            ttft_ms=duration * 0.21, status=200 if not error else 504, error_type=error, delivered=not error,
+            served_model=bare, finish_reason="" if error else "stop", tokens=tokens, cost_usd=spec["cost"],
+        )
+    ]  # fmt: skip
+    if outcome in {"fallback", "degraded"}:
+        first = msgspec.structs.replace(
+            attempts[0], duration_ms=duration * 0.3, status=429, error_type="rate_limit", delivered=False, tokens=None,
+            cost_usd=None, ttft_ms=None, finish_reason="",
+        )  # fmt: skip
+        again = msgspec.structs.replace(
+            first, n=2, kind="retry", offset_ms=duration * 0.42, duration_ms=duration * 0.1, backoff_ms=duration * 0.06
+        )
+        last = Attempt(
+            n=3, kind="fallback", provider="local", model="smollm2", offset_ms=duration * 0.53, duration_ms=duration * 0.4,
+            ttft_ms=duration * 0.1, status=200, delivered=True, served_model="smollm2-135m-instruct", tokens=tokens,
+            finish_reason="stop", cost_usd=0.0,
+        )  # fmt: skip
+        attempts = [first, again, last]
+    redacted = rng.random() < 0.2
+    return Record(
+        id=f"0198{index:04x}-7c3d-7{index % 4096:03x}-9f21-{digest(str(index))[:12]}", ts_us=NOW - index * 23_417_000 - 4_000_000,
+        trace_id=digest(f"t{index}")[:32], span_id=digest(f"s{index}")[:16], env="prod", route=name, app=spec["app"],
+        tier=spec["tier"], release=spec["stable"], canary=False, manifest=digest(f"{name}{spec['stable']}"),
+        parts={p: digest(f"{name}{p}{spec['stable'] // 2}") for p in PARTS}, table_revision=418, worker="edge-0",
+        key_id="k7Qm2xRa", session=digest("session")[:16], segment=rng.choice(["free", "team", "enterprise"]),
+        stream=rng.random() < 0.5, requested_model=name, provider=attempts[-1].provider,
+        served_model=attempts[-1].served_model, fingerprint="fp_4c2f", outcome=outcome,
+        status={"failed": 504, "refused": 400}.get(outcome, 200), error_type=error or ("missing_variable" if outcome == "refused" else ""),
+        error_message="no answer within 30 s" if error == "timeout" else "", attempts=[] if outcome == "refused" else attempts,
+        stages={"queue": 0.4, "preprocessing": duration * 0.05, "model": duration * 0.88, "postprocessing": duration * 0.05},
+        duration_ms=duration, ttft_ms=None if error else duration * 0.27, tokens=tokens, cost_usd=spec["cost"],
+        cost_source="genai-prices" if spec["cost"] else "",
+        validation=Validation(first_ok=rng.random() < 0.9, ok=True, repairs=["fence", "trailing_comma"]) if spec["quality"] else None,
+        redaction=Redaction(status="redacted", classes={"email": 2, "phone": 1}) if redacted else Redaction(status="clean"),
+        log_mode="redacted", preview_in=ask, preview_out=answer,
+    )  # fmt: skip
+
+
+RECORDS = [record(i) for i in range(400)]
+BY_ID = {r.id: r for r in RECORDS}
+BINS = (0, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000)
+
+
+def row(r: Record) -> c.TraceRow:
+    return c.TraceRow(
+        id=r.id, ts_us=r.ts_us, trace_id=r.trace_id, env=r.env, route=r.route, release=r.release, canary=r.canary,
+        outcome=r.outcome, status=r.status, error_type=r.error_type, served_model=r.served_model,
+        requested_model=r.requested_model, attempt_count=len(r.attempts), duration_ms=r.duration_ms, ttft_ms=r.ttft_ms,
+        input_tokens=r.tokens.input if r.tokens else None, output_tokens=r.tokens.output if r.tokens else None,
+        cost_usd=r.cost_usd, preview_in=r.preview_in,
+    )  # fmt: skip
+
+
+def matching(f: c.TraceFilter) -> Iterator[Record]:
+    text = f.text.lower()
+    for r in RECORDS:
+        same = all(getattr(f, k) in {"", getattr(r, k)} for k in ("route", "env", "outcome", "error_type"))
+        near = (f.min_ms or 0) <= r.duration_ms and (f.max_ms is None or r.duration_ms < f.max_ms)
+        told = text in f"{r.preview_in} {r.preview_out} {r.id}".lower() and f.model in {"", r.served_model}
+        if same and near and told and f.release in {None, r.release} and r.ts_us >= f.since_us:
+            yield r
+
+
+def list_requests(f: c.TraceFilter) -> c.TraceList:
+    found = list(matching(f))
+    start = next((i + 1 for i, r in enumerate(found) if r.id == f.before), 0)
+
+    def facet(name: str) -> tuple[c.FacetValue, ...]:
+        values = [str(v) for r in found if (v := getattr(r, name))]
+        return tuple(c.FacetValue(v, values.count(v) * 131) for v in dict.fromkeys(values))
+
+    bins = []
+    for i, low in enumerate(BINS):
+        high = BINS[i + 1] if i + 1 < len(BINS) else None
+        inside = [r for r in found if low <= r.duration_ms and (high is None or r.duration_ms < high)]
+        bins.append(c.LatencyBin(low, high, len(inside) * 131, sum(r.outcome == "failed" for r in inside) * 131))
+    return c.TraceList(
+        rows=tuple(row(r) for r in found[start : start + f.limit]), total=min(10_000, len(found) * 131),
+        capped=len(found) * 131 > 10_000,
+        facets={"outcome": facet("outcome"), "route": facet("route"), "error_type": facet("error_type"),
+                "release": facet("release"), "model": facet("served_model")},
+        histogram=tuple(bins),
+    )  # fmt: skip
+
+
+def request(ident: str) -> c.TraceDetail | None:
+    r = BY_ID.get(ident) or next((r for r in RECORDS if r.trace_id == ident), None)
+    if r is None:
+        return None
+    return c.TraceDetail(record=r, replay=f"pilothouse trace replay {r.id}", waterfall=waterfall(r))
+
+
+def waterfall(r: Record) -> Waterfall:
+    """An assistant's turn: retrieval, the gateway's request with its attempts, a tool, post-processing."""
+    d, before = r.duration_ms, r.duration_ms * 0.34
+    total = before + d * 1.22
+
+    def step(name: str, kind: str, stage: str, start: float, length: float, depth: int, **more: object) -> Step:
+        return Step(
+            id=name, parent="", kind=kind, name=name, stage=stage, start_ms=start, duration_ms=length, depth=depth,
+            **{"status": "ok", "error_type": "", "critical": True, **more},
+        )  # fmt: skip
+
+    steps = [
+        step("answer question", "span", "", 0, total, 0, owner=f"{r.trace_id}/a"),
+        step("understand", "span", "preprocessing", d * 0.01, before * 0.2, 1),
+        step("retrieve", "span", "retrieval", before * 0.24, before * 0.62, 1),
+        step("embed query", "span", "retrieval", before * 0.26, before * 0.2, 2, row={"response_model": "bge-small"}),
+        step("search index docs", "span", "retrieval", before * 0.47, before * 0.37, 2,
+             row={"index_name": "docs", "index_version": "2026-11-21", "documents": [1, 2, 3, 4]}),
+        step("log query", "span", "tool", before * 0.5, before * 0.2, 2, critical=False),
+        step(f"chat {r.route}", "request", "", before, d, 1, owner=r.id,
+             **({"status": "error", "error_type": r.error_type} if r.outcome == "failed" else {})),
+    ]  # fmt: skip
+    for a in r.attempts:
+        bad = {"status": "error", "error_type": a.error_type} if a.error_type else {}
+        steps.append(
+            step(f"{a.kind} {a.provider}/{a.model}", "attempt", "model", before + a.offset_ms, a.duration_ms, 2,
+                 row={"ttft_ms": a.ttft_ms, "finish_reason": a.finish_reason, "backoff_ms": a.backoff_ms}, **bad)
+        )  # fmt: skip
+    steps += [
+        step("check citations", "span", "postprocessing", before + d * 1.02, d * 0.14, 1),
+        step("save to memory", "span", "tool", before + d * 1.03, d * 0.08, 1, critical=False),
+    ]
+    stages = {"queue": 0.4, "preprocessing": before * 0.2 + d * 0.05, "retrieval": before * 0.62, "model": d * 0.84,
+              "postprocessing": d * 0.19}  # fmt: skip
+    stages["unaccounted"] = total - sum(stages.values())
+    return Waterfall(
+        trace_id=r.trace_id, start_us=r.ts_us, duration_ms=total, steps=steps, stages=stages, request_ids=[r.id]
+    )
+
+
+def payload(owner: str) -> Payload | None:
+    r = BY_ID.get(owner)
+    if r is None:
+        return Payload(request=RECORDS[0].preview_in, response=RECORDS[0].preview_out) if "/" in owner else None
+    ask = {
+        "model": r.route,
+        "messages": [
+            {"role": "system", "content": "You answer from the documentation alone. Cite every source as [id]."},
+            {"role": "user", "content": r.preview_in},
+        ],
+        "stream": r.stream,
+    }
+    said = {
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": r.preview_out}, "finish_reason": "stop"}]
+    }
+    return Payload(request=msgspec.json.encode(ask).decode(), response=msgspec.json.encode(said).decode())
+
+
+# --- releases
+
+
+def verdict(kind: str, delta: float, n: int) -> Verdict:
+    return Verdict(
+        verdict=kind, reason="", n=n, baseline_rate=0.894, candidate_rate=0.894 + delta, delta=delta, low=delta - 0.037,
+        high=delta + 0.037, p_harm=0.0004 if delta < -0.05 else 0.4, broke=26, mended=7, errors=0, mde=0.046, margin=0.03,
+    )  # fmt: skip
+
+
+def releases(route: str) -> c.ReleaseBoard | None:
+    spec = ROUTES.get(route)
+    if spec is None:
+        return None
+    top, live = spec["top"], spec["stable"]
+    notes = ["Answers shorter, two retries", "Cite every source", "Prompt names the product", "Lower temperature",
+             "Schema: confidence may be null", "First version"]  # fmt: skip
+    changed = [("prompt", "params", "policy"), ("system",), ("prompt",), ("params",), ("schema", "policy"), PARTS]
+    rows = []
+    for i in range(min(top, 6)):
+        number = top - i
+        judged = verdict("block", -0.077, 246) if number == 12 else verdict("pass", 0.012 - i * 0.002, 246)
+        rows.append(
+            c.ReleaseRow(
+                number=number, created_us=NOW - (i * 41 + 3) * HOUR, author="ana" if i % 3 else "ben",
+                notes=notes[i], vcs=digest(f"{route}{number}")[:40], hash=digest(f"m{route}{number}"),
+                changed=changed[i], verdict=None if i == 5 else judged,
+            )
+        )  # fmt: skip
+    canary = None
+    if spec["canary"]:
+        canary = c.CanaryState(
+            release=spec["canary"], share=spec["share"], since_us=NOW - 4 * HOUR, n=412,
+            guardrails=(
+                c.GuardrailState(name="failures", bad=9, n=412, baseline=0.021, e_value=1.9),
+                c.GuardrailState(name="schema validity", bad=21, n=398, baseline=0.031, e_value=24.0),
+            ),
+        )  # fmt: skip
+    pointers = [
+        c.PointerState(env="prod", stable=live, since_us=NOW - 3 * DAY, previous=live - 1, canary=canary,
+                       disabled_reason=spec["disabled"], pinned_model=spec["pinned"]),
+        c.PointerState(env="staging", stable=top, since_us=NOW - 5 * HOUR, previous=live),
+        c.PointerState(env="dev", stable=top, since_us=NOW - 6 * HOUR),
+    ]  # fmt: skip
+    since = NOW - 7 * DAY
+    lanes = [
+        c.LaneSpan(
+            env="prod", release=live - 1, kind="stable", from_us=NOW - 9 * DAY, to_us=NOW - 3 * DAY, ended="replaced"
+        ),
+        c.LaneSpan(env="prod", release=live, kind="stable", from_us=NOW - 3 * DAY),
+        c.LaneSpan(
+            env="prod", release=live, kind="canary", from_us=NOW - 4 * DAY, to_us=NOW - 3 * DAY, ended="promoted"
+        ),
+        c.LaneSpan(
+            env="staging", release=live, kind="stable", from_us=NOW - 8 * DAY, to_us=NOW - 5 * HOUR, ended="replaced"
+        ),
+        c.LaneSpan(env="staging", release=top, kind="stable", from_us=NOW - 5 * HOUR),
+    ]
+    if top > live and not canary:
+        lanes.append(
+            c.LaneSpan(
+                env="prod",
+                release=top,
+                kind="canary",
+                from_us=NOW - 150 * MINUTE,
+                to_us=NOW - 55 * MINUTE,
+                ended="aborted",
+            )
+        )
+    elif canary:
+        lanes.append(c.LaneSpan(env="prod", release=canary.release, kind="canary", from_us=NOW - 4 * HOUR))
+    log = [
+        ("policy:canary", "canary.abort", "failures: 41 of 430 bad, e = 131 ≥ 100", 55 * MINUTE),
+        ("person:ana", "canary.start", "gate overruled: urgent wording", 150 * MINUTE),
+        ("person:ana", "release.create", "", 3 * HOUR),
+        ("person:ben", "release.promote", "", 3 * DAY),
+        ("cli:root", "release.create", "", 4 * DAY),
+    ]
+    history = [
+        ChainedChange(
+            seq=90 - i, ts_us=NOW - age, prev_hash="", hash=digest(f"{route}{i}"),
+            change=Change(actor=Actor(*who.split(":")), action=action, object_type="release", object_id=str(top), route=route,
+                          env="prod" if "create" not in action else "", reason=reason),
+        )
+        for i, (who, action, reason, age) in enumerate(log)
+    ]  # fmt: skip
+    return c.ReleaseBoard(
+        route=route, owner=PEOPLE[spec["owner"]], since_us=since - since % 10_800_000_000, until_us=NOW, pointers=tuple(pointers),
+        releases=tuple(rows), lanes=tuple(lanes), points=points(route, since - since % 10_800_000_000, NOW, 10_800), history=tuple(history),
+    )  # fmt: skip
+
+
+def manifest(route: str, number: int) -> Manifest | None:
+    spec = ROUTES.get(route)
+    if spec is None or not 0 < number <= spec["top"]:
+        return None
+    old, new = manifests(spec["model"])
+    return new if number == spec["top"] else old
+
+
+def plan(route: str, release: int, env: str) -> tuple[c.PlanStep, ...]:
+    return (
+        c.PlanStep(kind="check", text="T1.3 T3.1 CR.1 CR.5 CR.6"),
+        c.PlanStep(kind="gate", text="246 cases, margin 3 pp, detects ≥ 4.6 pp at 80 % power, about 0.31 USD"),
+        c.PlanStep(kind="canary", text="1 % → 5 % → 25 % → 50 %, at least 10 min and 20 requests each"),
+        c.PlanStep(kind="promote", text=f"release {release} to {env}"),
+    )
+
+
+# --- review
+
+WRONG = {
+    "docs-answer": {
+        "T3.2": ("FAIL", "0.81", 246, "fail < 0.85", "\"multi-hop\" fails 19 of 31; since release 9",
+                 "add cases and revisit the prompt; `pilothouse eval show 88`"),
+        "T7.1": ("WARN", "+31 %", 48_211, "warn +25 %", "context +24 %, retries +6 %, 1 % unexplained", ""),
+        "T10.2": ("WARN", "61 d ago", 1, "warn 30 d", "last probe of the fallback model", "`pilothouse drill model docs-answer`"),
+    },
+    "invoice-extract": {
+        "T4.1": ("FAIL", "91.3 %", 1_204, "fail < 95 %", "`total` is a string in 61 answers; since release 23", "roll back to 22"),
+        "T3.3": ("FAIL", "1 must-pass broke", 90, "fail ≥ 1", "case invoice-vat-07", ""),
+    },
+}  # fmt: skip
+UNMEASURED = {"T3.4", "T5.2", "T5.3", "T9.5", "CM.1", "CQ.1", "G8"}
+
+
+def review(route: str) -> Review:
+    names = [route] if route else list(ROUTES)
+    found = [route_review(name) for name in names]
+    found.sort(key=lambda r: (r.ready, r.route))
+    return Review(
+        measured_at="2026-11-23T14:32:00Z", window="last 7 days", ready=all(r.ready for r in found), routes=found
+    )
+
+
+def route_review(name: str) -> RouteReview:
+    spec = ROUTES[name]
+    findings = []
+    for item in ITEMS:
+        status, value, n, threshold, detail, fix = WRONG.get(name, {}).get(
+            item.id, ("PASS", "100 %", 4_821, "", "", "")
+        )
+        if item.id in UNMEASURED:
+            status, value, n = "NO_DATA", "not measured yet", None
+        elif item.layer.startswith("5") and spec["app"] != "docs":
+            status, value, n = "N/A", "no retrieval", None
+        findings.append(
+            Finding(
+                id=item.id, title=item.title, layer=item.layer, status=status, value=value, n=n,
+                threshold=threshold or item.fail, owner=PEOPLE[spec["owner"]], fallback=item.fallback, detail=detail,
+                fix=fix, evidence=f"/traces?route={name}", measured_at="2026-11-23T14:32:00Z",
+            )
+        )  # fmt: skip
+    counts: dict[str, int] = {}
+    for finding in findings:
+        counts[finding.status] = counts.get(finding.status, 0) + 1
+    observe, evaluate, roll_back = spec["ready"]
+    return RouteReview(
+        route=name, env="prod", release=spec["stable"], tier=spec["tier"], owner=PEOPLE[spec["owner"]],
+        backup=PEOPLE[spec["backup"]], window="last 7 days", requests=round(spec["rate"] * 92),
+        ready=None not in spec["ready"] and min(spec["ready"]) >= 0.8, floor=0.8, observe=observe, evaluate=evaluate,
+        roll_back=roll_back, security_fails=0, findings=findings, counts=counts,
+    )  # fmt: skip
+
+
+# --- the context
+
+SESSIONS = {"fixture": c.Session(actor=ME, csrf="csrf-of-the-fixture")}
+
+
+async def promote(order: c.Promotion, actor: Actor) -> str:
+    if order.release == 12 and not order.force:
+        raise Refused(
+            "release 12 did not pass its gate", where=order.route, hint="overrule it with a reason, or fix it"
+        )
+    return f"Release {order.release} serves {order.env} on 2 of 2 workers in 0.14 s ({actor})."
+
+
+async def rollback(order: c.Return, actor: Actor) -> str:
+    return f"Release 11 → {order.to or 10} in {order.env} on 2 of 2 workers in 0.14 s; 0 requests failed."
+
+
+def _set(ident: str, **values: object) -> str:
+    for i, alert in enumerate(ALERTS):
+        if alert.id == ident:
+            ALERTS[i] = msgspec.structs.replace(alert, **values)
+            return "done"
+    raise NotFound(f"no alert {ident}")
+
+
+async def acknowledge(ident: str, actor: Actor) -> str:
+    return _set(ident, state="acknowledged", acknowledged_by=actor.id)
+
+
+async def set_actionable(ident: str, value: bool, actor: Actor) -> str:
+    return _set(ident, actionable=value)
+
+
+def make_context(empty: bool = False) -> c.PageContext:
+    """The context over the fleet, or over an installation in which nothing has happened yet."""
+    nothing = c.Overview(window="24h", env="prod", since_us=NOW - DAY, until_us=NOW, bucket_s=1_800, routes=())
+    return c.PageContext(
+        clock=FrozenClock(NOW), version="0.1.0", gateway_url="http://127.0.0.1:4000/v1",
+        session=lambda cookies: SESSIONS.get(cookies.get("pilothouse_fixture", "")),
+        check_csrf=lambda session, token: token == session.csrf,
+        sign_in=lambda secret: c.SignedIn(cookie="pilothouse_fixture", value="fixture", max_age_s=600) if secret == TOKEN else None,
+        sign_out=lambda _: "pilothouse_fixture", password_set=True,
+        overview=(lambda _w, _e: nothing) if empty else overview,
+        list_requests=(lambda _: c.TraceList(rows=(), total=0)) if empty else list_requests,
+        request=request, payload=payload, routes=tuple if empty else (lambda: tuple(sorted(ROUTES))),
+        releases=releases, manifest=manifest, plan=plan,
+        review=(lambda _: Review(measured_at="2026-11-23T14:32:00Z", window="", ready=False, routes=[])) if empty else review,
+        review_html=render.html, alerts=tuple if empty else (lambda: tuple(ALERTS)), promote=promote, rollback=rollback,
+        acknowledge=acknowledge, set_actionable=set_actionable,
+    )  # fmt: skip
+
+
+def make_app(empty: bool = False) -> Starlette:
+    ctx = make_context(empty)
+    return Starlette(routes=pages.routes(ctx), exception_handlers={HTTPException: pages.refused(ctx)})
+
+
+async def serve(port: int, empty: bool) -> None:
+    await Server(make_app(empty), address="127.0.0.1", port=port, interface=Interfaces.ASGI).serve()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1]), "--empty" in sys.argv))

@@ -1,0 +1,209 @@
+"""The pages in a real browser: no error, no violation of the policy, keys, phone width, accessibility, pictures.
+
+`SCREENSHOTS=docs/images pytest tests/server/pages/test_browser.py` writes the pictures of the documentation.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+SIZES = {"wide": (1280, 900), "phone": (390, 844)}
+PAGES = {
+    "overview": "/",
+    "traces": "/traces",
+    "trace": "",
+    "releases": "/releases?route=docs-answer",
+    "review": "/review?route=docs-answer",
+    "alerts": "/alerts",
+}
+PICTURED = ("overview", "traces", "trace", "releases", "review")
+
+
+@pytest.fixture(params=["light", "dark"])
+def theme(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(params=["wide", "phone"])
+def size(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+class Watched:
+    """A page that remembers what the browser complained of."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page, self.url = page, url
+        self.complaints: list[str] = []
+        page.on("console", lambda m: self.complaints.append(m.text) if m.type in {"error", "warning"} else None)
+        page.on("pageerror", lambda e: self.complaints.append(str(e)))
+        page.on("requestfailed", lambda r: self.complaints.append(f"not loaded: {r.url}"))
+        page.on("request", lambda r: None if r.url.startswith(url) else self.complaints.append(f"elsewhere: {r.url}"))
+
+    def open(self, name: str) -> Page:
+        path = PAGES[name]
+        if name == "trace":
+            self.page.goto(f"{self.url}/traces?outcome=fallback&route=docs-answer")
+            path = self.page.locator("tr[data-open]").first.get_attribute("data-open") or ""
+        self.page.goto(self.url + path, wait_until="load")
+        if name == "overview":
+            self.page.wait_for_selector("time-chart canvas")
+        return self.page
+
+
+def _watched(
+    browser: Browser, url: str, size: str = "wide", theme: str = "light", **options: object
+) -> Iterator[Watched]:
+    width, height = SIZES[size]
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=theme, timezone_id="Europe/Oslo", **options
+    )
+    context.add_cookies([{"name": "pilothouse_fixture", "value": "fixture", "url": url}])
+    yield Watched(context.new_page(), url)
+    context.close()
+
+
+@pytest.fixture
+def watched(browser, site, size, theme) -> Iterator[Watched]:
+    yield from _watched(browser, site.url, size, theme)
+
+
+@pytest.fixture
+def wide(browser, site) -> Iterator[Watched]:
+    yield from _watched(browser, site.url)
+
+
+def test_every_page_is_clean_accessible_within_its_width_and_pictured(watched, size, theme, tmp_path):
+    folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in PAGES:
+        page = watched.open(name)
+        beyond = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert beyond <= 0, f"{name} is {beyond} px wider than the window"
+        if name in PICTURED:
+            page.screenshot(path=folder / f"{name}-{theme}-{size}.png")
+        found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+        serious = {f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found if v["impact"] in {"serious", "critical"}}
+        assert not serious, (name, serious)
+    assert not watched.complaints
+
+
+def test_keys_move_through_rows_open_one_search_and_change_page(wide):
+    page = wide.open("traces")
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    rows = page.locator("tbody tr")
+    assert rows.nth(0).get_attribute("aria-current") == "true"
+    target = rows.nth(0).get_attribute("data-open")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "q"
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**{target}")
+    page.keyboard.press("g")
+    page.keyboard.press("v")
+    page.wait_for_url("**/review")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    assert not wide.complaints
+
+
+def test_typing_a_search_narrows_the_list_without_a_new_page(wide):
+    page = wide.open("traces")
+    before = page.locator(".count b").inner_text()
+    with page.expect_response(lambda r: "q=Rechnung" in r.url):
+        page.fill("#q", "Rechnung")
+    page.wait_for_function("text => document.querySelector('.count b').textContent !== text", arg=before)
+    assert "q=Rechnung" in page.url
+    assert set(page.locator("tbody .input span").all_inner_texts()) == {
+        "Subject: Rechnung doppelt erhalten. Bitte um Korrektur für Oktober."
+    }
+    page.locator(".more-rows a").click() if page.locator(".more-rows a").count() else None
+    assert not wide.complaints
+
+
+def test_older_rows_are_added_beneath(wide):
+    page = wide.open("traces")
+    page.click("text=Show older")
+    page.wait_for_selector(".continued tbody tr")
+    assert page.locator("tr[data-open]").count() == 100
+    assert not wide.complaints
+
+
+def test_a_payload_opens_in_place(wide):
+    page = wide.open("trace")
+    page.click("text=Open the whole payload")
+    page.wait_for_selector(".payload .msg-assistant")
+    page.locator("[data-step] > summary").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert page.locator("[data-step][open]").count() == 1
+    assert not wide.complaints
+
+
+def test_the_theme_is_switched_and_kept(wide):
+    page = wide.open("overview")
+    page.click("theme-switch button")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.reload()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(14, 20, 25)"
+
+
+def test_a_sparkline_tells_its_value_and_time_on_hover_on_every_row_at_once(wide):
+    page = wide.open("overview")
+    page.locator("spark-line").nth(3).hover()
+    assert "Cost per request, from" in page.locator("#tip").inner_text()
+    assert page.locator("spark-line line.cursor").count() == page.locator("spark-line").count()
+
+
+def test_the_chart_writes_the_value_under_the_pointer_in_every_panel(wide):
+    page = wide.open("overview")
+    page.locator("time-chart .u-over").first.hover()
+    labels = page.locator(".tc-label").all_inner_texts()
+    assert len(labels) == 4 and all("from" in text for text in labels), labels
+    assert page.locator(".tc-flag.bad").inner_text() == "✕ docs-answer: 12 taken back"
+
+
+def test_roll_back_is_sent_only_with_the_name_typed(wide):
+    page = wide.open("releases")
+    button = page.locator("button.danger")
+    assert button.is_disabled()
+    page.fill("[name=confirm]", "docs-answer")
+    button.click()
+    page.wait_for_selector(".said")
+    assert "0 requests failed" in page.locator(".said").inner_text()
+
+
+def test_an_alert_is_acknowledged_where_it_is_seen(wide):
+    page = wide.open("overview")
+    page.locator("#alert-al-1 button").click()
+    page.wait_for_load_state()
+    assert "acknowledged" in page.locator("#alert-al-1").inner_text()
+
+
+def test_the_review_of_a_route_prints_on_one_sheet(wide):
+    page = wide.open("review")
+    for paper in ("A4", "Letter"):
+        pdf = page.pdf(format=paper)
+        assert pdf.count(b"/Type /Page\n") == 1, paper
+
+
+def test_pages_can_be_read_without_javascript(browser, site):
+    for reader in _watched(browser, site.url, java_script_enabled=False):
+        for path in ("/", "/traces", "/releases?route=docs-answer", "/review"):
+            reader.page.goto(site.url + path)
+            assert reader.page.locator("h1").is_visible()
+            assert reader.page.locator("table").first.is_visible()
+        reader.page.goto(site.url + "/traces")
+        reader.page.select_option("[name=outcome]", "failed")
+        reader.page.click("text=Find >> nth=-1")
+        assert "outcome=failed" in reader.page.url

@@ -1,0 +1,256 @@
+"""The pages as a client without JavaScript sees them."""
+
+import gzip
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from pilothouse.server import pages
+
+STATIC = Path(pages.__file__).parent / "static"
+PATHS = [
+    "/",
+    "/?window=7d&route=docs-answer",
+    "/traces",
+    "/releases?route=docs-answer",
+    "/releases?route=code-review",
+    "/review",
+    "/review?route=docs-answer",
+    "/alerts",
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_page_is_whole_html_with_its_security_headers(site, path):
+    answer = site.get(path)
+    assert answer.status == 200
+    assert answer.text.rstrip().endswith("</html>")
+    policy = answer.headers["content-security-policy"]
+    assert "script-src 'self'" in policy and "unsafe" not in policy
+    assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_page_has_no_inline_style_script_or_handler_and_loads_nothing_from_elsewhere(site, path):
+    html = site.get(path).text
+    assert " style=" not in html and "<style" not in html
+    assert not re.search(r"<script(?![^>]*\bsrc=)", html)
+    assert not re.search(r"\son\w+=", html)
+    assert not re.search(r'(?:src|href)="https?://', html)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_page_with_all_that_it_loads_weighs_less_than_200_kb(site, path):
+    first = site.get(path, accept_encoding="gzip")
+    html = gzip.decompress(first.body).decode()
+    loaded = re.findall(r'<(?:script|link)[^>]*(?:src|href)="(/static/[^"]+)"', html)
+    modules = ["/static/words.js", "/static/icons.svg"]
+    weight = len(first.body) + sum(len(site.get(one, accept_encoding="gzip").body) for one in [*loaded, *modules])
+    assert weight < 200_000
+
+
+def test_the_overview_says_what_fires_and_who_has_it(site):
+    html = site.get("/").text
+    assert "1 alert is firing; cho has it." in html
+    assert "canary <b>4</b> at 5.0" in html
+    assert "no price known" in html  # search-rewrite: unknown cost is never 0
+    assert "no review yet" in html
+    assert html.count("<spark-line") == 6 * 5 - 4  # one route without a price, three without quality
+
+
+def test_the_chart_of_all_routes_sums_traffic_and_shows_the_slowest(site):
+    html = site.get("/").text
+    assert "p95, slowest route" in html
+    assert "p95, slowest route" not in site.get("/?route=docs-answer").text
+
+
+def test_an_unknown_window_or_route_falls_back_to_the_plain_overview(site):
+    assert site.get("/?window=9y&env=moon&route=nope").status == 200
+
+
+def test_filters_narrow_the_list_and_stay_in_every_link(site):
+    html = site.get("/traces?outcome=failed&q=the").text
+    assert "<span>failed</span>" in html.partition("<tbody>")[2]
+    assert "<span>success</span>" not in html.partition("<tbody>")[2]
+    assert "outcome=failed" in html and "q=the" in html
+
+
+def test_the_next_page_of_rows_starts_after_the_last(site):
+    first = site.get("/traces").text
+    more = re.search(r'class="button" href="(/traces\?before=[^"]+)"', first)
+    assert more
+    second = site.get(more[1].replace("&amp;", "&")).text
+    ids = re.findall(r'data-open="/traces/([^"]+)"', first)
+    assert not set(ids) & set(re.findall(r'data-open="/traces/([^"]+)"', second))
+
+
+def test_an_htmx_request_gets_the_results_alone(site):
+    html = site.get("/traces?route=docs-answer", hx_request="true", hx_target="results").text
+    assert "<html" not in html and "requests reflow" in html
+
+
+@pytest.mark.parametrize("query", ["min_ms=nan", "min_ms=-1", "release=x", "max_ms=1e999"])
+def test_a_filter_that_cannot_be_is_refused_with_what_to_do(site, query):
+    answer = site.get(f"/traces?{query}")
+    assert answer.status == 400
+    assert "clear the filter" in answer.text
+
+
+def test_a_trace_shows_stages_attempts_parts_and_the_replay_command(site):
+    ident = re.search(r'data-open="/traces/([^"]+)"', site.get("/traces?outcome=fallback").text)[1]
+    html = site.get(f"/traces/{ident}").text
+    for name in ("prompt", "system", "model", "params", "tools", "schema", "index", "policy"):
+        assert f"<li><span>{name}</span>" in html
+    assert f"pilothouse trace replay {ident}" in html
+    assert "rate_limit" in html and "unaccounted" in html and "critical path" in html
+
+
+def test_payloads_are_fetched_when_opened_and_shown_as_a_conversation(site):
+    ident = re.search(r'data-open="/traces/([^"]+)"', site.get("/traces?route=docs-answer").text)[1]
+    assert "You answer from the documentation alone" not in site.get(f"/traces/{ident}").text
+    assert "You answer from the documentation alone" in site.get(f"/payload?of={ident}").text
+    assert "<html" not in site.get(f"/payload?of={ident}", hx_request="true").text
+    assert "No body is kept" in site.get("/payload?of=unknown").text
+
+
+def test_a_request_that_is_not_there_is_a_404_that_says_so(site):
+    answer = site.get("/traces/unknown")
+    assert answer.status == 404 and "unknown" in answer.text
+    assert site.get("/nowhere").status == 404
+    assert site.get("/releases?route=nope").status == 404
+    assert site.get("/releases?route=docs-answer&b=99").status == 404
+    assert site.get("/review?route=nope").status == 404
+
+
+def test_releases_show_the_difference_by_word_and_by_path(site):
+    html = site.get("/releases?route=docs-answer").text
+    assert "<del>five</del><ins>two</ins>" in html
+    assert "<code>temperature</code>" in html and "<del>0.2</del>" in html and "<ins>0.7</ins>" in html
+    assert "canary 12 ✕ taken back" in html
+    assert "−7.7 pp" in html
+
+
+def test_a_live_canary_is_shown_against_its_boundary(site):
+    html = site.get("/releases?route=code-review").text
+    assert "e = 24, back at 100" in html
+
+
+def test_a_promotion_the_gate_blocks_is_refused_and_one_forced_needs_a_reason(site):
+    refused = site.post("/releases/promote", route="docs-answer", release="12", env="prod", share="1.0")
+    assert refused.status == 409 and "did not pass its gate" in refused.text
+    bare = site.post("/releases/promote", route="docs-answer", release="12", env="prod", share="1.0", force="yes")
+    assert bare.status == 400 and "needs a reason" in bare.text
+    done = site.post(
+        "/releases/promote", route="docs-answer", release="12", env="prod", share="0.1", force="yes", reason="drill"
+    )
+    assert done.status == 303
+    assert "serves prod" in site.get(done.headers["location"]).text
+
+
+@pytest.mark.parametrize(
+    "form", [{"share": "0"}, {"share": "nan"}, {"share": "x"}, {"env": "moon"}, {"release": ""}, {"release": "-1"}]
+)
+def test_a_promotion_that_cannot_be_is_a_400(site, form):
+    assert (
+        site.post("/releases/promote", **{"route": "a", "release": "1", "env": "prod", "share": "1", **form}).status
+        == 400
+    )
+
+
+def test_a_rollback_needs_the_routes_name_typed(site):
+    wrong = site.post("/releases/rollback", route="docs-answer", env="prod", confirm="docs")
+    assert wrong.status == 400 and "nothing was changed" in wrong.text
+    done = site.post("/releases/rollback", route="docs-answer", env="prod", confirm="docs-answer")
+    assert done.status == 303 and "0%20requests%20failed" in done.headers["location"]
+
+
+def test_a_form_without_its_token_changes_nothing(site):
+    for csrf in ("", "wrong"):
+        answer = site.post("/releases/rollback", csrf=csrf, route="docs-answer", env="prod", confirm="docs-answer")
+        assert answer.status == 403 and "Nothing was changed" in answer.text
+
+
+def test_alerts_are_acknowledged_and_judged(site):
+    assert site.post("/alerts/al-3/ack", next="/alerts").headers["location"] == "/alerts"
+    assert "acknowledged by ana" in site.get("/alerts").text
+    assert site.post("/alerts/al-5/actionable", value="no").status == 303
+    assert "was noise" in site.get("/alerts").text
+    assert site.post("/alerts/al-5/actionable", value="perhaps").status == 400
+    assert site.post("/alerts/unknown/ack").status == 404
+
+
+def test_nobody_sees_a_page_without_signing_in(site):
+    for path in PATHS:
+        answer = site.ask("GET", path)
+        assert answer.status == 303 and answer.headers["location"].startswith("/login?next=")
+    assert site.ask("POST", "/releases/rollback", {"route": "x"}).status == 303
+    assert site.ask("GET", "/traces", hx_request="true").headers["hx-redirect"].startswith("/login")
+
+
+def test_signing_in_sets_the_cookie_and_goes_where_it_was_asked(site):
+    assert "Admin password" in site.ask("GET", "/login?next=/review").text
+    wrong = site.ask("POST", "/login", {"secret": "guess", "next": "/review"})
+    assert wrong.status == 401 and "set-cookie" not in wrong.headers
+    right = site.ask("POST", "/login", {"secret": "let-me-in-to-the-fixture", "next": "/review"})
+    assert right.status == 303 and right.headers["location"] == "/review"
+    cookie = right.headers["set-cookie"]
+    assert "HttpOnly" in cookie and "SameSite=lax" in cookie
+    out = site.post("/logout")
+    assert out.status == 303 and "pilothouse_fixture=" in out.headers["set-cookie"]
+
+
+@pytest.mark.parametrize(
+    "target", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)", ""]
+)
+def test_signing_in_never_leads_elsewhere(site, target):
+    right = site.ask("POST", "/login", {"secret": "let-me-in-to-the-fixture", "next": target})
+    assert right.headers["location"] == "/"
+
+
+def test_hostile_text_is_shown_as_text(site):
+    html = site.get("/traces?q=%3Cscript%3Ealert(1)%3C/script%3E%22%20onload=x").text
+    assert "<script>alert" not in html and '" onload=x' not in html
+    html = site.get("/releases?route=docs-answer&said=%3Cimg%20src=x%3E").text
+    assert "<img" not in html
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        ("/", "pilothouse release create"),
+        ("/traces", "OPENAI_BASE_URL"),
+        ("/releases", "pilothouse release create"),
+        ("/review", "pilothouse release create"),
+        ("/alerts", "pilothouse rules list"),
+    ],
+)
+def test_an_empty_page_says_what_to_do_with_the_command(empty_site, path, command):
+    answer = empty_site.get(path)
+    assert answer.status == 200 and command in answer.text
+
+
+def test_static_files_are_kept_by_browsers_only_under_their_hash(site):
+    assert "immutable" in site.get("/static/page.css?v=abc").headers["cache-control"]
+    assert site.get("/static/page.css").headers["cache-control"] == "no-cache"
+    assert site.get("/static/../render.py").status == 404
+
+
+def test_the_theme_comes_from_its_cookie(site):
+    assert '<html lang="en" data-theme="dark">' in site.ask("GET", "/login", cookie="ph_theme=dark").text
+    assert "data-theme" not in site.ask("GET", "/login", cookie='ph_theme="><script>').text.partition("<head>")[0]
+
+
+def test_vendored_files_are_those_that_were_written_down():
+    rows = re.findall(
+        r"^\| `([^`]+)` .* `([0-9a-f]{64})` \|$", (STATIC / "vendor/VENDORED.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) == 3
+    for name, digest in rows:
+        assert hashlib.sha256((STATIC / "vendor" / name).read_bytes()).hexdigest() == digest
+
+
+def test_scripts_keep_to_their_budget():
+    lengths = {path.name: len(path.read_text().splitlines()) for path in STATIC.glob("*.js")}
+    assert max(lengths.values()) <= 400 and sum(lengths.values()) <= 4_000
