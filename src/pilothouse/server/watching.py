@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from sqlalchemy import Connection
+
 from pilothouse.domain.alert import Action, ActionResult, Alert
 from pilothouse.domain.change import Actor
-from pilothouse.domain.errors import StateError
+from pilothouse.domain.errors import NotFound, StateError
 from pilothouse.domain.wires import SecretReader
-from pilothouse.monitoring import defaults, notify, watch
+from pilothouse.monitoring import defaults, machine, notify, watch
 from pilothouse.monitoring.actions import Effect, Verbs, make_act
 from pilothouse.monitoring.notify import Notice
 from pilothouse.releases import pointer
@@ -39,10 +41,18 @@ def _evaluate(control: Control, loop: asyncio.AbstractEventLoop) -> None:
 
     def keep(alert: Alert) -> None:
         with control.state.write() as conn:
-            alerts.put(conn, alert)
+            alerts.put(conn, _with_answers(conn, alert))
 
     verbs = _verbs(control, loop, secret)
     watch.evaluate(rules, known, control.metrics, make_act(verbs), tell, control.clock.now_us(), keep)
+
+
+def _with_answers(conn: Connection, alert: Alert) -> Alert:
+    """The alert with what people said of it while the tick computed it."""
+    try:
+        return machine.with_answers(alert, alerts.get(conn, alert.id))
+    except NotFound:
+        return alert  # its first time in the store
 
 
 def _verbs(control: Control, loop: asyncio.AbstractEventLoop, secret: SecretReader) -> Verbs:
