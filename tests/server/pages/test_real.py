@@ -1,0 +1,69 @@
+"""A person with a browser in front of a whole `pilothouse up`: reads, promotes and rolls back, and traffic follows."""
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.process]
+
+
+@pytest.fixture
+def up(running, scripted_app):
+    """A route with two releases, the first of them live in prod."""
+    app = scripted_app()
+    one = running(app)
+    one.verb("release", "create", "answer", "-m", "first")
+    one.verb("release", "promote", "answer")
+    (app / "prompts/answer.system.md").write_text("You are a careful helper.\n")
+    one.verb("release", "create", "answer", "-m", "careful")
+    return one
+
+
+def test_promote_and_roll_back_by_clicking(up, browser):
+    key = up.key()
+    served = [up.chat(key, "answer", f"question {n}")[1]["x-pilothouse-release"] for n in range(5)]
+    assert set(served) == {"1"}
+
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda m: complaints.append(m.text) if m.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda e: complaints.append(str(e)))
+
+    page.goto(up.control)
+    page.wait_for_selector("h1:has-text('Overview')")
+    assert "token" not in page.url
+    assert page.locator("th a", has_text="answer").is_visible()
+
+    page.goto(f"{up.pages}releases?route=answer")
+    assert page.locator(".pointer[aria-label=prod] .big").inner_text() == "1"
+    assert page.locator(".diff ins").inner_text() == "careful "
+    page.select_option("form[action='/releases/promote'] [name=release]", "2")
+    page.click("button.primary")
+    page.wait_for_selector(".said")
+    assert "Release 2 serves prod" in page.locator(".said").inner_text()
+    assert page.locator(".pointer[aria-label=prod] .big").inner_text() == "2"
+    assert up.chat(key, "answer", "after the promotion")[1]["x-pilothouse-release"] == "2"
+
+    page.fill("[name=confirm]", "answer")
+    page.fill("form[action='/releases/rollback'] [name=reason]", "worse")
+    page.click("button.danger")
+    page.wait_for_selector(".said:has-text('2 → 1')")
+    assert page.locator(".pointer[aria-label=prod] .big").inner_text() == "1"
+    assert up.chat(key, "answer", "after the rollback")[1]["x-pilothouse-release"] == "1"
+    newest = page.locator(".log li").first.inner_text()
+    assert "release.rollback" in newest and "person:admin" in newest and "worse" in newest
+
+    up.eventually(lambda: len(up.get("/traces.json?route=answer")["traces"]) >= 7)
+    page.goto(f"{up.pages}traces?route=answer")
+    assert page.locator("tbody tr[data-open]").count() >= 7
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("trace-waterfall")
+    page.click("text=Open the whole payload")
+    page.wait_for_selector(".payload")
+    assert "after the rollback" in page.locator(".payload").inner_text()
+
+    for path, text in (("review", "Production-readiness review"), ("alerts", "Alerts"), ("?window=1h", "Overview")):
+        page.goto(up.pages + path)
+        page.wait_for_selector(f"h1:has-text('{text}')")
+    assert not complaints
+    context.close()
