@@ -107,6 +107,7 @@ class InProcess:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        logs.configure()
         self._log.close()
 
 
