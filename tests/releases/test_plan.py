@@ -179,7 +179,7 @@ def test_notes_on_one_page(live, clock, ana, kit):
     assert release_notes(live, R, 2) == snapshot("""\
 # docs-answer, release 2
 
-Made 2025-06-15 15:06 UTC by person:ana, manifest `fb558f09597f`, commit not recorded.
+Made 2025-06-15 15:06 UTC by person:ana, manifest `761714404d64`, commit not recorded.
 
 try 2
 
@@ -189,12 +189,12 @@ try 2
 |---|---|---|---|
 | prompt | `774b40da` | `78c94d4f` | +1 −1 lines |
 | system | `74234e98` | `74234e98` | unchanged |
-| model | `1068cf91` | `1068cf91` | unchanged |
+| model | `54dc5799` | `54dc5799` | unchanged |
 | params | `3343deb6` | `3343deb6` | unchanged |
 | tools | `74234e98` | `74234e98` | unchanged |
-| schema | `4abfc4b6` | `4abfc4b6` | unchanged |
+| schema | `fc001f6a` | `fc001f6a` | unchanged |
 | index | `74234e98` | `74234e98` | unchanged |
-| policy | `6fdfd363` | `6fdfd363` | unchanged |
+| policy | `59734f9f` | `59734f9f` | unchanged |
 
 `prompt`:
 

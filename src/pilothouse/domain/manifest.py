@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pilothouse.domain.hashing import content_hash
+from pilothouse.domain.hashing import content_hash, names_hash
 
 PARTS = ("prompt", "system", "model", "params", "tools", "schema", "index", "policy")
 
@@ -102,7 +102,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
     def hash(self) -> str:
         """The content address of the whole: the hash of the 8 part hashes."""
-        return content_hash(self.hashes())
+        return names_hash(self.hashes())
 
 
 def manifest_from_parts(parts: dict[str, Any]) -> Manifest:

@@ -5,7 +5,7 @@ import functools
 import hashlib
 
 from pilothouse.domain.errors import NotFound, RouteDisabled
-from pilothouse.domain.hashing import content_hash
+from pilothouse.domain.hashing import content_hash, names_hash
 from pilothouse.domain.manifest import Manifest, ModelRef
 from pilothouse.domain.table import Entry, Live, Table
 from pilothouse.gateway.types import Parsed, Resolved
@@ -62,7 +62,7 @@ def inline(ref: ModelRef) -> Live:
 @functools.lru_cache(maxsize=1024)
 def _pinned_parts(parts: tuple[tuple[str, str], ...], model: str) -> tuple[dict[str, str], str]:
     changed = dict(parts) | {"model": content_hash(ModelRef.parse(model))}
-    return changed, content_hash(changed)
+    return changed, names_hash(changed)
 
 
 def _pinned(live: Live, model: str) -> Live:

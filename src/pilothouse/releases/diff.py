@@ -91,7 +91,7 @@ def _part(name: str, before: Any, after: Any) -> PartDiff:
 def _text(name: str, value: Any) -> str:
     if name in _TEMPLATES:
         return str(value["text"]) if value else ""
-    return "" if value is None else json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    return "" if value is None else json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def _settings(name: str, value: Any) -> Any:

@@ -7,7 +7,7 @@ import msgspec
 from pilothouse.config.app import RouteConfig
 from pilothouse.domain.change import Actor, Change
 from pilothouse.domain.clock import Clock
-from pilothouse.domain.hashing import canonical
+from pilothouse.domain.hashing import exact
 from pilothouse.domain.manifest import PARTS, Manifest, ModelRef, manifest_from_parts
 from pilothouse.domain.release import Release
 from pilothouse.domain.table import Live
@@ -43,7 +43,7 @@ def create(
             route=route.name,
             number=newest.number + 1 if newest else 1,
             manifest_hash=manifest.hash(),
-            parts={name: releases.put_part(conn, name, canonical(manifest.part(name)), clock) for name in PARTS},
+            parts={name: releases.put_part(conn, name, exact(manifest.part(name)), clock) for name in PARTS},
             author=str(actor),
             notes=notes,
             vcs_commit=commit,

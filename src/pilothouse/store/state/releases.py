@@ -13,7 +13,7 @@ from pilothouse.store.state.tables import parts, releases
 
 
 def put_part(conn: Connection, kind: str, content: bytes, clock: Clock) -> str:
-    """Store `content` (canonical JSON) under its hash, once; the hash."""
+    """Store `content` (JSON as written) under its hash, once; the hash."""
     address = bytes_hash(content)
     known = conn.execute(select(parts.c.hash).where(parts.c.hash == address)).first()
     if known is None:
@@ -22,7 +22,7 @@ def put_part(conn: Connection, kind: str, content: bytes, clock: Clock) -> str:
 
 
 def part(conn: Connection, address: str) -> str | None:
-    """The content (canonical JSON) at `address`, None where it is missing or no longer hashes to it."""
+    """The content (JSON) at `address`, None where it is missing or no longer hashes to it."""
     content = conn.execute(select(parts.c.content).where(parts.c.hash == address)).scalar()
     return content if content is not None and bytes_hash(content.encode()) == address else None
 

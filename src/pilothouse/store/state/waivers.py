@@ -8,7 +8,7 @@ from pilothouse.domain.change import Actor, Change
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import NotFound, Refused
 from pilothouse.domain.finding import Review
-from pilothouse.domain.hashing import canonical, content_hash
+from pilothouse.domain.hashing import bytes_hash, canonical
 from pilothouse.store.state import changes
 from pilothouse.store.state.rows import as_struct
 from pilothouse.store.state.tables import reviews, waivers
@@ -54,8 +54,9 @@ def active(conn: Connection, now_us: int) -> list[Waiver]:
 
 def put_review(conn: Connection, review: Review, *, actor: Actor, clock: Clock) -> str:
     """Keep a review under its content's hash and log that hash; the hash."""
-    address = content_hash(review)
-    values = {"hash": address, "ts_us": clock.now_us(), "review": canonical(review).decode()}
+    kept = canonical(review)
+    address = bytes_hash(kept)
+    values = {"hash": address, "ts_us": clock.now_us(), "review": kept.decode()}
     conn.execute(upsert(reviews).values(values).on_conflict_do_nothing())
     change = Change(actor=actor, action="review.keep", object_type="review", object_id=address[:12], after_hash=address)
     changes.append(conn, change, clock)
