@@ -5,6 +5,7 @@ that the client gets an explicit error event and never a [DONE].
 """
 
 import asyncio
+import contextlib
 from typing import Any
 
 import msgspec
@@ -73,11 +74,8 @@ class Relay:
     def so_far(self) -> Completion:
         """What has gone by when the stream broke; unreadable events are left out."""
         assembly = Assembly()
-        for block in self._blocks:
-            try:
-                assembly.add(block)
-            except UpstreamError:
-                break
+        with contextlib.suppress(UpstreamError):
+            assembly.add(b"".join(self._blocks))
         return assembly.completion()
 
     def _take(self, data: bytes) -> bytes:
@@ -101,8 +99,7 @@ class Relay:
         if self._rest and not _ends(block):
             block = self._take(b"\n\n")  # a provider that leaves out the last blank line has still said its piece
         assembly = Assembly()
-        for part in self._blocks:
-            assembly.add(part)
+        assembly.add(b"".join(self._blocks))
         completion = assembly.finished()
         tail = self._visible(block)
         return completion, tail if tail.rstrip().endswith(b"[DONE]") else tail + DONE

@@ -6,6 +6,7 @@ A process of its own: inference never holds up a gateway.
 
 import argparse
 import importlib.util
+import os
 import signal
 import sys
 import threading
@@ -69,9 +70,12 @@ def main() -> None:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from error
-    server = library.Server(parameters)
+    server = library.Server(parameters)  # serves until the process ends
     log.info("local model ready", address=server.listening_address)
     stop.wait()
+    sys.stdout.flush()
+    # The server's own end waits for every kept-alive connection to close, which a gateway's pool never does.
+    os._exit(0)
 
 
 if __name__ == "__main__":
