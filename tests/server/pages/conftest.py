@@ -91,6 +91,12 @@ def site() -> Iterator[Site]:
     yield from _serve()
 
 
+@pytest.fixture
+def fresh_site() -> Iterator[Site]:
+    """For a test that changes what the others would see."""
+    yield from _serve()
+
+
 @pytest.fixture(scope="session")
 def empty_site() -> Iterator[Site]:
     yield from _serve("--empty")

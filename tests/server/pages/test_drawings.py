@@ -208,6 +208,7 @@ def _alert(state: str, **more: str) -> Alert:
     [
         ((_alert("firing"), _alert("no_data")), 5, "FAIL"),
         ((_alert("acknowledged", acknowledged_by="ben"),), 5, "WARN"),
+        ((_alert("pending"), _alert("acknowledged")), 5, "WARN"),
         ((_alert("no_data"),), 5, "NO_DATA"),
         ((), 0, "NO_DATA"),
         ((), 5, "PASS"),

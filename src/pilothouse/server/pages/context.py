@@ -198,6 +198,7 @@ class CanaryState(msgspec.Struct, frozen=True, kw_only=True):
     since_us: int
     n: int = 0
     guardrails: tuple[GuardrailState, ...] = ()
+    said: str = ""  # the last decision on it, in one sentence
 
 
 class PointerState(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,6 +248,7 @@ class ReleaseBoard(msgspec.Struct, frozen=True, kw_only=True):
     releases: tuple[ReleaseRow, ...] = ()  # newest first
     lanes: tuple[LaneSpan, ...] = ()
     points: tuple[TrafficPoint, ...] = ()  # of prod, beneath its lane
+    bucket_s: int = 10_800  # of the points
     history: tuple[ChainedChange, ...] = ()  # newest first
 
 

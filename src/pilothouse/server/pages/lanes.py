@@ -54,9 +54,9 @@ def _bar(board: ReleaseBoard, span: LaneSpan) -> LaneBar:
     return LaneBar(span, x, max(3.0, round(end - x - 1.5, 1)), span.release % 2)
 
 
-def outcomes(board: ReleaseBoard, bucket_s: int) -> tuple[Outcome, ...]:
+def outcomes(board: ReleaseBoard) -> tuple[Outcome, ...]:
     """Traffic, latency, errors and quality of prod over the lanes' window."""
-    points = filled(board.points, board.since_us, board.until_us, bucket_s)
+    points = filled(board.points, board.since_us, board.until_us, board.bucket_s)
     rates = [p.errors / p.requests if p.requests else None for p in points]
     return (
         Outcome("Requests", "n", marks.spark([p.requests for p in points])),

@@ -179,6 +179,9 @@ def verdict(data: Overview) -> tuple[str, str]:
         many = "1 alert is firing" if len(firing) == 1 else f"{len(firing)} alerts are firing"
         return "FAIL", f"{many}; {owners} {'has' if len(firing) == 1 else 'have'} it."
     blind = [a for a in data.alerts if a.state == "no_data"]
+    pending = [a for a in data.alerts if a.state == "pending"]
+    if pending:
+        return "WARN", f"{len(pending)} pending: over the threshold, not yet for long enough to fire."
     acknowledged = [a for a in data.alerts if a.state == "acknowledged"]
     if acknowledged:
         who = ", ".join(sorted({a.acknowledged_by or a.owner for a in acknowledged}))

@@ -10,8 +10,9 @@ from starlette.responses import Response
 
 from pilothouse.domain.errors import BadRequest, NotFound
 from pilothouse.domain.table import ENVIRONMENTS
-from pilothouse.server.pages import difference, lanes, marks
+from pilothouse.server.pages import difference, lanes, marks, overview
 from pilothouse.server.pages.context import (
+    BUCKET_S,
     GuardrailState,
     PageContext,
     PlanStep,
@@ -22,7 +23,6 @@ from pilothouse.server.pages.context import (
 from pilothouse.server.pages.guard import field, redirect
 from pilothouse.server.pages.render import Page
 
-BUCKET_S = 10_800
 SHARES = ((0.01, "1 %"), (0.05, "5 %"), (0.1, "10 %"), (0.25, "25 %"), (0.5, "50 %"), (1.0, "all traffic"))
 HISTORY_SHOWN = 40
 
@@ -42,6 +42,10 @@ def evidence(guardrail: GuardrailState) -> float:
     if guardrail.e_value is None or guardrail.e_value <= 1:
         return 0.0
     return round(min(100.0, math.log(guardrail.e_value) / math.log(guardrail.boundary) * 100), 1)
+
+
+def _window(board: ReleaseBoard) -> str:
+    return next((window for window, bucket_s in BUCKET_S.items() if bucket_s == board.bucket_s), "")
 
 
 def _whole(text: str, name: str) -> int | None:
@@ -71,8 +75,8 @@ async def show(ctx: PageContext, page: Page) -> Response:
         board=board,
         names=names,
         lanes=lanes.lanes(board),
-        outcomes=lanes.outcomes(board, BUCKET_S),
-        bucket_s=BUCKET_S,
+        outcomes=lanes.outcomes(board),
+        reach=overview.WINDOW_NAMES.get(_window(board), ""),
         ticks=marks.time_ticks(board.since_us, board.until_us, lanes.WIDTH),
         comparison=comparison,
         evidence=evidence,

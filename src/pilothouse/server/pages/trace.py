@@ -7,6 +7,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from pilothouse.domain.errors import NotFound
+from pilothouse.domain.hashing import content_hash
 from pilothouse.domain.manifest import PARTS
 from pilothouse.domain.record import Payload, Record, Tokens
 from pilothouse.server.pages import waterfall
@@ -51,6 +52,7 @@ async def show(ctx: PageContext, page: Page) -> Response:
         orphans=sum(step.orphan for step in trace.steps),
         tokens=_buckets(record.tokens),
         parts=[(name, record.parts.get(name, "")) for name in PARTS],
+        absent=content_hash(None),
         facts=_facts(record),
     )
 

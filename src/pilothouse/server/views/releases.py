@@ -10,26 +10,27 @@ from pilothouse.releases import history
 from pilothouse.releases.history import Move
 from pilothouse.server.composition import Control
 from pilothouse.server.pages.context import (
+    BUCKET_S,
+    WINDOW_S,
     CanaryState,
     GuardrailState,
     LaneSpan,
     PointerState,
     ReleaseBoard,
     ReleaseRow,
+    Window,
 )
 from pilothouse.server.views.overview import point
 from pilothouse.store.state import canaries, changes, pointers, releases, runs
 from pilothouse.telemetry import read
 
-BOARD_S = 7 * 86_400
-BUCKET_S = 3 * 3_600
+WINDOWS: tuple[Window, ...] = ("1h", "24h", "7d")
 Ended = Literal["", "promoted", "rolled_back", "aborted", "replaced"]
 
 
 def board(control: Control, route: str) -> ReleaseBoard | None:
     """All that the page shows of a route; None where neither config nor store knows it."""
     now = control.clock.now_us()
-    since = now - BOARD_S * 1_000_000
     config = control.config.routes.get(route)
     with control.state.read() as conn:
         found = releases.of_route(conn, route)
@@ -40,7 +41,9 @@ def board(control: Control, route: str) -> ReleaseBoard | None:
         log = changes.find(conn, route=route, limit=200)[::-1]
         rows = tuple(_row(conn, found, index) for index in range(len(found)))
         states = tuple(_pointer(conn, one, moves) for one in points)
-    traffic = read.traffic(control.telemetry, since, now, BUCKET_S, route=route, env="prod")
+    window = _window(moves, now)
+    since, bucket_s = now - WINDOW_S[window] * 1_000_000, BUCKET_S[window]
+    traffic = read.traffic(control.telemetry, since, now, bucket_s, route=route, env="prod")
     return ReleaseBoard(
         route=route,
         owner=config.owner if config else "",
@@ -51,7 +54,14 @@ def board(control: Control, route: str) -> ReleaseBoard | None:
         lanes=lanes(moves, since),
         points=tuple(point(one) for one in traffic[0].points) if traffic else (),
         history=tuple(log),
+        bucket_s=bucket_s,
     )
+
+
+def _window(moves: list[Move], now_us: int) -> Window:
+    """The shortest window that holds every move, so that a young route's lanes are not a sliver at the edge."""
+    age_s = (now_us - min((move.ts_us for move in moves), default=now_us)) / 1_000_000
+    return next((window for window in WINDOWS if age_s < WINDOW_S[window]), WINDOWS[-1])
 
 
 def _row(conn: Connection, found: list[Release], index: int) -> ReleaseRow:
@@ -94,7 +104,8 @@ def _canary(pointer: Pointer, run: CanaryRun | None) -> CanaryState | None:
         release=pointer.canary,
         share=pointer.share,
         since_us=pointer.canary_started_us,
-        n=int(evidence.get("n") or 0),
+        n=max((int(one["n"]) for one in evidence.get("guardrails", ())), default=0),
+        said=str(evidence.get("sentence", "")),
         guardrails=tuple(_guardrail(one) for one in evidence.get("guardrails", ())),
     )
 
@@ -104,9 +115,9 @@ def _guardrail(one: dict[str, Any]) -> GuardrailState:
         name=str(one.get("name", "")),
         bad=int(one.get("bad") or 0),
         n=int(one.get("n") or 0),
-        baseline=one.get("m"),
-        e_value=one.get("e_value"),
-        boundary=float(one.get("boundary") or 100.0),
+        baseline=one.get("limit"),
+        e_value=one.get("evidence"),
+        boundary=float(one["threshold"]),
     )
 
 

@@ -3,6 +3,7 @@
 import { moment, write } from "./words.js";
 
 function localise(root) {
+  for (const text of root.querySelectorAll("text[data-us]")) text.textContent = moment(new Date(text.dataset.us / 1000), text.dataset.form);
   for (const time of root.querySelectorAll("time[datetime]")) {
     const date = new Date(time.dateTime);
     if (Number.isNaN(date.valueOf())) continue;

@@ -2,7 +2,7 @@
 import { moment, write } from "./words.js";
 
 const HEIGHT = 84;
-const GUTTER = 56;
+const GUTTER = 64;
 const EDGE = 20;
 const BAD = new Set(["abort", "rollback"]);
 
@@ -14,6 +14,12 @@ function colour(host, name) {
   const value = getComputedStyle(probe).color;
   probe.remove();
   return value;
+}
+
+/** Points without a neighbour: a line cannot show them. */
+function alone(u, series) {
+  const values = u.data[series];
+  return [...values.keys()].filter((i) => values[i] !== null && (values[i - 1] ?? null) === null && (values[i + 1] ?? null) === null);
 }
 
 class TimeChart extends HTMLElement {
@@ -73,17 +79,17 @@ class TimeChart extends HTMLElement {
       scales: { x: { range: () => this.reach(data) }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.05 : panel.form === "share" ? 0.02 : 1] } },
       axes: [
         { show: true, size: last ? 24 : 0, stroke: ink.text, grid: { stroke: ink.grid, width: 1 }, ticks: { show: false }, font: "11px Inter, system-ui, sans-serif", values: last ? (u, splits) => splits.map((s, i) => this.tick(s, splits, i)) : () => [] },
-        { size: GUTTER, stroke: ink.text, grid: { stroke: ink.grid, width: 1 }, ticks: { show: false }, font: "11px Inter, system-ui, sans-serif", space: 24, values: (u, splits) => splits.map((v) => (v === 0 ? "0" : write(v, panel.form).replace(/\.0+(?= )/, ""))) },
+        { size: GUTTER, stroke: ink.text, grid: { stroke: ink.grid, width: 1 }, ticks: { show: false }, font: "11px Inter, system-ui, sans-serif", space: 24, values: (u, splits) => splits.map((v) => (v === 0 ? "0" : write(v, panel.form).replace(/(\.\d*?)0+(?= )/, "$1").replace(/\.(?= )/, ""))) },
       ],
       series: [{}, {
-        stroke: ink.line, width: 1.5, fill: panel.bars ? ink.fill : undefined, spanGaps: false, points: { show: false },
+        stroke: ink.line, width: 1.5, fill: panel.bars ? ink.fill : undefined, spanGaps: false, points: panel.bars ? { show: false } : { show: true, size: 4, fill: ink.line, width: 0, filter: alone },
         paths: panel.bars ? window.uPlot.paths.bars({ size: [0.86, 40], align: 1 }) : undefined,
       }],
       hooks: {
         drawClear: [(u) => this.marks(u, data.marks)],
         setCursor: [(u) => show(u.cursor.idx)],
       },
-    }, [data.t, panel.v], box);
+    }, [data.t, panel.bars ? panel.v.map((v) => v || null) : panel.v], box);
     box.setAttribute("role", "img");
     box.setAttribute("aria-label", `${panel.name} over time`);
     return plot;
