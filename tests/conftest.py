@@ -1,6 +1,7 @@
 """Fixtures for every room's tests."""
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -45,7 +46,7 @@ class Running:
 
     def key(self, env: str = "prod") -> str:
         """A new API key."""
-        return str(self.verb("keys", "create", "--name", "test", "--env", env)["key"])
+        return str(self.post("/api/v1/keys", name="test", env=env)["key"])
 
     def address(self) -> dict[str, Any]:
         """run/control.json: url, token, pid."""
@@ -61,6 +62,19 @@ class Running:
         status, _, body = self.ask("GET", path, **{"authorization": f"Bearer {self.address()['token']}", **headers})
         assert status == 200, (path, status, body)
         return json.loads(body)
+
+    def post(self, path: str, **body: Any) -> Any:
+        """JSON from a change on the control port, with the admin token."""
+        bearer = f"Bearer {self.address()['token']}"
+        status, _, answer = self.ask("POST", path, json.dumps(body), authorization=bearer)
+        assert status == 200, (path, status, answer)
+        return json.loads(answer)
+
+    def release(self, route: str = "answer", env: str = "prod", **order: Any) -> int:
+        """Make the next release of the app's files and promote it; its number."""
+        number = int(self.post(f"/api/v1/routes/{route}/releases")["release"])
+        self.post(f"/api/v1/routes/{route}/promote", release=number, env=env, **order)
+        return number
 
     def ask(self, method: str, path: str, body: bytes | str = b"", **headers: str) -> tuple[int, dict[str, str], str]:
         """Status, headers and body of a bare request to the control port; header names with `_` for `-`."""
@@ -117,12 +131,25 @@ def running(tmp_path: Path) -> Iterator[Start]:
 
     Options are those of `up`, with `_` for `-`; `data` names the data directory, `env` adds to the environment.
     """
+    with _starting(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def shared_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """The same, ended when the module is: for tests that only ask, or that work on different things."""
+    with _starting(tmp_path_factory.mktemp("shared")) as start:
+        yield start
+
+
+@contextlib.contextmanager
+def _starting(folder: Path) -> Iterator[Start]:
     with contextlib.ExitStack() as started:
 
         def start(
             app_dir: Path, *, data: Path | None = None, env: dict[str, str] | None = None, **options: Any
         ) -> Running:
-            one = _start(app_dir, data or tmp_path / "data", env or {}, options)
+            one = _start(app_dir, data or folder / "data", env or {}, options)
             started.callback(_end, one)
             return one
 
@@ -172,18 +199,25 @@ def _end(one: Running) -> None:
 @pytest.fixture
 def scripted_app(tmp_path: Path) -> Callable[..., Path]:
     """`scripted_app(script=…, route=…)` writes a small app with one route `answer` on a scripted provider."""
+    return functools.partial(_scripted_app, tmp_path / "app")
 
-    def write(script: str = 'rules: [{reply: "You said: {input}"}]\n', route: str = "", more: str = "") -> Path:
-        folder = tmp_path / "app"
-        (folder / "prompts").mkdir(parents=True, exist_ok=True)
-        (folder / "prompts" / "answer.system.md").write_text("You are a helper.\n")
-        (folder / "script.yaml").write_text(script)
-        (folder / "pilothouse.yaml").write_text(
-            "providers:\n  fake: {kind: scripted, script: script.yaml}\n"
-            "people:\n  ana: {name: Ana}\n  ben: {name: Ben}\n"
-            "routes:\n  answer:\n    app: test\n    owner: ana\n    backup: ben\n"
-            "    system: prompts/answer.system.md\n    model: fake/small-2026-01-01\n" + route + more
-        )
-        return folder
 
-    return write
+@pytest.fixture(scope="module")
+def shared_app(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The same for a whole module."""
+    return functools.partial(_scripted_app, tmp_path_factory.mktemp("shared-app"))
+
+
+def _scripted_app(
+    folder: Path, script: str = 'rules: [{reply: "You said: {input}"}]\n', route: str = "", more: str = ""
+) -> Path:
+    (folder / "prompts").mkdir(parents=True, exist_ok=True)
+    (folder / "prompts" / "answer.system.md").write_text("You are a helper.\n")
+    (folder / "script.yaml").write_text(script)
+    (folder / "pilothouse.yaml").write_text(
+        "providers:\n  fake: {kind: scripted, script: script.yaml}\n"
+        "people:\n  ana: {name: Ana}\n  ben: {name: Ben}\n"
+        "routes:\n  answer:\n    app: test\n    owner: ana\n    backup: ben\n"
+        "    system: prompts/answer.system.md\n    model: fake/small-2026-01-01\n" + route + more
+    )
+    return folder

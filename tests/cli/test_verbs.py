@@ -153,9 +153,7 @@ def test_errors_say_what_where_and_what_to_do(invoke: Callable[..., Result]) -> 
 def test_an_eval_needs_its_hosted_provider_to_run(
     invoke: Callable[..., Result], scripted_app: Callable[..., Path]
 ) -> None:
-    folder = scripted_app(
-        route="    gate: {dataset: cases.jsonl, scorers: [contains], margin: 5pp}\n".replace("cases", "c")
-    )
+    folder = scripted_app(route="    gate: {dataset: cases.jsonl, scorers: [contains], margin: 5pp}\n")
     assert invoke("release", "create", "answer").exit_code == 2  # the dataset is missing, and the error says so
     (folder / "cases.jsonl").write_text('{"id": "a", "input": "x", "target": "x"}\n')
     invoke("release", "create", "answer")

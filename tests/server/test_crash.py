@@ -88,13 +88,10 @@ class Load:
 
 def two_releases(one: Any, app: Path) -> str:
     """A key, and release 2 of `answer` live over release 1."""
-    key = str(one.key())
-    one.verb("release", "create", "answer")
-    one.verb("release", "promote", "answer")
+    one.release()
     (app / "prompts/answer.system.md").write_text("You are another helper.\n")
-    one.verb("release", "create", "answer")
-    one.verb("release", "promote", "answer")
-    return key
+    one.release()
+    return str(one.key())
 
 
 def stored(one: Any) -> dict[str, list[dict[str, Any]]]:

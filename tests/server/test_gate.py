@@ -65,8 +65,7 @@ def test_gate_canary_and_automatic_rollback(gated: Any) -> None:
     assert "the gate says block" in refused.stderr
 
     system(app, "fail now\n")
-    one.verb("release", "create", "answer", "-m", "a failing one")
-    one.verb("release", "promote", "answer", "4", "--canary", "50%", "--force", "--reason", "forced in")
+    assert one.release(share=0.5, force=True, reason="forced in") == 4
     key = one.key()
     statuses = []
 
@@ -91,8 +90,7 @@ def test_a_rule_that_fires_acts_and_can_be_acknowledged(running: Any, scripted_a
     one = running(scripted_app(SCRIPT, more=RULES))
     key = one.key()
     system(one.app, "fail now\n")
-    one.verb("release", "create", "answer")
-    one.verb("release", "promote", "answer")
+    one.release()
     codes: list[str] = []
 
     def disabled() -> bool:

@@ -22,10 +22,14 @@ App = Callable[..., Path]
 
 def released(one: Any, env: str = "prod") -> str:
     """A key and a first release of `answer`, live."""
-    key = one.key(env)
-    one.verb("release", "create", "answer")
-    one.verb("release", "promote", "answer", "--env", env)
-    return str(key)
+    one.release(env=env)
+    return str(one.key(env))
+
+
+@pytest.fixture(scope="module")
+def shared(shared_running: Any, shared_app: App) -> Any:
+    """One product for the tests that only ask."""
+    return shared_running(shared_app())
 
 
 def test_from_start_to_rollback(running: Any, scripted_app: App) -> None:
@@ -73,8 +77,8 @@ def test_from_start_to_rollback(running: Any, scripted_app: App) -> None:
     assert one.stop() == 0
 
 
-def test_every_twin_answers(running: Any, scripted_app: App) -> None:
-    one = running(scripted_app())
+def test_every_twin_answers(shared: Any) -> None:
+    one = shared
     key = released(one)
     assert one.chat(key, "answer", "hi")[0] == 200
     overview = one.get("/overview.json")
@@ -91,14 +95,14 @@ def test_every_twin_answers(running: Any, scripted_app: App) -> None:
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
 
 
-def test_bad_input_is_named(running: Any, scripted_app: App) -> None:
-    one = running(scripted_app())
+def test_bad_input_is_named(shared: Any) -> None:
+    one = shared
     done = one.cli("keys", "create", "--name", "x", "--env", "nowhere")
     assert (done.returncode, done.stdout) == (2, "")
     assert "nowhere" in done.stderr
     done = one.cli("release", "promote", "answr")
     assert (done.returncode, "routes: answer" in done.stderr) == (2, True)
-    done = one.cli("rollback", "answer")
+    done = one.cli("rollback", "answer", "--env", "staging")
     assert (done.returncode, "not live" in done.stderr) == (2, True)
 
 
@@ -139,10 +143,8 @@ def test_an_open_door_is_refused(running: Any, scripted_app: App, tmp_path: Path
 FORM = "application/x-www-form-urlencoded"
 
 
-def test_one_supervisor_for_a_directory(running: Any, scripted_app: App) -> None:
-    app = scripted_app()
-    one = running(app)
-    done = up(app, one.data, "--port", "0", "--control-port", "0", "--otlp-port", "0")
+def test_one_supervisor_for_a_directory(shared: Any) -> None:
+    done = up(shared.app, shared.data, "--port", "0", "--control-port", "0", "--otlp-port", "0")
     assert done.returncode == 2
     assert "already" in done.stderr or "another pilothouse" in done.stderr
 
