@@ -129,30 +129,34 @@ def _redacted(draft: Draft, mode: LogMode, redact: Redact, again: Callable[[str]
     bodies = mode == "redacted"
     if mode == "off":
         record.labels = {}
-        draft.text = ""
     look = redact("\n".join(_texts(draft, bodies=bodies)))
-    if not look.classes:
-        if bodies:
-            _as_it_came(draft)
-        record.redaction = Redaction(
-            status="clean" if bodies else "skipped", reason="" if bodies else f"log mode {mode}"
-        )
-        return
     found = Findings(redact)
-    record.error_message = found.text(record.error_message)
-    record.requested_model = found.text(record.requested_model)
-    record.labels = {found.text(k): found.text(v) for k, v in record.labels.items()}
-    if bodies:
-        outer, found.changed = found.changed, False
-        request = found.body(draft.incoming.body)
-        if found.changed and draft.rendered is not None:
-            record.upstream_redacted_hash = again(request)
-        found.changed |= outer
-        response = found.body(draft.reply)
-        draft.text = found.text(draft.text)
-        _keep(draft, request, response, _value(request))
-    changed = "redacted" if found.changed else ("clean" if bodies else "skipped")
-    record.redaction = Redaction(status=changed, classes=found.classes, secrets=found.secrets)  # type: ignore[arg-type]
+    if look.classes:
+        record.error_message = found.text(record.error_message)
+        record.requested_model = found.text(record.requested_model)
+        record.labels = {found.text(k): found.text(v) for k, v in record.labels.items()}
+    if bodies and look.classes:
+        _bodies(draft, found, again)
+    elif bodies:
+        _as_it_came(draft)
+    if found.changed:
+        record.redaction = Redaction(status="redacted", classes=found.classes, secrets=found.secrets)
+    elif bodies:
+        record.redaction = Redaction(status="clean")
+    else:
+        record.redaction = Redaction(status="skipped", reason=f"log mode {mode}")
+
+
+def _bodies(draft: Draft, found: Findings, again: Callable[[str], str]) -> None:
+    """Both bodies without findings, and the hash of what the redacted request renders to."""
+    before, found.changed = found.changed, False
+    request = found.body(draft.incoming.body)
+    if found.changed and draft.rendered is not None:
+        draft.record.upstream_redacted_hash = again(request)
+    found.changed |= before
+    response = found.body(draft.reply)
+    draft.text = found.text(draft.text)
+    _keep(draft, request, response, _value(request))
 
 
 def _as_it_came(draft: Draft) -> None:

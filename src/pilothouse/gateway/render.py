@@ -135,7 +135,11 @@ def expand(template: Template, variables: dict[str, Any], part: str) -> str:
             raise _missing(name, part)
     try:
         compiled, fixed = _compiled(template.text)
-        return compiled.render(variables) if fixed is None else fixed
+        if fixed is not None:
+            return fixed
+        # What `render` does, without its copies: `shared` takes the variables as they are.
+        context = compiled.new_context(_sandbox.globals | variables, shared=True)
+        return "".join(compiled.root_render_func(context))
     except jinja2.UndefinedError as error:
         name = str(error).split("'")[1] if "'" in str(error) else str(error)
         raise _missing(name, part) from error

@@ -125,6 +125,11 @@ def _tiered(price: ModelPrice, tokens: Tokens) -> float:
     return float(price.calc_price(usage)["total_price"])
 
 
+def warm() -> None:
+    """Read the price list now: the first request would wait for it otherwise."""
+    data_snapshot.get_snapshot()
+
+
 def settle(record: Record, book: PriceBook, table: Table, now: float) -> None:
     """Price each attempt that has tokens, and sum tokens and cost over them. `now` on the Clock's monotonic."""
     seen: list[Tokens] = []

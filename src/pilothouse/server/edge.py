@@ -27,7 +27,7 @@ from pilothouse.domain.record import Record
 from pilothouse.domain.table import Table
 from pilothouse.domain.tasks import Tasks
 from pilothouse.domain.wires import JournalLine
-from pilothouse.gateway import feedback
+from pilothouse.gateway import feedback, settle
 from pilothouse.gateway.meters import Meters
 from pilothouse.gateway.pipeline import Gateway
 from pilothouse.gateway.replies import JSON, error_body, status_of
@@ -298,6 +298,8 @@ class Worker:
             loop.add_signal_handler(number, stop.set)
         link = self._tasks.spawn(follow(self._data.path, self._worker, self._hold), "link")
         serving = self._tasks.spawn(self._server.serve(), "server")
+        settle.warm()
+        self._gateway.redact("warm")
         gc.collect()
         gc.freeze()  # what is there now lives as long as the process: the collector need not walk it again
         stopped = self._tasks.spawn(stop.wait())
