@@ -251,6 +251,7 @@ async def test_a_client_that_leaves_a_stream_is_recorded_and_the_provider_let_go
     record = stack.record
     assert (record.status, record.error_type, record.outcome) == (499, "client_closed_request", "failed")
     assert record.preview_out.startswith("abc") and record.tokens is not None and record.tokens.estimated
+    assert record.attempts[0].error_type == "cancelled"
     await until(lambda: stack.provider.received[0].closed)
     assert stack.meters.in_flight == 0
 

@@ -172,6 +172,9 @@ class Gateway:
             client.begin(200, replies.headers(record, replies.SSE))
             draft.streaming = True
             completion, draft.out = await relay.run(client.send)
+        except (asyncio.CancelledError, ClientGone):
+            attempt.error_type = "cancelled"  # not the provider's doing
+            raise
         except PilothouseError as error:
             attempt.error_type = error.kind
             raise
