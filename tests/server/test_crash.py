@@ -115,7 +115,7 @@ def test_rollback_under_load(running: Any, scripted_app: App) -> None:
         done_us = time.time_ns() // 1_000
         one.eventually(load.reached(100), 30)
 
-    assert (back["from"], back["to"], back["workers"], back["of"]) == (2, 1, 3, 3)
+    assert (back["from"], back["to"], back["workers"], back["of"]) == (2, 1, 2, 2)
     assert back["propagated_ms"] <= 2_000
     assert load.broken == []
     assert {found.status for found in load.answered} == {200}

@@ -186,6 +186,13 @@ async def test_every_answer_carries_the_security_headers(browser: Browser) -> No
         assert answer.header("x-frame-options") == "DENY"
 
 
+async def test_control_counts_its_own_loops(browser: Browser) -> None:
+    assert (await browser("GET", "/metrics")).status == 401
+    answer = await browser("GET", "/metrics", authorization=f"Bearer {browser.token}")
+    assert answer.status == 200
+    assert "pilothouse_control_journal_backlog_bytes 0" in answer.body.decode()
+
+
 async def test_errors_have_one_shape(browser: Browser) -> None:
     bearer = {"authorization": f"Bearer {browser.token}"}
     missing = await browser("GET", "/nothing.json", **bearer)

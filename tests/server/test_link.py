@@ -79,6 +79,14 @@ async def test_a_push_returns_when_every_worker_holds_the_table(tmp_path: Path) 
         assert [(w.worker, w.revision) for w in server.workers()] == [("edge-0", 1), ("edge-1", 1)]
 
 
+async def test_ingest_holds_the_table_too_and_is_no_gateway(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server, following(tmp_path, "edge-0"), following(tmp_path, "ingest-0") as held:
+        await server.wait_for_workers({"edge-0", "ingest-0"}, 5)
+        report = await server.push(table(1))
+        assert (report.workers, report.of, report.late) == (1, 1, ())
+        assert held.tables[-1].revision == 1
+
+
 async def test_only_the_owner_can_open_the_socket(tmp_path: Path) -> None:
     async with serving(tmp_path):
         mode = link.socket_path(tmp_path).stat().st_mode

@@ -53,9 +53,9 @@ def test_from_start_to_rollback(running: Any, scripted_app: App) -> None:
     (app / "prompts/answer.system.md").write_text("You are a better helper.\n")
     assert one.verb("release", "create", "answer", "-m", "better")["release"] == 2
     moved = one.verb("release", "promote", "answer")
-    assert (moved["from"], moved["to"], moved["workers"], moved["of"]) == (1, 2, 3, 3)
+    assert (moved["from"], moved["to"], moved["workers"], moved["of"]) == (1, 2, 2, 2)
     back = one.verb("rollback", "answer")
-    assert (back["from"], back["to"], back["workers"]) == (2, 1, 3)
+    assert (back["from"], back["to"], back["workers"]) == (2, 1, 2)
     assert back["propagated_ms"] < 2_000
     assert one.verb("audit", "verify")["ok"] is True
 

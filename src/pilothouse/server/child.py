@@ -20,6 +20,7 @@ log = structlog.get_logger("pilothouse.supervisor")
 BACKOFF_S = (0.1, 5.0)  # first and longest wait before a new start
 STEADY_S = 20.0  # a process that lived this long starts its back-off from the beginning
 START_TRIES = 3  # deaths before it ever answered, after which the whole start is given up
+EXIT_SPAWN = 126  # what a shell says of a command that it found and could not run
 TAIL_BYTES = 2_000  # of its log that an error shows
 
 
@@ -74,8 +75,12 @@ class Child:
 
     async def _once(self) -> int:
         """One life of the process; its exit code."""
-        with self.spec.log.open("ab") as out:
-            self._process = await _spawn(self.spec, self._env, out)
+        try:
+            with self.spec.log.open("ab") as out:
+                self._process = await _spawn(self.spec, self._env, out)
+        except OSError as error:  # no memory, no process, no disk: as good as a process that died at once
+            log.error("a process could not be started", process=self.spec.name, error=str(error))
+            return EXIT_SPAWN
         self.state.pid = self._process.pid
         self.state.started_us = self._clock.now_us()
         self._changed()

@@ -11,8 +11,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from pilothouse.domain.errors import NotFound, RequestError
-from pilothouse.server import api, twins
+from pilothouse.server import api, meters, twins
 from pilothouse.server.composition import Control
+from pilothouse.server.endpoints import route
 from pilothouse.server.guard import Guard, wants_json
 from pilothouse.server.pages import mount
 from pilothouse.server.pagewire import page_context
@@ -25,7 +26,12 @@ def make_app(control: Control) -> Starlette:
     """The app over an opened control."""
     host = urllib.parse.urlsplit(f"//{control.listening.host}").hostname or ""
     allowed = frozenset({host, *control.listening.allow_hosts})
-    routes: list[BaseRoute] = [Route("/healthz", _healthz), *api.routes(control), *twins.routes(control)]
+    routes: list[BaseRoute] = [
+        Route("/healthz", _healthz),
+        route(control, "GET", "/metrics", meters.metrics),
+        *api.routes(control),
+        *twins.routes(control),
+    ]
     context = page_context(control)
     routes += mount.routes(context)
     return Starlette(

@@ -28,13 +28,17 @@ from pilothouse.domain.tasks import Tasks
 log = structlog.get_logger("pilothouse.link")
 
 ACK_TIMEOUT_S = 2.0
+GATEWAY = "edge-"  # how the names of the workers begin that serve requests
 LINE_LIMIT = 256 << 20  # bytes; a table of 10,000 routes is about 40 MB
 _SOCKET_PATH_MAX = 100  # bytes; Linux allows 108 in sockaddr_un
 _BACKOFF_S = (0.05, 2.0)  # first and longest wait before a worker connects again
 
 
 class PushReport(msgspec.Struct, frozen=True):
-    """How a push went: `workers` of `of` connected ones hold the table after `ms`; `late` did not say so in time."""
+    """How a push went: `workers` of the `of` connected gateways hold the table after `ms`.
+
+    `late` names every process, ingest included, that did not say in time that it holds it.
+    """
 
     workers: int
     of: int
@@ -221,7 +225,10 @@ class LinkServer:
         ms = (self._clock.monotonic() - started) * 1_000
         if late:
             log.warning("workers did not confirm the table in time", revision=table.revision, late=late)
-        return PushReport(workers=len(peers) - len(late), of=len(peers), ms=round(ms, 3), late=late)
+        gateways = [p for p in peers if p.worker.startswith(GATEWAY)]
+        return PushReport(
+            workers=sum(p.worker not in late for p in gateways), of=len(gateways), ms=round(ms, 3), late=late
+        )
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One worker's connection, until it ends."""

@@ -125,7 +125,7 @@ class _Supervisor:
             if await self._unless_stopped(self._start()):
                 ready = await self._ready(began)
                 announce(ready)
-                await self._watch()
+                await self._stop.wait()  # a process that dies is started again by its own Child
         finally:
             drained = await self._drain()
             with contextlib.suppress(FileNotFoundError):
@@ -253,10 +253,6 @@ class _Supervisor:
         await task
         return True
 
-    async def _watch(self) -> None:
-        """Until a signal; a process that dies is started again by its own Child."""
-        await self._stop.wait()
-
     def _raise_failure(self) -> None:
         for failure in self._tasks.failures:
             if isinstance(failure, PilothouseError):
@@ -281,12 +277,17 @@ class _Supervisor:
     # --- ending
 
     async def _drain(self) -> bool:
-        """Edges, ingest, control (which loads what they left), providers; within DRAIN_S together."""
-        deadline = self._clock.monotonic() + DRAIN_S
+        """Edges, ingest, control (which loads what they left), providers; whether each ended by itself."""
+        began = self._clock.monotonic()
         clean = True
-        for stage in (self._edges, self._ingest, self._control, self._providers):
-            left = max(0.2, deadline - self._clock.monotonic())
-            ended = await asyncio.gather(*(child.stop(left * 0.7) for child in stage))
+        for stage, until_s in (
+            (self._edges, 8.8),
+            (self._ingest, 9.2),
+            (self._control, 9.9),
+            (self._providers, DRAIN_S),
+        ):
+            left = max(0.3, began + until_s - self._clock.monotonic())
+            ended = await asyncio.gather(*(child.stop(left) for child in stage))
             clean = clean and all(ended)
         await self._tasks.drain(1.0)
         return clean
