@@ -54,7 +54,7 @@ def test_a_page_with_all_that_it_loads_weighs_less_than_200_kb(site, path):
 def test_the_overview_says_what_fires_and_who_has_it(site):
     html = site.get("/").text
     assert "1 alert is firing; cho has it." in html
-    assert "canary <b>4</b> at 5.0" in html
+    assert "canary <b>4</b> at 5&nbsp;%" in html
     assert "no price known" in html  # search-rewrite: unknown cost is never 0
     assert "no review yet" in html
     assert html.count("<spark-line") == 6 * 5 - 4  # one route without a price, three without quality

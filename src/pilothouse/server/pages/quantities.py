@@ -24,7 +24,7 @@ def duration(ms: float | None) -> Quantity:
     if ms is None:
         return (UNKNOWN, "")
     if ms < 10:
-        return (f"{ms:.1f}", "ms")
+        return (f"{ms:.1f}" if ms else "0", "ms")
     if ms < 999.5:
         return (f"{ms:.0f}", "ms")
     if ms < 60_000:
