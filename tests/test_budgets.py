@@ -22,7 +22,7 @@ JS_FILE_LINES = 400
 JS_LINES = 4_000
 INSTALL_MB = 300
 BROAD_EXCEPTS = ("request boundary", "background loop", "plugin call")
-BRANCHES = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.IfExp, ast.ExceptHandler, ast.comprehension, ast.match_case)
+BRANCHES = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.comprehension, ast.match_case)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from pilothouse.config.app import AppConfig, GateConfig, ProviderConfig, RouteConfig
+from pilothouse.config.app import AppConfig, GateConfig, JournalConfig, Price, ProviderConfig, RouteConfig
 from pilothouse.domain.change import Actor
 from pilothouse.domain.clock import FrozenClock
 from pilothouse.domain.evaluation import Verdict, VerdictKind
@@ -64,7 +64,14 @@ def config(*routes: RouteConfig) -> AppConfig:
         "openai": ProviderConfig(name="openai", kind="openai", base_url="https://api.openai.com/v1", key="env://K"),
         "local": ProviderConfig(name="local", kind="local"),
     }
-    return AppConfig(dir=Path(), providers=providers, people={}, routes={one.name: one for one in routes})
+    return AppConfig(
+        dir=Path(),
+        providers=providers,
+        people={},
+        routes={one.name: one for one in routes},
+        prices={"local/smollm2": Price(input=0.02, output=0.2)},
+        journal=JournalConfig(fsync="always"),
+    )
 
 
 def make_releases(store: StateStore, clock: FrozenClock, n: int, name: str = "docs-answer") -> None:

@@ -120,6 +120,8 @@ def test_the_table_resolves_pointers_keys_and_providers(store, clock, ana, kit):
     assert not built.anonymous
     assert built.providers["local"].base_url == "http://127.0.0.1:5000/v1"
     assert built.providers["openai"].key == "env://K"
+    assert built.prices["local/smollm2"].output == 0.2
+    assert built.journal.fsync == "always"
     assert msgspec.json.decode(msgspec.json.encode(built), type=type(built)) == built
 
 

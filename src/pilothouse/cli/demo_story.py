@@ -47,6 +47,7 @@ def tell(story: Story) -> dict[str, Any]:
         gate, bad = _worse(story)
         canary = _canary(story, users, bad)
         by_hand = _by_hand(running)
+        _forward_again(running)
     finally:
         users.close()
     return _ending(story, users, {"gate": gate, "canary": canary, "rollback": by_hand})
@@ -139,6 +140,12 @@ def _by_hand(running: Running) -> dict[str, Any]:
         f"in {moved['propagated_ms'] / 1000:.2f} s"
     )
     return {key: moved[key] for key in ("from", "to", "propagated_ms", "workers")}
+
+
+def _forward_again(running: Running) -> None:
+    _step(f"release promote {ROUTE} 2", "the rollback was a drill: the good release serves again")
+    moved = running.verb("release", "promote", ROUTE, "2", "--force", "--reason", "the drill is over")
+    show.line(f"  release {moved['from']} → {moved['to']} in prod")
 
 
 def _ending(story: Story, users: Users, result: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 from pilothouse.config.app import AppConfig, ProviderConfig
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.release import Pointer
-from pilothouse.domain.table import Entry, Environment, Live, ProviderEntry, Table
+from pilothouse.domain.table import Entry, Environment, JournalSettings, Live, Price, ProviderEntry, Table
 from pilothouse.releases.registry import live
 from pilothouse.store.state import keys, pointers, releases
 from pilothouse.store.state.engine import StateStore
@@ -36,6 +36,8 @@ def build(
             keys=keys.entries(conn, now),
             providers={name: _provider(one, provider_urls) for name, one in config.providers.items()},
             anonymous=allow_anonymous and not keys.list_keys(conn),
+            prices={name: msgspec.convert(price, Price, from_attributes=True) for name, price in config.prices.items()},
+            journal=msgspec.convert(config.journal, JournalSettings, from_attributes=True),
         )
 
 
