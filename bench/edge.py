@@ -49,7 +49,7 @@ def _litellm(upstream: str, seconds: float) -> list[Figure]:
 def as_markdown(figures: list[Figure]) -> str:
     """One row a figure."""
     rows = [
-        "| gateway | shape | connections | requests | requests/s | p50 ms | p99 ms | CPU ms/request | RSS MB | errors |",
+        "| gateway | shape | clients | requests | requests/s | p50 ms | p99 ms | CPU ms/request | RSS MB | errors |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for f in figures:

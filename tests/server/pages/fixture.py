@@ -29,8 +29,8 @@ from pilothouse.domain.manifest import PARTS, Manifest
 from pilothouse.domain.record import Attempt, Payload, Record, Redaction, Tokens, Validation
 from pilothouse.review import render
 from pilothouse.review.catalogue import ITEMS
-from pilothouse.server import pages
 from pilothouse.server.pages import context as c
+from pilothouse.server.pages import mount as pages
 from pilothouse.telemetry.waterfall import Step, Waterfall
 
 MINUTE, HOUR, DAY = 60_000_000, 3_600_000_000, 86_400_000_000

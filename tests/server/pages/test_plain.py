@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pilothouse.server import pages
+from pilothouse.server.pages import mount as pages
 
 STATIC = Path(pages.__file__).parent / "static"
 PATHS = [

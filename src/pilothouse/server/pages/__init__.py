@@ -1,10 +1,5 @@
 """The pages: view models, templates and static files of the control plane's user interface.
 
-`routes(ctx)` is the door: control fills a `PageContext` and mounts what it returns. Pages only read through
+`mount.routes(ctx)` is the door: control fills a `PageContext` and mounts what it returns. Pages only read through
 the context and act through its verbs; they open no store.
 """
-
-from pilothouse.server.pages.context import PageContext
-from pilothouse.server.pages.mount import refused, routes
-
-__all__ = ["PageContext", "refused", "routes"]

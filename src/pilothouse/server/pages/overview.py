@@ -173,20 +173,20 @@ def chart(data: Overview, route: str) -> dict[str, Any]:
 
 def verdict(data: Overview) -> tuple[str, str]:
     """The answer to the page's question: a status and a sentence."""
-    firing = [a for a in data.alerts if a.state == "firing"]
-    if firing:
+
+    def in_state(state: str) -> list[Alert]:
+        return [alert for alert in data.alerts if alert.state == state]
+
+    if firing := in_state("firing"):
         owners = ", ".join(sorted({a.owner for a in firing if a.owner})) or "nobody"
         many = "1 alert is firing" if len(firing) == 1 else f"{len(firing)} alerts are firing"
         return "FAIL", f"{many}; {owners} {'has' if len(firing) == 1 else 'have'} it."
-    blind = [a for a in data.alerts if a.state == "no_data"]
-    pending = [a for a in data.alerts if a.state == "pending"]
-    if pending:
+    if pending := in_state("pending"):
         return "WARN", f"{len(pending)} pending: over the threshold, not yet for long enough to fire."
-    acknowledged = [a for a in data.alerts if a.state == "acknowledged"]
-    if acknowledged:
+    if acknowledged := in_state("acknowledged"):
         who = ", ".join(sorted({a.acknowledged_by or a.owner for a in acknowledged}))
         return "WARN", f"{len(acknowledged)} acknowledged, in the hands of {who}."
-    if blind:
+    if blind := in_state("no_data"):
         return "NO_DATA", f"{len(blind)} of the rules see no data."
     if not any(row.requests for row in data.routes):
         return "NO_DATA", "No traffic yet, so nothing is known."
