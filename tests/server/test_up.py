@@ -106,6 +106,14 @@ def test_bad_input_is_named(shared: Any) -> None:
     assert (done.returncode, "not live" in done.stderr) == (2, True)
 
 
+def test_a_verb_waits_for_a_control_that_is_started_again(shared: Any) -> None:
+    os.kill(shared.children()["control"]["pid"], signal.SIGKILL)
+    listed = shared.verb("keys", "list")  # never in a process of its own beside running gateways
+    assert "keys" in listed
+    assert shared.children()["control"]["restarts"] == 1
+    assert shared.verb("status")["supervisor"]["children"]
+
+
 def test_a_taken_port_is_refused(scripted_app: App, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -2,6 +2,7 @@
 
 import getpass
 import http.client
+import time
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +11,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from pilothouse.domain.errors import PilothouseError, StateError, StoreError
-from pilothouse.server.datadir import ControlAddress, DataDir, control_address
+from pilothouse.domain.errors import PilothouseError, StateError
+from pilothouse.server.datadir import ControlAddress, DataDir, control_address, supervisor_state
 
+RETURN_S = 20.0  # how long a verb waits for a control that is being started again
 CALL_S = 3_600.0  # an eval over a slow model answers with one line at a time, but may take long to its first
 
 
@@ -123,22 +125,32 @@ def _pieces(connection: http.client.HTTPConnection, answer: http.client.HTTPResp
         connection.close()
 
 
+def _address(folder: DataDir) -> ControlAddress | None:
+    """Where control answers; None where nothing runs here. A supervisor that runs will have it back in a moment."""
+    deadline = time.monotonic() + RETURN_S
+    while (address := control_address(folder)) is None and supervisor_state(folder) is not None:
+        if time.monotonic() > deadline:
+            raise StateError(
+                f"control has not come back for {RETURN_S:.0f} s",
+                where=str(folder.logs / "control.log"),
+                hint="the gateways go on serving; the log says why",
+                code="no_answer",
+            )
+        time.sleep(0.1)
+    return address
+
+
 @contextmanager
 def connect(data: Path, app: Path) -> Iterator[Control]:
     """Control as it runs on `data`, or else the same app in this process on the app in `app`."""
     folder = DataDir(data.absolute())
-    address = control_address(folder)
+    address = _address(folder)
     if address is not None:
         yield Control(HttpTransport(address), running=True, url=address.url)
         return
     from pilothouse.cli.inprocess import InProcess
 
-    try:
-        local = InProcess(folder, app.absolute())
-    except StoreError as error:
-        if control_address(folder) is None:
-            raise
-        raise StateError("control is just starting", hint="try again in a second", code="no_answer") from error
+    local = InProcess(folder, app.absolute())
     try:
         yield Control(local, running=False, url="")
     finally:

@@ -89,7 +89,7 @@ def status(
     from pilothouse.server.datadir import DataDir, control_address, supervisor_state
 
     folder = DataDir(data.absolute())
-    if control_address(folder) is None:
+    if control_address(folder) is None and supervisor_state(folder) is None:
         raise StateError("nothing runs here", where=str(folder.path), hint="pilothouse up", code="not_running")
     with connect(data, Path()) as control:
         if link:

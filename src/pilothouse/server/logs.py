@@ -17,5 +17,5 @@ def configure(out: TextIO | None = None, *, level: str = "info") -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=out or sys.stderr),
+        logger_factory=lambda *_: structlog.WriteLogger(out or sys.stderr),  # stderr as it is when something is said
     )
