@@ -15,7 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+# No deadline for an example: a busy machine is not a failure, and no test here asserts a wall time.
+hypothesis.settings.register_profile(
+    "pilothouse", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("pilothouse")
 
 START_S = 60
 

@@ -8,7 +8,7 @@ import msgspec
 
 from pilothouse.domain.errors import ConfigError
 from pilothouse.domain.evaluation import Case
-from pilothouse.domain.hashing import content_hash
+from pilothouse.domain.hashing import bytes_hash, canonical
 
 _KEYS = Case.__struct_fields__
 
@@ -47,7 +47,7 @@ def load(path: Path) -> Dataset:
         cases.append(case)
     if not cases:
         raise ConfigError("the dataset has no case", where=str(path), hint='a line reads {"id": "…", "input": "…"}')
-    return Dataset(path=path, cases=tuple(cases), hash=content_hash(cases), lines=lines)
+    return Dataset(path=path, cases=tuple(cases), hash=bytes_hash(canonical(cases)), lines=lines)
 
 
 def _case(line: str, where: str) -> Case:

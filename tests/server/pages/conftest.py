@@ -102,7 +102,7 @@ def empty_site() -> Iterator[Site]:
     yield from _serve("--empty")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its loop would be in the way of async tests that come after
 def browser() -> Iterator[Browser]:
     if not Path(CHROMIUM).exists():
         pytest.skip(f"no browser at {CHROMIUM}: apt-get install chromium, or set CHROMIUM")
