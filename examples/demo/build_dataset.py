@@ -10,7 +10,7 @@ from pathlib import Path
 from retrieval import Index, as_prompt, sections
 
 HERE = Path(__file__).resolve().parent
-K = 2
+K = 1
 
 
 def case(row: dict[str, object], index: Index) -> dict[str, object]:

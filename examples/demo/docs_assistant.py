@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from retrieval import Hit, Index, as_prompt, sections
 
 ROUTE = "docs-answer"
-K = 2
+K = 1
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ def _parameters(host: str, port: int, model: Path, threads: int) -> Any:
     p.n_parallel = SLOTS
     p.cpuparams.n_threads = threads  # more than there are cores makes llama.cpp thrash
     p.cpuparams_batch.n_threads = threads
+    p.cpuparams.poll = p.cpuparams_batch.poll = 0  # waiting threads sleep: the gateway shares these cores
     p.n_threads_http = SLOTS + 2
     p.warmup = False
     p.ui = False
