@@ -29,7 +29,9 @@ def commands(text: str) -> list[list[str]]:
 def test_the_quick_start_works_as_it_stands(running, tmp_path: Path) -> None:
     app = tmp_path / "my-app"
     app.mkdir()
-    done = subprocess.run([sys.executable, "-m", "pilothouse", "init"], cwd=app, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pilothouse", "init"], check=False, cwd=app, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     product = running(app)
     key = product.verb("keys", "create", "--name", "laptop", "--env", "prod")["key"]
@@ -42,7 +44,7 @@ def test_the_quick_start_works_as_it_stands(running, tmp_path: Path) -> None:
     environment = os.environ | {"OPENAI_BASE_URL": product.gateway, "OPENAI_API_KEY": key}
     for code in asked:
         said = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
+            [sys.executable, "-c", code], check=False, env=environment, capture_output=True, text=True, timeout=120
         )
         assert said.returncode == 0, said.stderr
         assert said.stdout.strip()
@@ -61,5 +63,7 @@ def test_every_command_of_the_readme_exists() -> None:
     for words in commands((ROOT / "README.md").read_text(encoding="utf-8")):
         verb = [word for word in words[:2] if re.fullmatch(r"[a-z]+", word)]
         group = verb[:1] if verb[0] in ("init", "up", "rollback", "review", "demo") else verb
-        done = subprocess.run([sys.executable, "-m", "pilothouse", *group, "--help"], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "pilothouse", *group, "--help"], check=False, capture_output=True, text=True
+        )
         assert done.returncode == 0, words
