@@ -86,6 +86,38 @@ def test_gate_canary_and_automatic_rollback(gated: Any) -> None:
     assert one.verb("audit", "verify")["ok"] is True
 
 
+TAKES_BACK = """
+rules:
+  - {name: any failure, route: answer, metric: error.rate, threshold: 0.01, window: 10m, min_n: 2, owner: ana,
+     actions: [rollback], runbook: "pilothouse rollback answer"}
+"""
+
+
+def test_a_rule_does_not_take_back_a_good_release_for_its_canarys_failures(running: Any, scripted_app: App) -> None:
+    one = running(scripted_app(SCRIPT, "    policy: {retry: {attempts: 1}}\n", TAKES_BACK))
+    key = one.key()
+    for text in ("You are kind.\n", "You are kinder.\n"):
+        system(one.app, text)
+        one.release()
+    system(one.app, "fail now\n")
+    assert one.release(share=0.5, force=True, reason="forced in") == 3
+    sent: list[int] = []
+
+    def ended() -> bool:
+        sent.append(one.chat(key, "answer", "hi", user=f"user-{len(sent)}")[0])
+        return one.get("/releases.json?route=answer")["routes"][0]["pointers"][0]["canary"] is None
+
+    one.eventually(ended, 60)
+    assert 502 in sent
+
+    def ticks() -> int:
+        return int(next(loop for loop in one.get("/api/v1/status")["loops"] if loop["name"] == "rules")["runs"])
+
+    before = ticks()
+    one.eventually(lambda: ticks() >= before + 3, 60)
+    assert one.get("/releases.json?route=answer")["routes"][0]["pointers"][0]["stable"] == 2
+
+
 def test_a_rule_that_fires_acts_and_can_be_acknowledged(running: Any, scripted_app: App) -> None:
     one = running(scripted_app(SCRIPT, more=RULES))
     key = one.key()

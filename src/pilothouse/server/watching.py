@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection
 
-from pilothouse.domain.alert import Action, ActionResult, Alert
+from pilothouse.domain.alert import Action, ActionResult, Alert, Rule
 from pilothouse.domain.change import Actor
 from pilothouse.domain.errors import NotFound, StateError
 from pilothouse.domain.wires import SecretReader
@@ -18,7 +19,7 @@ from pilothouse.releases.move import Moved
 from pilothouse.security.secrets import make_secret_reader
 from pilothouse.server.composition import Control
 from pilothouse.server.verbs.releases import settled
-from pilothouse.store.state import alerts
+from pilothouse.store.state import alerts, pointers
 
 ACT_S = 10.0  # an action that takes longer has failed
 LIVE_ALERTS = 2_000  # newest instances that the evaluator looks at
@@ -34,7 +35,7 @@ async def evaluate(control: Control) -> None:
 
 def _evaluate(control: Control, loop: asyncio.AbstractEventLoop) -> None:
     with control.state.read() as conn:
-        rules = defaults.effective(control.config, alerts.list_rules(conn))
+        rules = [_on_what_it_can_mend(conn, rule) for rule in _in_force(control, conn)]
         known = alerts.list_alerts(conn, limit=LIVE_ALERTS)
     secret = make_secret_reader(control.app_dir)
     tell = notify.make_notify(control.config.people, secret)
@@ -45,6 +46,22 @@ def _evaluate(control: Control, loop: asyncio.AbstractEventLoop) -> None:
 
     verbs = _verbs(control, loop, secret)
     watch.evaluate(rules, known, control.metrics, make_act(verbs), tell, control.clock.now_us(), keep)
+
+
+def _in_force(control: Control, conn: Connection) -> list[Rule]:
+    return list(defaults.effective(control.config, alerts.list_rules(conn)))
+
+
+def _on_what_it_can_mend(conn: Connection, rule: Rule) -> Rule:
+    """A rule that rolls back looks at the stable release alone, as it is now.
+
+    A canary has its own watch, and what a release did that was taken back already must not take back a good one.
+    """
+    if not any(action.kind == "rollback" for action in rule.actions):
+        return rule
+    pointer = pointers.get(conn, rule.route, rule.env)
+    live = {"canary": "false"} | ({"release": str(pointer.stable)} if pointer is not None else {})
+    return msgspec.structs.replace(rule, labels=live | rule.labels)
 
 
 def _with_answers(conn: Connection, alert: Alert) -> Alert:
