@@ -6,18 +6,17 @@ rate is above m reaches k/α for k guardrails (`stats.sequential.tripwire_e_valu
 together a canary that is no worse than m is aborted with probability at most α.
 """
 
-import math
 from typing import Literal
 
 import msgspec
 
 from pilothouse.stats.proportions import wilson
+from pilothouse.stats.samples import UNHEALTHY, srm_p
 from pilothouse.stats.sequential import ALPHA, tripwire_e_value
 
 Kind = Literal["abort", "hold", "step", "promote", "no_data"]
 STEPS = (0.01, 0.05, 0.25, 0.5, 1.0)
 GUARDRAILS = ("failed", "invalid")
-MISMATCH_P = 1e-3
 _HIGHEST_LIMIT = 0.95
 
 
@@ -106,7 +105,7 @@ def decide(seen: Seen, policy: CanaryPolicy) -> Decision:
         why = f"no data: no request has reached the canary at {percent(seen.share)}"
         return Decision(kind="no_data", sentence=why, guardrails=rails)
     p = mismatch(seen.canary_step, seen.stable_step, seen.share)
-    if p is not None and p < MISMATCH_P:
+    if p is not None and p < UNHEALTHY:
         why = f"held, unhealthy: {_arms(seen)} do not fit a share of {percent(seen.share)} (p = {p:.1g})"
         return Decision(kind="hold", sentence=why, guardrails=rails, healthy=False, mismatch_p=p)
     return _forward(seen, policy, rails, p)
@@ -160,11 +159,9 @@ def _limit(bad: int, n: int, policy: CanaryPolicy) -> float:
 def mismatch(canary: Counts, stable: Counts, share: float) -> float | None:
     """p of a χ² test (1 degree of freedom) that the arms' sizes come from `share`; None under 5 expected in one."""
     a, b = _size(canary, stable), _size(stable, canary)
-    expected = ((a + b) * share, (a + b) * (1 - share))
-    if min(expected) < 5:
+    if (a + b) * min(share, 1 - share) < 5:
         return None
-    chi2 = (a - expected[0]) ** 2 / expected[0] + (b - expected[1]) ** 2 / expected[1]
-    return math.erfc(math.sqrt(chi2 / 2))
+    return srm_p(a, b, share)
 
 
 def _size(arm: Counts, other: Counts) -> int:
