@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilothouse.domain.hashing import canonical, content_hash, names_hash
-from pilothouse.domain.manifest import PARTS, Manifest, ModelRef, manifest_from_parts
+from pilothouse.domain.manifest import PARTS, Manifest, manifest_from_parts
+from pilothouse.domain.model_ref import ModelRef
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=12),

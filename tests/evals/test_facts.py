@@ -5,7 +5,8 @@ import pytest
 from pilothouse.config.route import GateConfig, RouteConfig
 from pilothouse.domain.clock import FrozenClock
 from pilothouse.domain.evaluation import CaseResult
-from pilothouse.domain.manifest import Manifest, ModelRef
+from pilothouse.domain.manifest import Manifest
+from pilothouse.domain.model_ref import ModelRef
 from pilothouse.evals import facts
 from pilothouse.evals.dataset import load
 from pilothouse.stats.proportions import wilson

@@ -11,7 +11,8 @@ import pytest
 from pilothouse.domain.errors import BadRequest, ConfigError
 from pilothouse.domain.evaluation import Case, CaseResult
 from pilothouse.domain.hashing import content_hash
-from pilothouse.domain.manifest import Manifest, ModelRef
+from pilothouse.domain.manifest import Manifest
+from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.table import Live
 from pilothouse.domain.wires import GenerateReply, GenerateRequest
 from pilothouse.evals import scorers

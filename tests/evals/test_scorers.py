@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from pilothouse.config.route import SCORERS as CONFIGURABLE
 from pilothouse.domain.errors import ConfigError
 from pilothouse.domain.evaluation import Case, Score
-from pilothouse.domain.manifest import Manifest, ModelRef
+from pilothouse.domain.manifest import Manifest
+from pilothouse.domain.model_ref import ModelRef
 from pilothouse.evals import scorers
 from pilothouse.evals.citations import cited
 from pilothouse.evals.refusals import declines

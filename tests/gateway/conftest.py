@@ -15,7 +15,9 @@ from pyreqwest.response import Response
 from pilothouse.domain.clock import SystemClock
 from pilothouse.domain.errors import Unauthorized
 from pilothouse.domain.hashing import bytes_hash
-from pilothouse.domain.manifest import Manifest, ModelRef, Policy, Retry, Timeouts
+from pilothouse.domain.manifest import Manifest
+from pilothouse.domain.model_ref import ModelRef
+from pilothouse.domain.policy import Policy, Retry, Timeouts
 from pilothouse.domain.principal import Principal
 from pilothouse.domain.record import Record
 from pilothouse.domain.table import Entry, Live, ProviderEntry, Table

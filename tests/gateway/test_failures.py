@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from tests.gateway.conftest import KEY, Stack, live, quick
 
-from pilothouse.domain.manifest import Fallback, ModelRef, Retry, Timeouts
+from pilothouse.domain.model_ref import ModelRef
+from pilothouse.domain.policy import Fallback, Retry, Timeouts
 from pilothouse.domain.table import Price
 from pilothouse.gateway.attempts import backoff_s, error_class
 from pilothouse.providers.openai import retry_after_s

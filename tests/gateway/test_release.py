@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.gateway.conftest import SECRET, Stack, live, quick
 
 from pilothouse.domain.hashing import bytes_hash
-from pilothouse.domain.manifest import ModelRef, Template
+from pilothouse.domain.manifest import Template
+from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.wires import GenerateRequest
 from pilothouse.gateway.replay import rebuild, rebuild_record
 from pilothouse.gateway.resolve import in_canary

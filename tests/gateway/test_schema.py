@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.gateway.conftest import Stack, live, quick
 
-from pilothouse.domain.manifest import Fallback, ModelRef
+from pilothouse.domain.model_ref import ModelRef
+from pilothouse.domain.policy import Fallback
 from pilothouse.gateway.repair import repair
 
 SCHEMA = {

@@ -9,7 +9,8 @@ import pytest
 from tests.gateway.conftest import KEY, SECRET, Stack, live, quick
 
 from pilothouse.domain.hashing import bytes_hash, content_hash
-from pilothouse.domain.manifest import PARTS, IndexRef, ModelRef, Template
+from pilothouse.domain.manifest import PARTS, IndexRef, Template
+from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.record import ScoreRecord
 from pilothouse.domain.table import Price
 

@@ -6,7 +6,8 @@ import pytest
 from pilothouse.config.app import AppConfig, Person
 from pilothouse.config.route import CheckOverride, RouteConfig
 from pilothouse.domain.alert import Action
-from pilothouse.domain.manifest import Manifest, ModelRef
+from pilothouse.domain.manifest import Manifest
+from pilothouse.domain.model_ref import ModelRef
 from pilothouse.monitoring.defaults import NOTIFY, effective, expected, of_route
 from pilothouse.monitoring.facts import facts
 from pilothouse.monitoring.rules import validate

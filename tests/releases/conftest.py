@@ -9,7 +9,9 @@ from pilothouse.config.app import AppConfig, GateConfig, JournalConfig, Price, P
 from pilothouse.domain.change import Actor
 from pilothouse.domain.clock import FrozenClock
 from pilothouse.domain.evaluation import Verdict, VerdictKind
-from pilothouse.domain.manifest import Fallback, Manifest, ModelRef, Policy, Template
+from pilothouse.domain.manifest import Manifest, Template
+from pilothouse.domain.model_ref import ModelRef
+from pilothouse.domain.policy import Fallback, Policy
 from pilothouse.domain.table import Tier
 from pilothouse.releases import registry
 from pilothouse.store.state import runs

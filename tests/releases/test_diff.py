@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
-from pilothouse.domain.manifest import PARTS, Manifest, ModelRef, Policy, Retry, Template
+from pilothouse.domain.manifest import PARTS, Manifest, Template
+from pilothouse.domain.model_ref import ModelRef
+from pilothouse.domain.policy import Policy, Retry
 from pilothouse.releases.diff import PartDiff, diff
 
 BASE = Manifest(model=ModelRef("openai", "gpt-5-mini-2026-08-07"))

@@ -8,7 +8,7 @@ from inline_snapshot import snapshot
 
 from pilothouse.domain.errors import NotFound, Refused
 from pilothouse.domain.evaluation import CaseResult
-from pilothouse.domain.manifest import ModelRef
+from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.release_facts import Drill, StagedChanges
 from pilothouse.releases import facts, plan, pointer, registry
 from pilothouse.releases.canary import CanaryPolicy, Counts, watch

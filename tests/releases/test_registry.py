@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from pilothouse.domain.errors import NotFound, StoreError
-from pilothouse.domain.manifest import ModelRef, Policy, Timeouts
+from pilothouse.domain.model_ref import ModelRef
+from pilothouse.domain.policy import Policy, Timeouts
 from pilothouse.domain.table import KeyEntry
 from pilothouse.releases import registry, table, vcs
 from pilothouse.releases.pointer import Promotion, promote

@@ -31,7 +31,9 @@ from pilothouse.domain.facts import (
     Spender,
     TraceFacts,
 )
-from pilothouse.domain.manifest import Fallback, IndexRef, Manifest, ModelRef, Policy, Retry, Template, Timeouts
+from pilothouse.domain.manifest import IndexRef, Manifest, Template
+from pilothouse.domain.model_ref import ModelRef
+from pilothouse.domain.policy import Fallback, Policy, Retry, Timeouts
 from pilothouse.domain.release import Release, Rollback
 from pilothouse.domain.release_facts import Drill, DryRun, ReleaseFacts, StagedChanges
 from pilothouse.domain.security_facts import (

@@ -8,7 +8,9 @@ import msgspec
 from pilothouse.config import parts
 from pilothouse.config.quantities import number, seconds, share
 from pilothouse.config.section import Section, one_of, text, whole, words
-from pilothouse.domain.manifest import Fallback, Manifest, ModelRef, Policy, Retry, Timeouts
+from pilothouse.domain.manifest import Manifest
+from pilothouse.domain.model_ref import ModelRef
+from pilothouse.domain.policy import Fallback, Policy, Retry, Timeouts
 from pilothouse.domain.table import Tier
 
 ERROR_CLASSES = ("rate_limit", "server_error", "timeout", "connect_failed", "cut_stream", "invalid_output", "error")

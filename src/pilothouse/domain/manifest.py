@@ -1,32 +1,14 @@
 """The manifest: the 8 content-addressed parts that shape an output."""
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from pilothouse.domain.hashing import content_hash, names_hash
+from pilothouse.domain.model_ref import ModelRef
+from pilothouse.domain.policy import Policy
 
 PARTS = ("prompt", "system", "model", "params", "tools", "schema", "index", "policy")
-
-LogMode = Literal["full", "redacted", "metadata", "off"]
-ErrorClass = Literal["rate_limit", "server_error", "timeout", "connect_failed", "cut_stream", "invalid_output", "error"]
-# "error" stands for every retryable class.
-
-
-class ModelRef(msgspec.Struct, frozen=True):
-    """A provider's name in the config and the provider's own model name."""
-
-    provider: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.provider}/{self.name}"
-
-    @classmethod
-    def parse(cls, text: str) -> "ModelRef":
-        """`provider/model`; the model's name may hold further slashes."""
-        provider, _, name = text.partition("/")
-        return cls(provider=provider, name=name)
 
 
 class Template(msgspec.Struct, frozen=True):
@@ -42,42 +24,6 @@ class IndexRef(msgspec.Struct, frozen=True):
 
     name: str
     version: str = ""
-
-
-class Timeouts(msgspec.Struct, frozen=True):
-    """Seconds. `total` spans all attempts of a request; the others are per attempt."""
-
-    connect: float = 2.0
-    first_token: float = 15.0
-    idle: float = 15.0
-    total: float = 60.0
-
-
-class Retry(msgspec.Struct, frozen=True):
-    """`attempts` upstream calls at most per model, first included; back-off base in seconds."""
-
-    attempts: int = 2
-    on: tuple[ErrorClass, ...] = ("rate_limit", "server_error", "timeout", "connect_failed")
-    backoff: float = 0.25
-
-
-class Fallback(msgspec.Struct, frozen=True):
-    """One ordered step: another model, or a static answer with the outcome it stands for."""
-
-    model: ModelRef | None = None
-    static: str | None = None
-    on: tuple[ErrorClass, ...] = ("error",)
-    outcome: Literal["fallback", "degraded", "escalated"] = "fallback"
-
-
-class Policy(msgspec.Struct, frozen=True):
-    """Runtime safeguards of a route. `invalid` is what to do, in order, with output that fails its schema."""
-
-    timeout: Timeouts = Timeouts()
-    retry: Retry = Retry()
-    fallback: tuple[Fallback, ...] = ()
-    invalid: tuple[Literal["repair", "retry", "fallback", "error"], ...] = ("repair", "error")
-    log: LogMode = "redacted"
 
 
 class Manifest(msgspec.Struct, frozen=True):

@@ -24,7 +24,8 @@ from pilothouse.domain.errors import (
     UpstreamTimeout,
 )
 from pilothouse.domain.ids import new_span_id
-from pilothouse.domain.manifest import ErrorClass, Fallback, ModelRef, Policy
+from pilothouse.domain.model_ref import ModelRef
+from pilothouse.domain.policy import ErrorClass, Fallback, Policy
 from pilothouse.domain.record import Attempt, Record
 from pilothouse.domain.table import ProviderEntry
 from pilothouse.domain.wires import SecretReader

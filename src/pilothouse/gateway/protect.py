@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from pilothouse.domain.manifest import LogMode
+from pilothouse.domain.policy import LogMode
 from pilothouse.domain.record import PREVIEW, Payload, Redaction
 from pilothouse.domain.wires import Redact, Redacted
 from pilothouse.gateway.types import Draft

@@ -1,6 +1,6 @@
 """A record's request again: the same upstream body, byte for byte, from the client's body and the manifest alone."""
 
-from pilothouse.domain.manifest import ModelRef
+from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.record import Record
 from pilothouse.domain.table import Live
 from pilothouse.gateway.parse import parse

@@ -6,7 +6,8 @@ import hashlib
 
 from pilothouse.domain.errors import NotFound, RouteDisabled
 from pilothouse.domain.hashing import content_hash, names_hash
-from pilothouse.domain.manifest import Manifest, ModelRef
+from pilothouse.domain.manifest import Manifest
+from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.table import Entry, Live, Table
 from pilothouse.gateway.types import Parsed, Resolved
 

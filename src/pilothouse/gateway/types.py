@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from pilothouse.domain.manifest import ModelRef
+from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.record import Attempt, Outcome, Record
 from pilothouse.domain.table import Live
 from pilothouse.providers.openai import Completion

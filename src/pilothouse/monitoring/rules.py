@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pilothouse.config.app import Person
 from pilothouse.domain.alert import Action, Rule
 from pilothouse.domain.errors import Refused
-from pilothouse.domain.manifest import ModelRef
+from pilothouse.domain.model_ref import ModelRef
 
 # What of a metric query a rule may narrow itself to, and how its value is written.
 LABELS: Mapping[str, str] = {"model": r".+", "release": r"\d+", "canary": r"true|false"}

@@ -9,7 +9,7 @@ from pilothouse.config.app import RouteConfig
 from pilothouse.domain.change import Actor
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import BadRequest, Conflict, Refused, StoreError
-from pilothouse.domain.manifest import ModelRef
+from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.release import Pointer, Release, Rollback
 from pilothouse.domain.table import ENVIRONMENTS
 from pilothouse.releases import admission

@@ -8,7 +8,8 @@ from pilothouse.config.app import RouteConfig
 from pilothouse.domain.change import Actor, Change
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.hashing import exact
-from pilothouse.domain.manifest import PARTS, Manifest, ModelRef, manifest_from_parts
+from pilothouse.domain.manifest import PARTS, Manifest, manifest_from_parts
+from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.release import Release
 from pilothouse.domain.table import Live
 from pilothouse.releases import vcs as vcs_words

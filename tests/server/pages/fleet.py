@@ -4,7 +4,9 @@
 
 from typing import Any
 
-from pilothouse.domain.manifest import Fallback, Manifest, ModelRef, Policy, Retry, Template
+from pilothouse.domain.manifest import Manifest, Template
+from pilothouse.domain.model_ref import ModelRef
+from pilothouse.domain.policy import Fallback, Policy, Retry
 
 NOW = 1_795_444_320_000_000  # 2026-11-23 14:32 UTC
 PEOPLE = {"ana": "Ana", "ben": "Ben", "cho": "Cho", "dee": "Dee"}

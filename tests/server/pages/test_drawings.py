@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilothouse.domain.alert import Alert
-from pilothouse.domain.manifest import PARTS, Manifest, ModelRef, Template
+from pilothouse.domain.manifest import PARTS, Manifest, Template
+from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.record import Attempt, Payload, Record
 from pilothouse.server.pages import difference, marks, overview, quantities, releases, trace, waterfall
 from pilothouse.server.pages.context import GuardrailState, Mark, Overview, RouteOverview, TrafficPoint

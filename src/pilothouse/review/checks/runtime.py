@@ -2,7 +2,7 @@
 
 from pilothouse.domain.facts import ProviderFacts
 from pilothouse.domain.finding import STATUS_ORDER, Item, Limit, Status
-from pilothouse.domain.manifest import Policy
+from pilothouse.domain.policy import Policy
 from pilothouse.review import words
 from pilothouse.review.evidence import Evidence
 from pilothouse.review.result import MIN_N, Check, Judged, Outcome, level, limit_of, no_data, sampled, worst

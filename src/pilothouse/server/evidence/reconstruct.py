@@ -5,7 +5,8 @@ from collections import Counter
 from pilothouse.domain.errors import PilothouseError
 from pilothouse.domain.facts import StoredRequest
 from pilothouse.domain.hashing import bytes_hash
-from pilothouse.domain.manifest import PARTS, ModelRef
+from pilothouse.domain.manifest import PARTS
+from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.security_facts import ReconstructSample
 from pilothouse.domain.table import Live
 from pilothouse.gateway.replay import rebuild

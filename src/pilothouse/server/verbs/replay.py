@@ -7,7 +7,7 @@ import msgspec
 
 from pilothouse.domain.errors import NotFound, PilothouseError, Refused
 from pilothouse.domain.hashing import bytes_hash
-from pilothouse.domain.manifest import ModelRef
+from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.record import Record
 from pilothouse.domain.table import Live
 from pilothouse.domain.wires import GenerateReply, GenerateRequest
