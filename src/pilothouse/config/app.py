@@ -6,12 +6,14 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
+from pilothouse.config.limits import app_limits
 from pilothouse.config.parts import read
 from pilothouse.config.quantities import number, seconds, size_bytes, usd
 from pilothouse.config.route import CheckOverride, GateConfig, RouteConfig, read_route
 from pilothouse.config.section import Section, one_of, parse, text, whole, words
 from pilothouse.domain.alert import Action, Rule
 from pilothouse.domain.errors import ConfigError
+from pilothouse.domain.limit import Limit
 
 __all__ = [
     "AppConfig", "CheckOverride", "GateConfig", "JournalConfig", "Person", "Price", "ProviderConfig", "RouteConfig",
@@ -34,7 +36,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How to reach a model. `key` is a reference (`env://NAME`, `file://PATH`), never a value."""
 
     name: str
-    kind: Literal["openai", "local", "scripted"]
+    kind: str
     base_url: str = ""  # empty for the kinds that Pilothouse itself runs
     key: str = ""
     key_owner: str = ""
@@ -50,6 +52,8 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     input: float
     output: float
     cache_read: float | None = None
+    cache_write: float | None = None
+    reasoning: float | None = None
 
 
 class JournalConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +74,7 @@ class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[Rule, ...] = ()
     journal: JournalConfig = JournalConfig()
     prices: dict[str, Price] = {}  # by `provider/model`
+    limits: tuple[Limit, ...] = ()
 
     def route(self, name: str) -> RouteConfig:
         """The route of that name; ConfigError where the files have none."""
@@ -99,6 +104,7 @@ def load(folder: Path) -> AppConfig:
         rules=_rules(top, routes, people),
         journal=_journal(top),
         prices=prices,
+        limits=app_limits(top),
     )
     top.close()
     _known_providers(config, top)
@@ -108,7 +114,10 @@ def load(folder: Path) -> AppConfig:
 def _known_providers(config: AppConfig, top: Section) -> None:
     for route in config.routes.values():
         models = [route.manifest.model, *route.alternates]
-        models += [step.model for step in route.manifest.policy.fallback if step.model is not None]
+        policy = route.manifest.policy
+        models += [step.model for step in policy.fallback if step.model is not None]
+        models += [one.model for one in policy.balance.over]
+        models += [policy.hedge.model] if policy.hedge is not None and policy.hedge.model is not None else []
         for model in models:
             if model.provider not in config.providers:
                 known = ", ".join(sorted(config.providers)) or "none"
@@ -165,6 +174,8 @@ def _price(section: Section) -> Price:
         input=section.need("input", usd),
         output=section.need("output", usd),
         cache_read=section.maybe("cache_read", usd),
+        cache_write=section.maybe("cache_write", usd),
+        reasoning=section.maybe("reasoning", usd),
     )
     section.close()
     return price

@@ -6,16 +6,13 @@ from typing import Any
 import msgspec
 
 from pilothouse.config import parts
+from pilothouse.config.policy import read_policy
 from pilothouse.config.quantities import number, seconds, share
 from pilothouse.config.section import Section, one_of, text, whole, words
 from pilothouse.domain.manifest import Manifest
 from pilothouse.domain.model_ref import ModelRef
-from pilothouse.domain.policy import Fallback, Policy, Retry, Timeouts
 from pilothouse.domain.table import Tier
 
-ERROR_CLASSES = ("rate_limit", "server_error", "timeout", "connect_failed", "cut_stream", "invalid_output", "error")
-INVALID_STEPS = ("repair", "retry", "fallback", "error")
-LOG_MODES = ("full", "redacted", "metadata", "off")
 SCORERS = (
     "exact", "contains", "regex", "schema", "numeric", "fields", "cites_retrieved", "refuses",
 )  # fmt: skip
@@ -66,7 +63,7 @@ def read_route(name: str, section: Section, people: dict[str, Any]) -> RouteConf
         tools=parts.file_part(section, "tools", parts.tools),
         schema=parts.file_part(section, "schema", parts.schema),
         index=parts.index(section),
-        policy=_policy(section),
+        policy=read_policy(section),
     )
     route = RouteConfig(
         name=name,
@@ -108,85 +105,6 @@ def _mapping(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise TypeError("must hold keys and values")
     return value
-
-
-def _policy(section: Section) -> Policy:
-    policy = section.section("policy")
-    if policy is None:
-        return Policy()
-    base = Policy()
-    result = Policy(
-        timeout=_timeouts(policy),
-        retry=_retry(policy),
-        fallback=_fallbacks(policy),
-        invalid=policy.take("invalid", words(*INVALID_STEPS), base.invalid),
-        log=_log_mode(policy),
-    )
-    policy.close()
-    return result
-
-
-def _timeouts(policy: Section) -> Timeouts:
-    section = policy.section("timeout")
-    base = Timeouts()
-    if section is None:
-        return base
-    result = Timeouts(
-        connect=section.take("connect", seconds, base.connect),
-        first_token=section.take("first_token", seconds, base.first_token),
-        idle=section.take("idle", seconds, base.idle),
-        total=section.take("total", seconds, base.total),
-    )
-    section.close()
-    return result
-
-
-def _retry(policy: Section) -> Retry:
-    section = policy.section("retry")
-    base = Retry()
-    if section is None:
-        return base
-    result = Retry(
-        attempts=section.take("attempts", whole, base.attempts),
-        on=section.take("on", words(*ERROR_CLASSES), base.on),
-        backoff=section.take("backoff", seconds, base.backoff),
-    )
-    section.close()
-    if result.attempts < 1:
-        raise section.error("attempts: at least 1, the first call included")
-    return result
-
-
-def _fallbacks(policy: Section) -> tuple[Fallback, ...]:
-    steps: list[Fallback] = []
-    for item in policy.items("fallback"):
-        if not isinstance(item, Section):
-            raise policy.error("each fallback holds `model:` or `static:`", policy.node("fallback"))
-        model = item.maybe("model", text)
-        static = item.maybe("static", text)
-        if (model is None) == (static is None):
-            raise item.error("a fallback holds either `model:` or `static:`")
-        steps.append(
-            Fallback(
-                model=ModelRef.parse(model) if model else None,
-                static=static,
-                on=item.take("on", words(*ERROR_CLASSES), ("error",)),
-                outcome=item.take(
-                    "outcome", one_of("fallback", "degraded", "escalated"), "fallback" if model else "degraded"
-                ),
-            )
-        )
-        item.close()
-    return tuple(steps)
-
-
-def _log_mode(policy: Section) -> Any:
-    section = policy.section("log")
-    if section is None:
-        return "redacted"
-    mode = section.take("mode", one_of(*LOG_MODES), "redacted")
-    section.close()
-    return mode
 
 
 def _gate(section: Section) -> GateConfig | None:

@@ -156,6 +156,13 @@ def whole(value: Any) -> int:
     return value
 
 
+def flag(value: Any) -> bool:
+    """`true` or `false`."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is neither true nor false")
+    return value
+
+
 def one_of(*allowed: str) -> Callable[[Any], Any]:
     """A converter that admits these words only."""
 

@@ -9,11 +9,18 @@ PilothouseError                what happened, where, what to do
 │   ├── TooLarge               413
 │   ├── UnsupportedMedia       415 a content type or encoding that is not read
 │   ├── RouteDisabled          503 the kill switch is on
+│   ├── LimitExceeded          429 a limit of ours, with the time to wait
+│   ├── BudgetExceeded         429 money: waiting does not help before the period ends
+│   ├── GuardrailBlocked       400 a guardrail refused the input; 422 the output
 │   └── ClientGone             499 the client closed the connection first
 ├── UpstreamError              a provider did not give a usable answer
 │   ├── RateLimited            429
 │   ├── ServerError            5xx
 │   ├── Rejected               other 4xx: retrying the same call cannot help
+│   │   ├── ContextWindow      the input is longer than the model takes
+│   │   └── ContentFilter      the provider's own filter refused
+│   ├── CircuitOpen            the breaker is open: not called
+│   ├── CostCap                another call would go over the request's cap
 │   ├── ConnectFailed          no connection within the connect timeout
 │   ├── UpstreamTimeout        first token, idle chunk or total
 │   └── CutStream              a stream ended without its terminator
@@ -98,6 +105,43 @@ class RouteDisabled(RequestError):
     status = 503
 
 
+class LimitExceeded(RequestError):
+    """A limit of ours is reached. `retry_after_s`: when the next request would be let in."""
+
+    code = "limit_exceeded"
+    status = 429
+    retryable = True
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        hint: str = "",
+        code: str = "",
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(what, where=where, hint=hint, code=code)
+        self.retry_after_s = retry_after_s
+
+
+class BudgetExceeded(LimitExceeded):
+    """A budget is used up. `retry_after_s`: until its period ends, where it has one."""
+
+    code = "budget_exceeded"
+    retryable = False
+
+
+class GuardrailBlocked(RequestError):
+    """A guardrail refused the input, or the output (code `guardrail_output`, status 422)."""
+
+    code = "guardrail_blocked"
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "", output: bool = False) -> None:
+        super().__init__(what, where=where, hint=hint, code="guardrail_output" if output else "")
+        self.output = output
+
+
 class ClientGone(RequestError):
     """The client closed the connection before the answer was complete."""
 
@@ -146,6 +190,33 @@ class Rejected(UpstreamError):
 
     code = "upstream_rejected"
     status = 400
+    retryable = False
+
+
+class ContextWindow(Rejected):
+    """The input is longer than the model takes."""
+
+    code = "context_length_exceeded"
+
+
+class ContentFilter(Rejected):
+    """The provider's own filter refused the request."""
+
+    code = "content_filter"
+
+
+class CircuitOpen(UpstreamError):
+    """The breaker of this provider, model and key is open: it was not called. `retry_after_s`: until its next probe."""
+
+    code = "circuit_open"
+    status = 503
+
+
+class CostCap(UpstreamError):
+    """Another call would go over what one request may cost or call (`policy.caps`)."""
+
+    code = "cost_cap"
+    status = 429
     retryable = False
 
 

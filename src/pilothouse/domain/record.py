@@ -7,6 +7,9 @@ import msgspec
 Outcome = Literal["success", "fallback", "degraded", "escalated", "refused", "failed"]
 RedactionStatus = Literal["clean", "redacted", "blocked", "skipped"]
 Source = Literal["edge", "eval", "replay"]
+AttemptKind = Literal["primary", "retry", "fallback", "hedge", "reask", "continue"]
+CacheUse = Literal["", "miss", "hit", "semantic", "stale", "bypass"]
+StreamEnd = Literal["", "complete", "error", "restarted", "continued"]
 PREVIEW = 200  # characters
 
 
@@ -35,7 +38,7 @@ class Attempt(msgspec.Struct):
     """One upstream call. Times in ms; `offset_ms` from the start of the request."""
 
     n: int
-    kind: Literal["primary", "retry", "fallback"]
+    kind: AttemptKind
     provider: str
     model: str
     offset_ms: float
@@ -54,6 +57,7 @@ class Attempt(msgspec.Struct):
     backoff_ms: float = 0.0  # waited before this attempt
     ratelimit_limit: int | None = None  # x-ratelimit-limit-requests
     ratelimit_remaining: int | None = None
+    cancelled: bool = False  # given up by us: a hedge that lost, or a client that left
 
 
 class Validation(msgspec.Struct):
@@ -67,6 +71,8 @@ class Validation(msgspec.Struct):
     missing: list[str] = []  # required fields that were absent, as JSON pointers
     mismatched: list[str] = []  # fields of the wrong type or outside an enum, as JSON pointers
     delivered_invalid: bool = False
+    stages: list[str] = []  # each stage that looked at the output, in order: `exact`, `extract`, `repair`, `coerce` …
+    coerced: list[str] = []  # fields made to fit their type, as JSON pointers
 
 
 class Redaction(msgspec.Struct):
@@ -76,6 +82,24 @@ class Redaction(msgspec.Struct):
     classes: dict[str, int] = {}  # class → number of findings
     reason: str = ""
     secrets: int = 0  # findings of a secret class
+
+
+class LimitHit(msgspec.Struct):
+    """A limit that was reached. `shadow`: the request was let through all the same."""
+
+    name: str
+    what: str  # requests, tokens, concurrency, spend
+    by: str = ""  # the counter's values, such as `key=a1b2`
+    shadow: bool = False
+
+
+class GuardHit(msgspec.Struct):
+    """A guardrail that found something, or failed (`error`)."""
+
+    use: str
+    at: Literal["input", "output"]
+    action: str  # block, mask, flag, error
+    found: str = ""  # what kind of thing, never the thing
 
 
 class Payload(msgspec.Struct):
@@ -136,6 +160,15 @@ class Record(msgspec.Struct, kw_only=True):
     preview_out: str = ""
     payload: Payload | None = None
     labels: dict[str, str] = {}  # from OpenAI `metadata`, redacted
+    api: str = "chat"  # the API that the client speaks: chat, messages, responses, embeddings, moderations, or a path
+    cache: CacheUse = ""  # "": the route has no cache
+    saved_usd: float | None = None  # what the cached answer cost when it was made
+    stream_end: StreamEnd = ""
+    limits: list[LimitHit] = []
+    guards: list[GuardHit] = []
+    queued_ms: float = 0.0  # waited for a limit
+    priority: str = ""
+    delayed: bool = False  # answered with 202; this record is of the work done afterwards
 
 
 class Document(msgspec.Struct):

@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from pilothouse.domain.limit import Limit
 from pilothouse.domain.manifest import Manifest
 
 Tier = Literal["high", "standard", "lite"]
@@ -50,9 +51,10 @@ class ProviderEntry(msgspec.Struct, frozen=True):
     """How to reach a provider. `key` is a reference (`env://`, `file://`), never a secret's value."""
 
     name: str
-    kind: Literal["openai", "local", "scripted"]
+    kind: str  # a name in providers/registry.py
     base_url: str
     key: str = ""
+    options: dict[str, str] = {}  # the kind's own settings: `api_version`, `region`, `project` …
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +63,8 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     input: float
     output: float
     cache_read: float | None = None  # None: cached input costs as much as other input
+    cache_write: float | None = None  # None: as other input
+    reasoning: float | None = None  # None: as other output
 
 
 class JournalSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +86,7 @@ class Table(msgspec.Struct, frozen=True):
     anonymous: bool = False  # loopback development without keys: the environment is then `dev`
     prices: dict[str, Price] = {}  # by `provider/model`
     journal: JournalSettings = JournalSettings()
+    limits: tuple[Limit, ...] = ()  # the app's own, beside those of each route's policy
 
     def entry(self, route: str, env: str) -> Entry | None:
         """The entry of `route` in `env`."""

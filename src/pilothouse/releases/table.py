@@ -38,6 +38,7 @@ def build(
             anonymous=allow_anonymous and not keys.list_keys(conn),
             prices={name: msgspec.convert(price, Price, from_attributes=True) for name, price in config.prices.items()},
             journal=msgspec.convert(config.journal, JournalSettings, from_attributes=True),
+            limits=config.limits,
         )
 
 
