@@ -31,7 +31,7 @@ PilothouseError                what happened, where, what to do
 └── StoreError                 a store or journal cannot be read or written
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class PilothouseError(Exception):
@@ -133,12 +133,13 @@ class BudgetExceeded(LimitExceeded):
 
 
 class GuardrailBlocked(RequestError):
-    """A guardrail refused the input, or the output (code `guardrail_output`, status 422)."""
+    """A guardrail refused the input, or the output (code `guardrail_output`, status 422); or it failed itself, which
+    by default is the same (code `guardrail_failed`)."""
 
     code = "guardrail_blocked"
 
-    def __init__(self, what: str, *, where: str = "", hint: str = "", output: bool = False) -> None:
-        super().__init__(what, where=where, hint=hint, code="guardrail_output" if output else "")
+    def __init__(self, what: str, *, where: str = "", hint: str = "", output: bool = False, code: str = "") -> None:
+        super().__init__(what, where=where, hint=hint, code=code or ("guardrail_output" if output else ""))
         self.output = output
 
 
@@ -242,10 +243,27 @@ class CutStream(UpstreamError):
 
 
 class InvalidOutput(PilothouseError):
-    """The model's output fails its schema after the repairs that policy allows."""
+    """The model's output fails its schema, or its tool calls theirs, after the repairs that policy allows.
+
+    `kind` is finer: `output_truncated`, `output_refused`, `invalid_tool_call`. `reask`: chat messages that, put behind
+    the request's own, ask the model once more with the errors explained; None where policy does not ask again, or
+    where asking cannot help.
+    """
 
     code = "invalid_output"
     status = 422
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        hint: str = "",
+        code: str = "",
+        reask: list[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(what, where=where, hint=hint, code=code)
+        self.reask = reask
 
 
 class StateError(PilothouseError):

@@ -1,7 +1,7 @@
 """The wires: the only ways in which rooms touch. `server/` hands them over."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -21,6 +21,23 @@ class Redacted(msgspec.Struct):
     text: str
     classes: dict[str, int]
     secrets: int = 0
+
+
+class Sighting(msgspec.Struct, frozen=True):
+    """Characters `start` to `end` of a text are of this class; `secret`: a credential rather than personal data."""
+
+    kind: str
+    start: int
+    end: int
+    secret: bool = False
+
+
+class Detect(Protocol):
+    """What redaction would find in a text, in order, none overlapping. Raises PilothouseError: there is no verdict."""
+
+    classes: frozenset[str]  # every class that it knows
+
+    def __call__(self, text: str) -> Sequence[Sighting]: ...
 
 
 class GenerateRequest(msgspec.Struct, kw_only=True):

@@ -25,7 +25,7 @@ _TOKEN = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|(-?[0-9][0-9.eE+-]*)')
 _MANY_DIGITS = 1_000_000
 
 
-def _blanked(data: bytes) -> tuple[bytes, bool]:
+def blanked(data: bytes) -> tuple[bytes, bool]:
     """`data` with the escapes of quoted text blanked, at equal length, so that `\\n4111…` begins a word; and whether
     these were all the backslashes it has.
     """
@@ -113,9 +113,9 @@ class Redactor:
         return Redacted(text=redacted, classes=classes, secrets=sum(f.detector.secret for f in found))
 
     def _suspects(self, data: bytes) -> bool:
-        if self._detectors.suspects(_blanked(data)[0]):
+        if self._detectors.suspects(blanked(data)[0]):
             return True
-        return b"\\u00" in data and self._detectors.suspects(_blanked(_unescaped(data))[0])
+        return b"\\u00" in data and self._detectors.suspects(blanked(_unescaped(data))[0])
 
     def _plain(self, data: bytes, found: list[Finding]) -> bytes:
         return self._text(data, b"", found) if self._suspects(data) else data
@@ -134,7 +134,7 @@ class Redactor:
 
     def _findings(self, data: bytes, name: bytes) -> list[Finding]:
         lead = len(name) + 2 if name else 0
-        probe = _blanked(name + b": " + data if name else data)[0]
+        probe = blanked(name + b": " + data if name else data)[0]
         held = (m.span() for m in _PLACEHOLDER.finditer(probe))
         findings = self._detectors.find(probe, held)
         return [Finding(max(0, f.start - lead), f.end - lead, f.detector) for f in findings if f.end > lead]
@@ -152,8 +152,8 @@ class Redactor:
         return f"[{kind.upper()}:{digest[:6]}]".encode()
 
     def _json(self, data: bytes, found: list[Finding]) -> bytes:
-        blanked, simple = _blanked(data)
-        if simple and not self._detectors.suspects(blanked):
+        plain, simple = blanked(data)
+        if simple and not self._detectors.suspects(plain):
             return data  # what a string holds stands in the raw text too, between quotes
         try:
             value = msgspec.json.decode(data)
