@@ -13,6 +13,7 @@ import msgspec
 
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import (
+    BadRequest,
     ConnectFailed,
     CutStream,
     InvalidOutput,
@@ -29,23 +30,16 @@ from pilothouse.domain.policy import ErrorClass, Fallback, Policy
 from pilothouse.domain.record import Attempt, Record
 from pilothouse.domain.table import ProviderEntry
 from pilothouse.domain.wires import SecretReader
-from pilothouse.gateway.types import Accept, Answer, Rendered
-from pilothouse.providers.openai import (
-    Chunk,
-    Completion,
-    error_of,
-    events,
-    read_chunk,
-    read_completion,
-    request_headers,
-    whole_events,
-)
-from pilothouse.providers.registry import chat_url
-from pilothouse.providers.upstream import Call, OpenStream, Upstream
+from pilothouse.gateway.types import Accept, Accepted, Answer, Rendered
+from pilothouse.providers.chat import CHAT
+from pilothouse.providers.form import Began, Form
+from pilothouse.providers.openai import Completion, whole_events
+from pilothouse.providers.registry import wire_of
+from pilothouse.providers.upstream import Call, Upstream
+from pilothouse.providers.wire import Ask, Flow, Wire
 
 SECRET_S = 30.0  # a secret's value is read again after this long, so that a rotated one is taken up
 BACKOFF_MAX_S = 20.0
-GIVEN_UP_S = 0.25  # after its own timeout a call's connection is closed
 _CLASSES: tuple[tuple[type[PilothouseError], ErrorClass], ...] = (
     (RateLimited, "rate_limit"),
     (ServerError, "server_error"),
@@ -79,6 +73,7 @@ class Run(msgspec.Struct):
     accept: Accept
     began: float
     deadline: float
+    headers: list[tuple[str, str]] = []  # of the client, that the provider is meant to see
 
     @property
     def policy(self) -> Policy:
@@ -162,9 +157,10 @@ class Attempts:
             provider = run.providers.get(attempt.provider)
             if provider is None:
                 raise NotFound(f"no provider “{attempt.provider}”", where="providers", code="unknown_provider")
-            if run.rendered.stream:
-                return await self._stream(run, attempt, provider, started)
-            return await self._whole(run, attempt, provider, later)
+            said = _said(run.rendered, provider)
+            if said.rendered.stream:
+                return await self._stream(run, attempt, said, started)
+            return await self._whole(run, attempt, said, later)
         except PilothouseError as error:
             attempt.error_type = error.kind
             if isinstance(error, UpstreamError):
@@ -179,15 +175,29 @@ class Attempts:
         finally:
             attempt.duration_ms = (self._clock.monotonic() - started) * 1e3
 
-    def _call(self, run: Run, attempt: Attempt, provider: ProviderEntry, total_s: float) -> Call:
-        timeouts = run.policy.timeout
+    def _call(self, run: Run, attempt: Attempt, said: "Said") -> Call:
         span = run.record.span_id if attempt.n == 1 else new_span_id()
+        parsed = run.rendered.resolved.parsed
+        ask = Ask(
+            provider=said.provider,
+            form=said.rendered.form,
+            body=said.rendered.upstream(attempt.model),
+            model=attempt.model,
+            stream=said.rendered.stream,
+            key=self._key(said.provider.key),
+            trace_id=run.record.trace_id,
+            span_id=span,
+            now_us=run.record.ts_us,
+            path=parsed.path,
+            method=parsed.method,
+            headers=run.headers,
+        )
+        request = said.wire.request(ask)
         return Call(
-            url=chat_url(provider),
-            headers=request_headers(self._key(provider.key), run.record.trace_id, span),
-            body=run.rendered.upstream(attempt.model),
-            connect_s=timeouts.connect,
-            total_s=max(total_s, 0.0) + GIVEN_UP_S,
+            url=request.url,
+            headers=request.headers,
+            body=request.body,
+            connect_s=run.policy.timeout.connect,
         )
 
     def _key(self, ref: str) -> str:
@@ -199,45 +209,77 @@ class Attempts:
             kept = self._secrets[ref] = (now + SECRET_S, self._secret(ref))
         return kept[1]
 
-    async def _whole(self, run: Run, attempt: Attempt, provider: ProviderEntry, later: int) -> Answer:
+    async def _whole(self, run: Run, attempt: Attempt, said: "Said", later: int) -> Answer:
         window, which = run.window(later)
         try:
             async with asyncio.timeout(window):
-                reply = await self._upstream.whole(self._call(run, attempt, provider, window))
+                reply = await self._upstream.whole(self._call(run, attempt, said))
         except TimeoutError as error:
             raise _timed_out(which, window) from error
         _head(attempt, reply.status, reply.headers)
         if reply.status != 200:
-            raise error_of(reply.status, reply.headers.get("retry-after"), reply.body, self._clock.now_us())
-        completion = read_completion(reply.body)
+            raise said.wire.error(reply.status, reply.headers, reply.body, self._clock.now_us())
+        body = said.wire.chat_whole(reply.body) if said.translated else reply.body
+        completion = said.form.read(body)
         read_from(attempt, completion)
-        accepted = run.accept(reply.body, completion)
-        return Answer("success", attempt, accepted.body, accepted.completion)
+        accepted = run.accept(body, completion) if said.form is CHAT else Accepted(body, completion)
+        kind = reply.headers.get("content-type", "")
+        return Answer("success", attempt, accepted.body, accepted.completion, form=said.form.name, content_type=kind)
 
-    async def _stream(self, run: Run, attempt: Attempt, provider: ProviderEntry, started: float) -> Answer:
+    async def _stream(self, run: Run, attempt: Attempt, said: "Said", started: float) -> Answer:
         """A stream up to its first token; a provider that answers with an error has not begun."""
         window, which = run.window(None)
-        flow: OpenStream | None = None
-        chunk: Chunk | None = None
+        flow: Flow | None = None
+        began: Began | None = None
         try:
             async with asyncio.timeout(window):
-                flow = await self._upstream.stream(self._call(run, attempt, provider, run.left()))
+                flow = await self._upstream.stream(self._call(run, attempt, said))
                 _head(attempt, flow.status, flow.headers)
                 if flow.status != 200:
                     body = await flow.rest()
-                    raise error_of(flow.status, flow.headers.get("retry-after"), body, self._clock.now_us())
-                chunk = await _first_token(flow)
+                    raise said.wire.error(flow.status, flow.headers, body, self._clock.now_us())
+                flow = said.wire.chat_stream(flow) if said.translated else flow
+                began = await _first_token(flow, said.form)
         except TimeoutError as error:
             raise _timed_out(which, window) from error
         finally:
-            if flow is not None and chunk is None:
+            if flow is not None and began is None:
                 await flow.close()
         attempt.ttft_ms = (self._clock.monotonic() - started) * 1e3
-        attempt.served_model, attempt.response_id = chunk.model or "", chunk.id or ""
-        return Answer("success", attempt, flow=flow)
+        attempt.served_model, attempt.response_id = began.model or "", began.id or ""
+        strip = said.rendered.strip_usage
+        return Answer("success", attempt, flow=flow, form=said.form.name, strip_usage=strip)
 
 
-async def _first_token(flow: OpenStream) -> Chunk:
+class Said(msgspec.Struct):
+    """A request as one provider is to get it. `translated`: the wire makes chat of what is not natively so."""
+
+    provider: ProviderEntry
+    wire: Wire
+    rendered: Rendered
+    form: Form
+    translated: bool
+
+
+def _said(rendered: Rendered, provider: ProviderEntry) -> Said:
+    """In the request's own form where the provider speaks it, else in chat; raises BadRequest."""
+    wire = wire_of(provider)
+    form = wire.native.get(rendered.form)
+    if form is not None:
+        return Said(provider, wire, rendered, form, translated=False)
+    if rendered.form != "chat":
+        if rendered.chat is None:
+            raise BadRequest(
+                f"the provider “{provider.name}” does not speak the API “{rendered.form}”",
+                where="model",
+                hint="name a route or a model whose provider does",
+                code="unsupported_api",
+            )
+        rendered = rendered.chat()
+    return Said(provider, wire, rendered, CHAT, translated="chat" not in wire.native)
+
+
+async def _first_token(flow: Flow, form: Form) -> Began:
     """Read until something of the answer is there, and hold what was read; raises CutStream, ServerError."""
     seen = 0
     while True:
@@ -247,12 +289,9 @@ async def _first_token(flow: OpenStream) -> Chunk:
         flow.held += data
         end = whole_events(flow.held)
         if end > seen:
-            for event in events(flow.held[seen:end]):
-                if event == b"[DONE]":
-                    raise CutStream("the stream ended before its first token", hint="ask again", upstream_status=200)
-                chunk = read_chunk(event)
-                if chunk.has_token:
-                    return chunk
+            began = form.first(flow.held[seen:end])
+            if began is not None:
+                return began
             seen = end
 
 

@@ -3,18 +3,18 @@
 from collections.abc import Callable
 
 from pilothouse.domain.clock import Clock
-from pilothouse.domain.errors import ClientGone, PilothouseError, UpstreamError
+from pilothouse.domain.errors import ClientGone, LimitExceeded, PilothouseError, UpstreamError
 from pilothouse.domain.hashing import bytes_hash
 from pilothouse.domain.ids import new_span_id, new_trace_id, parse_traceparent, uuid7
 from pilothouse.domain.principal import Principal
 from pilothouse.domain.record import Attempt, Record
 from pilothouse.domain.table import Table
 from pilothouse.gateway import replies
-from pilothouse.gateway.types import Answer, Draft, Incoming, Parsed, Rendered, Resolved
+from pilothouse.gateway.types import Answer, Api, Draft, Incoming, Parsed, Rendered, Resolved
 from pilothouse.providers.openai import Completion
 
 
-def start(incoming: Incoming, clock: Clock, worker: str, table: Table) -> Draft:
+def start(incoming: Incoming, api: Api, clock: Clock, worker: str, table: Table) -> Draft:
     """A draft of a request that has just arrived."""
     now_us = clock.now_us()
     parent = parse_traceparent(incoming.traceparent)
@@ -26,8 +26,9 @@ def start(incoming: Incoming, clock: Clock, worker: str, table: Table) -> Draft:
         parent_span_id=parent[1] if parent else "",
         table_revision=table.revision,
         worker=worker,
+        api=api.name,
     )
-    return Draft(incoming=incoming, record=record, began=clock.monotonic())
+    return Draft(incoming=incoming, record=record, began=clock.monotonic(), api=api)
 
 
 def note_parsed(draft: Draft, parsed: Parsed, pseudonym: Callable[[str], str]) -> None:
@@ -97,14 +98,14 @@ def note_failure(draft: Draft, error: PilothouseError) -> None:
     record.outcome = "failed"
     record.error_type = error.kind
     record.error_message = str(error)
-    if isinstance(error, UpstreamError):
+    if isinstance(error, UpstreamError | LimitExceeded):
         draft.retry_after_s = error.retry_after_s
     if draft.streaming:
         record.status = 499 if isinstance(error, ClientGone) else record.status
-        draft.out = replies.error_event(error)
+        draft.out = draft.api.error_event(error)
         return
     record.status = replies.status_of(error)
-    draft.out = draft.reply = replies.error_body(error)
+    draft.out = draft.reply = draft.api.error_body(error)
     draft.content_type = replies.JSON
 
 

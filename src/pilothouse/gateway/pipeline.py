@@ -29,15 +29,15 @@ from pilothouse.domain.wires import (
 )
 from pilothouse.gateway import draft as notes
 from pilothouse.gateway import replies
+from pilothouse.gateway.apis.chat import CHAT_API
 from pilothouse.gateway.attempts import Attempts, Run, read_from
-from pilothouse.gateway.parse import parse
 from pilothouse.gateway.protect import protect
 from pilothouse.gateway.relay import Relay
 from pilothouse.gateway.render import render
 from pilothouse.gateway.replay import again
 from pilothouse.gateway.resolve import resolve
 from pilothouse.gateway.settle import PriceBook, estimate, settle
-from pilothouse.gateway.types import Answer, Client, Draft, Headers, Incoming, Parsed, Resolved
+from pilothouse.gateway.types import Answer, Api, Client, Draft, Headers, Incoming, Parsed, Resolved
 from pilothouse.gateway.validate import accept
 from pilothouse.providers.openai import Completion
 from pilothouse.providers.upstream import Upstream
@@ -67,17 +67,17 @@ class Gateway:
         self._attempts = Attempts(self.upstream, self.secret, self.clock)
         self._book = PriceBook()
 
-    async def handle(self, incoming: Incoming, client: Client) -> None:
+    async def handle(self, incoming: Incoming, client: Client, api: Api = CHAT_API) -> None:
         """Serve one request of the edge. Cancel it when the client leaves: it is then recorded as 499."""
         table = self.table()
-        draft = notes.start(incoming, self.clock, self.worker, table)
+        draft = notes.start(incoming, api, self.clock, self.worker, table)
         await self._recorded(draft, client, table, self._named)
 
     async def generate(self, request: GenerateRequest) -> GenerateReply:
         """Run `request.live` on one body, whatever the table points at: for evals and replays."""
         table = self.table()
         body = msgspec.json.encode({"model": request.route} | request.body)
-        draft = notes.start(Incoming(body=body), self.clock, self.worker, table)
+        draft = notes.start(Incoming(body=body), CHAT_API, self.clock, self.worker, table)
         draft.record.source = request.source  # type: ignore[assignment]  # "eval" or "replay"
         draft.record.env = request.env
 
@@ -119,11 +119,12 @@ class Gateway:
 
     async def _serve(self, draft: Draft, client: Client, table: Table, find: Resolve) -> None:
         """The steps in their order."""
-        parsed = parse(draft.incoming)
+        api = draft.api
+        parsed = api.parse(draft.incoming)
         notes.note_parsed(draft, parsed, self.pseudonym)
         resolved = find(parsed, draft, table)
         notes.note_resolved(draft, resolved)
-        rendered = render(resolved)
+        rendered = render(resolved, api.to_chat if api.translates else None)
         notes.note_rendered(draft, rendered)
         record = draft.record
         timeouts = resolved.live.manifest.policy.timeout
@@ -152,13 +153,17 @@ class Gateway:
 
     def _whole(self, draft: Draft, parsed: Parsed, answer: Answer) -> None:
         """An answer that is there as a whole. A client that asked for a stream gets it in a stream's form."""
-        body = answer.body if answer.static is None else replies.static_body(answer.static, draft.record)
+        api = draft.api
+        if answer.static is not None:
+            body = api.static(answer.static, draft.record)
+            draft.text = answer.static
+        else:
+            body = answer.body if answer.form == api.form.name else api.from_chat(answer.body, parsed)
         if answer.completion is not None:
             notes.note_completion(draft, answer.completion)
-        draft.text = draft.text if answer.static is None else answer.static
         draft.reply = body
-        draft.out = replies.as_stream(body, usage=parsed.wants_usage) if parsed.stream else body
-        draft.content_type = replies.SSE if parsed.stream else replies.JSON
+        draft.out = api.as_stream(body, parsed) if parsed.stream else body
+        draft.content_type = replies.SSE if parsed.stream else answer.content_type or replies.JSON
 
     async def _relay(self, draft: Draft, client: Client, answer: Answer, run: Run) -> None:
         """An answer that is still arriving: pass it on, and hold its end back for the record."""
@@ -166,10 +171,13 @@ class Gateway:
         if flow is None or attempt is None or attempt.ttft_ms is None:
             raise AssertionError("only a stream that has begun is relayed")
         record.ttft_ms = attempt.offset_ms + attempt.ttft_ms
-        relay = Relay(flow, run.policy.timeout.idle, run.deadline, strip_usage=run.rendered.strip_usage)
+        api = draft.api
+        if answer.form != api.form.name and draft.parsed is not None:
+            flow = api.stream_from_chat(flow, draft.parsed)
+        relay = Relay(flow, api.form, run.policy.timeout.idle, run.deadline, strip_usage=answer.strip_usage)
         completion: Completion | None = None
         try:
-            client.begin(200, replies.headers(record, replies.SSE))
+            client.begin(200, replies.headers(record, replies.SSE) + api.headers(record))
             draft.streaming = True
             completion, draft.out = await relay.run(client.send)
         except (asyncio.CancelledError, ClientGone):
@@ -227,7 +235,7 @@ class _Nobody:
 
 
 def _headers(draft: Draft) -> Headers:
-    headers = replies.headers(draft.record, draft.content_type)
+    headers = replies.headers(draft.record, draft.content_type) + draft.api.headers(draft.record)
     if draft.retry_after_s is not None:
         headers.append(("retry-after", str(max(1, round(draft.retry_after_s)))))
     return headers
@@ -239,7 +247,8 @@ def _hash_again(draft: Draft, request: str) -> str:
     if resolved is None:
         return ""
     try:
-        rendered = again(request, None if resolved.inline else resolved.live, resolved.route)
+        live = None if resolved.inline else resolved.live
+        rendered = again(request, live, resolved.route, draft.api.name)
     except PilothouseError:
         return ""
     return bytes_hash(rendered.upstream(resolved.model.name))

@@ -6,23 +6,20 @@ that the client gets an explicit error event and never a [DONE].
 
 import asyncio
 import contextlib
-from typing import Any
-
-import msgspec
 
 from pilothouse.domain.errors import UpstreamError, UpstreamTimeout
 from pilothouse.gateway.types import Send
-from pilothouse.providers.openai import DONE, Assembly, Completion, events, whole_events
-from pilothouse.providers.upstream import OpenStream
-
-_decode = msgspec.json.Decoder().decode
+from pilothouse.providers.form import Form
+from pilothouse.providers.openai import Completion, whole_events
+from pilothouse.providers.wire import Flow
 
 
 class Relay:
     """One stream on its way through. `idle_s` bounds each silence, `deadline` (event loop's clock) all of it."""
 
-    def __init__(self, flow: OpenStream, idle_s: float, deadline: float, *, strip_usage: bool) -> None:
+    def __init__(self, flow: Flow, form: Form, idle_s: float, deadline: float, *, strip_usage: bool) -> None:
         self._flow = flow
+        self._form = form
         self._idle_s = idle_s
         self._deadline = deadline
         self._strip = strip_usage
@@ -50,7 +47,7 @@ class Relay:
     async def _pass_on(self, block: bytes, send: Send) -> bytes:
         """Everything up to the block that ends the stream, which is returned."""
         now = asyncio.get_running_loop().time
-        while not _ends(block):
+        while not self._form.ends(block):
             if block and (visible := self._visible(block)):
                 self._since = None  # a slow client is not a silent provider
                 await send(visible)
@@ -73,7 +70,7 @@ class Relay:
 
     def so_far(self) -> Completion:
         """What has gone by when the stream broke; unreadable events are left out."""
-        assembly = Assembly()
+        assembly = self._form.assembly()
         with contextlib.suppress(UpstreamError):
             assembly.add(b"".join(self._blocks))
         return assembly.completion()
@@ -89,20 +86,18 @@ class Relay:
         return block
 
     def _visible(self, block: bytes) -> bytes:
-        """What of `block` the client asked for: without the usage chunk that only we wanted."""
-        if not self._strip or b'"usage"' not in block or not (b'"choices":[]' in block or b'"choices": []' in block):
-            return block
-        kept = [data for data in events(block) if not _only_usage(data)]
-        return b"".join(b"data: " + data + b"\n\n" for data in kept)
+        """What of `block` the client asked for: without the usage event that only we wanted."""
+        return self._form.without_usage(block) if self._strip else block
 
     def _end(self, block: bytes) -> tuple[Completion, bytes]:
-        if self._rest and not _ends(block):
+        if self._rest and not self._form.ends(block):
             block = self._take(b"\n\n")  # a provider that leaves out the last blank line has still said its piece
-        assembly = Assembly()
+        assembly = self._form.assembly()
         assembly.add(b"".join(self._blocks))
         completion = assembly.finished()
         tail = self._visible(block)
-        return completion, tail if tail.rstrip().endswith(b"[DONE]") else tail + DONE
+        done = self._form.done
+        return completion, tail if not done or tail.rstrip().endswith(done.strip()) else tail + done
 
     def _stalled(self) -> UpstreamTimeout:
         total = asyncio.get_running_loop().time() >= self._deadline
@@ -115,17 +110,3 @@ class Relay:
             hint="the text so far is incomplete: ask again",
             code=f"timeout_{which}",
         )
-
-
-def _ends(block: bytes) -> bool:
-    return b"[DONE]" in block and any(data == b"[DONE]" for data in events(block))
-
-
-def _only_usage(data: bytes) -> bool:
-    if b'"usage"' not in data:
-        return False
-    try:
-        value: Any = _decode(data)
-    except msgspec.DecodeError:
-        return False
-    return isinstance(value, dict) and not value.get("choices") and bool(value.get("usage"))

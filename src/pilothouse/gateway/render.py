@@ -6,6 +6,7 @@ they came, except the model's name, and the wish for usage in a stream.
 
 import functools
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jinja2
@@ -23,6 +24,7 @@ _raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _USAGE = {"include_usage": True}
 _OURS = frozenset(("model", "messages", "stream"))  # params cannot change what makes a request this request
 _NAME = re.compile(r"[^A-Za-z0-9_-]")
+ToChat = Callable[[Parsed], dict[str, Any]]
 _sandbox = jinja2.sandbox.ImmutableSandboxedEnvironment(
     undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=False
 )
@@ -30,10 +32,50 @@ _sandbox = jinja2.sandbox.ImmutableSandboxedEnvironment(
 del _sandbox.globals["lipsum"], _sandbox.filters["random"]
 
 
-def render(resolved: Resolved) -> Rendered:
-    """The upstream body, its model's name left open; raises BadRequest, ConfigError."""
-    if resolved.inline:
-        return _inline(resolved)
+def render(resolved: Resolved, to_chat: ToChat | None = None) -> Rendered:
+    """The upstream body, its model's name left open; raises BadRequest, ConfigError.
+
+    `to_chat`: the request's body in chat form, of an API whose form is another; None: it cannot be said in chat.
+    """
+    if resolved.parsed.api != "chat":
+        return _native(resolved, to_chat)
+    return _inline(resolved) if resolved.inline else _route(resolved)
+
+
+def _native(resolved: Resolved, to_chat: ToChat | None) -> Rendered:
+    """A request of another API: its own bytes where nothing shapes them, chat where something does."""
+    parsed, manifest = resolved.parsed, resolved.live.manifest
+
+    def chat() -> Rendered:
+        if to_chat is None:
+            raise BadRequest(
+                f"the provider does not speak the API “{parsed.api}”",
+                where="model",
+                hint="name a route or a model whose provider does",
+                code="unsupported_api",
+            )
+        body = to_chat(parsed)
+        if parsed.stream:
+            body["stream_options"] = _USAGE  # the other API's stream says its usage always
+        said = msgspec.structs.replace(
+            parsed, api="chat", body=body, messages=body["messages"], raw=_encode(body), wants_usage=True
+        )
+        return render(msgspec.structs.replace(resolved, parsed=said))
+
+    parts = (manifest.prompt, manifest.system, manifest.tools, manifest.schema)
+    if to_chat is not None and (manifest.params or any(part is not None for part in parts)):
+        return chat()
+    if "model" not in parsed.body:
+        return Rendered(resolved, parsed.raw, b"", parsed.stream, form=parsed.api, nameless=True)
+    if manifest.params:
+        fields = _raw(parsed.raw) | {k: v for k, v in manifest.params.items() if k not in _OURS}
+        fields.pop("model")
+        return Rendered(resolved, b'{"model":', b"," + _encode(fields)[1:], parsed.stream, form=parsed.api)
+    before, after = _cut(parsed) or _cut_anew(parsed)
+    return Rendered(resolved, before, after, parsed.stream, form=parsed.api, chat=chat if to_chat else None)
+
+
+def _route(resolved: Resolved) -> Rendered:
     parsed, manifest = resolved.parsed, resolved.live.manifest
     body = {k: v for k, v in parsed.body.items() if k not in ("model", "prompt")}
     if not body.get("store"):
@@ -63,17 +105,29 @@ def _inline(resolved: Resolved) -> Rendered:
     """The client's own bytes, cut where the model's name stands."""
     parsed = resolved.parsed
     strip = parsed.stream and not parsed.wants_usage
-    name = _encode(parsed.model)
-    # Once, and not in disguise (\u006d is an m): otherwise it may be another object's key.
-    plain = parsed.raw.count(b'"model"') == 1 and b"\\u006" not in parsed.raw
-    found = re.search(rb'"model"\s*:\s*' + re.escape(name), parsed.raw) if plain else None
-    if found is None or "prompt" in parsed.body or (strip and "stream_options" in parsed.body):
+    cut = _cut(parsed)
+    if cut is None or "prompt" in parsed.body or (strip and "stream_options" in parsed.body):
         return _inline_anew(resolved, strip)
-    before, after = parsed.raw[: found.end() - len(name)], parsed.raw[found.end() :]
+    before, after = cut
     if strip:
         end = after.rindex(b"}")
         after = after[:end] + b',"stream_options":' + _encode(_USAGE) + after[end:]
     return Rendered(resolved, before, after, parsed.stream, strip)
+
+
+def _cut(parsed: Parsed) -> tuple[bytes, bytes] | None:
+    """The body's bytes before and after its model's name; None where that place is not certain."""
+    name = _encode(parsed.model)
+    # Once, and not in disguise (\\u006d is an m): otherwise it may be another object's key.
+    plain = parsed.raw.count(b'"model"') == 1 and b"\\u006" not in parsed.raw
+    found = re.search(rb'"model"\s*:\s*' + re.escape(name), parsed.raw) if plain else None
+    return None if found is None else (parsed.raw[: found.end() - len(name)], parsed.raw[found.end() :])
+
+
+def _cut_anew(parsed: Parsed) -> tuple[bytes, bytes]:
+    """The same by writing the body anew, every field's own bytes kept."""
+    fields = {k: v for k, v in _raw(parsed.raw).items() if k != "model"}
+    return b'{"model":', (b"," + _encode(fields)[1:] if fields else b"}")
 
 
 def _inline_anew(resolved: Resolved, strip: bool) -> Rendered:

@@ -10,23 +10,33 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from pilothouse.domain.errors import PilothouseError
 from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.record import Attempt, Outcome, Record
 from pilothouse.domain.table import Live
+from pilothouse.providers.form import Form
 from pilothouse.providers.openai import Completion
-from pilothouse.providers.upstream import OpenStream
+from pilothouse.providers.wire import Flow
 
 Headers = list[tuple[str, str]]
 
 
+def _no_header(_name: str) -> str | None:
+    return None
+
+
 class Incoming(msgspec.Struct):
-    """A request as the server hands it over."""
+    """A request as the server hands it over. `header`: the request's header of a lower-case name, or None."""
 
     body: bytes
     authorization: str | None = None
     traceparent: str | None = None
     session: str | None = None  # header x-pilothouse-session
     refused: Exception | None = None  # why the server could not take the body: over the limit
+    path: str = ""
+    query: str = ""
+    method: str = "POST"
+    header: Callable[[str], str | None] = _no_header
 
 
 class Client(Protocol):
@@ -58,6 +68,9 @@ class Parsed(msgspec.Struct):
     session: str = ""
     user: str = ""
     labels: dict[str, str] = {}
+    api: str = "chat"
+    path: str = ""  # of a form that is any path: what is called upstream, after the provider's `/v1`
+    method: str = "POST"
 
 
 class Resolved(msgspec.Struct):
@@ -75,28 +88,43 @@ class Resolved(msgspec.Struct):
 
 
 class Rendered(msgspec.Struct):
-    """A request ready to be sent: the upstream body is `before` + the model's name as JSON + `after`."""
+    """A request ready to be sent: the upstream body is `before` + the model's name as JSON + `after`.
+
+    `form`: which form that is in. `chat`: makes the same request in chat form, for a provider that does not speak
+    `form`; raises BadRequest where it cannot be said in chat, None where `form` is chat or has no translation.
+    """
 
     resolved: Resolved
     before: bytes
     after: bytes
     stream: bool  # whether the upstream is asked to stream
     strip_usage: bool = False  # the usage chunk is ours, not the client's wish
+    form: str = "chat"
+    chat: Callable[[], "Rendered"] | None = None
+    nameless: bool = False  # the body has no place for a model's name: it is `before` as it stands
 
     def upstream(self, model: str) -> bytes:
         """The upstream body for this model name."""
+        if self.nameless:
+            return self.before
         return self.before + msgspec.json.encode(model) + self.after
 
 
 class Answer(msgspec.Struct):
-    """What an attempt brought: a completion, a stream that has begun, or a static text."""
+    """What an attempt brought: a completion, a stream that has begun, or a static text.
+
+    `form`: how `body` or `flow` are to be read: the client's own form, or chat.
+    """
 
     outcome: Outcome
     attempt: Attempt | None
     body: bytes = b""
     completion: Completion | None = None
-    flow: OpenStream | None = None
+    flow: Flow | None = None
     static: str | None = None
+    form: str = "chat"
+    strip_usage: bool = False
+    content_type: str = ""  # of an answer whose form is any
 
 
 class Accepted(msgspec.Struct):
@@ -112,12 +140,52 @@ Send = Callable[[bytes], Awaitable[None]]
 Stage = Literal["queue", "preprocessing", "model", "postprocessing"]
 
 
+class Api(Protocol):
+    """How requests of one API are read and answered.
+
+    Inside the gateway an answer is in the API's own form where the provider speaks that natively, and in chat
+    otherwise; `from_chat` and `stream_from_chat` then make it the API's own.
+    """
+
+    name: str  # as in the record: chat, messages, responses, embeddings, moderations, any
+    form: Form
+    translates: bool  # whether requests can be said in chat
+
+    def parse(self, incoming: Incoming) -> Parsed:
+        """The request; raises BadRequest with the place of the error."""
+
+    def to_chat(self, parsed: Parsed) -> dict[str, Any]:
+        """The request's body in chat form; raises BadRequest (`unsupported_parameter`) where it cannot be said."""
+
+    def from_chat(self, body: bytes, parsed: Parsed) -> bytes:
+        """A whole chat completion in the API's form."""
+
+    def stream_from_chat(self, flow: Flow, parsed: Parsed) -> Flow:
+        """A stream of chat chunks in the API's form."""
+
+    def as_stream(self, body: bytes, parsed: Parsed) -> bytes:
+        """A whole answer (in the API's form) as the events of a stream."""
+
+    def static(self, text: str, record: Record) -> bytes:
+        """A static answer in the API's form."""
+
+    def error_body(self, error: PilothouseError) -> bytes:
+        """An error in the API's form."""
+
+    def error_event(self, error: PilothouseError) -> bytes:
+        """The explicit end of a stream that broke."""
+
+    def headers(self, record: Record) -> Headers:
+        """Headers that this API's clients expect beside our own."""
+
+
 class Draft(msgspec.Struct):
     """A request on its way: its record while it is being made, and what the client is to get."""
 
     incoming: Incoming
     record: Record
     began: float  # Clock.monotonic
+    api: Api
     parsed: Parsed | None = None
     resolved: Resolved | None = None
     rendered: Rendered | None = None
