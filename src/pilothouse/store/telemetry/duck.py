@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 
 from pilothouse.domain.errors import StoreError
-from pilothouse.store.telemetry.schema import SCHEMA_VERSION, TABLES
+from pilothouse.store.telemetry.schema import ADDED, SCHEMA_VERSION, TABLES
 
 Params = Sequence[Any] | dict[str, Any]  # positional for `?`, or by name for `$name`
 
@@ -56,6 +56,7 @@ class TelemetryStore:
             write.execute("INSERT OR IGNORE INTO meta VALUES ('schema_version', ?)", [str(SCHEMA_VERSION)])
             row = write.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
         version = int(row[0]) if row else SCHEMA_VERSION
+        self._upgrade(version)
         if version > SCHEMA_VERSION:
             self._root.close()
             raise StoreError(
@@ -63,6 +64,18 @@ class TelemetryStore:
                 where=str(self.path),
                 hint="upgrade pilothouse, or start with another data directory",
             )
+
+    def _upgrade(self, version: int) -> None:
+        """Give a store of an earlier version the columns that have come since."""
+        later = [changes for since, changes in ADDED.items() if since > version]
+        if not later:
+            return
+        with self.transaction() as write:
+            for changes in later:
+                for table, columns in changes.items():
+                    for column in columns.split(", "):
+                        write.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column}")
+            write.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", [str(SCHEMA_VERSION)])
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         cursor = self._root.cursor()

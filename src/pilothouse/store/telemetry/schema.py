@@ -7,7 +7,7 @@ rollup_minute                               counts per minute and (route, env, r
 load_positions                              how far each journal segment is loaded, written in the load's transaction
 """
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 REQUESTS = """
 CREATE TABLE IF NOT EXISTS requests (
@@ -27,8 +27,10 @@ CREATE TABLE IF NOT EXISTS requests (
   validation_error VARCHAR, missing_fields VARCHAR[], mismatched_fields VARCHAR[], delivered_invalid BOOLEAN,
   redaction_status VARCHAR, redaction_reason VARCHAR, redaction_secrets INTEGER, log_mode VARCHAR,
   upstream_hash VARCHAR, upstream_redacted_hash VARCHAR, preview_in VARCHAR, preview_out VARCHAR,
-  labels MAP(VARCHAR, VARCHAR)
-)"""
+  labels MAP(VARCHAR, VARCHAR), api VARCHAR, cache VARCHAR, saved_usd DOUBLE, stream_end VARCHAR,
+  limit_hits VARCHAR[], guard_hits VARCHAR[], queued_ms DOUBLE, priority VARCHAR, delayed BOOLEAN,
+  validation_stages VARCHAR[], coerced_fields VARCHAR[]
+)"""  # limit_hits: `name:what`, `name:what:shadow`; guard_hits: `use:at:action:found`
 
 ATTEMPTS = """
 CREATE TABLE IF NOT EXISTS attempts (
@@ -37,7 +39,8 @@ CREATE TABLE IF NOT EXISTS attempts (
   status INTEGER, error_type VARCHAR, served_model VARCHAR, fingerprint VARCHAR, response_id VARCHAR,
   finish_reason VARCHAR, input_uncached BIGINT, cache_read BIGINT, cache_write BIGINT, output_text BIGINT,
   reasoning BIGINT, tokens_estimated BOOLEAN, cost_usd DOUBLE, delivered BOOLEAN, retry_after_s DOUBLE,
-  backoff_ms DOUBLE, ratelimit_limit BIGINT, ratelimit_remaining BIGINT
+  backoff_ms DOUBLE, ratelimit_limit BIGINT, ratelimit_remaining BIGINT,
+  cancelled BOOLEAN
 )"""
 
 SPANS = """
@@ -82,6 +85,16 @@ CREATE TABLE IF NOT EXISTS load_positions (
 META = "CREATE TABLE IF NOT EXISTS meta (key VARCHAR PRIMARY KEY, value VARCHAR)"
 
 TABLES = (REQUESTS, ATTEMPTS, SPANS, SCORES, LOSSES, PAYLOADS, ROLLUP_MINUTE, LOAD_POSITIONS, META)
+
+# Columns that a store of an earlier version lacks: version that brought them → table → columns. NULL in older rows.
+ADDED: dict[int, dict[str, str]] = {
+    2: {
+        "requests": "api VARCHAR, cache VARCHAR, saved_usd DOUBLE, stream_end VARCHAR, limit_hits VARCHAR[], "
+        "guard_hits VARCHAR[], queued_ms DOUBLE, priority VARCHAR, delayed BOOLEAN, validation_stages VARCHAR[], "
+        "coerced_fields VARCHAR[]",
+        "attempts": "cancelled BOOLEAN",
+    },
+}
 
 # Upper bounds in ms: OpenTelemetry's gen_ai.client.operation.duration buckets with three steps in each, so that
 # an interpolated percentile is within 10 % of the exact one.
