@@ -22,6 +22,8 @@ from pilothouse.domain.manifest import PARTS
 from pilothouse.domain.record import (
     Attempt,
     Document,
+    GuardHit,
+    LimitHit,
     LossRecord,
     Payload,
     Record,
@@ -78,8 +80,12 @@ def test_every_field_of_a_record_reaches_its_column(
         ttft_ms=30.0,
         validation=Validation(
             first_ok=False, ok=True, repairs=["fence"], retried=1, error="e", missing=["/a"], mismatched=["/b"],
-            delivered_invalid=False,
+            delivered_invalid=False, stages=["exact", "repair"], coerced=["/n"],
         ),
+        api="messages", cache="miss", saved_usd=0.25, stream_end="continued", queued_ms=12.5, priority="low",
+        delayed=True,
+        limits=[LimitHit("free", "tokens", "key=k1"), LimitHit("trial", "spend", shadow=True)],
+        guards=[GuardHit("pii", "input", "mask", "email")],
         redaction=Redaction(status="redacted", classes={"email": 2}, reason="policy", secrets=1),
         labels={"k": "v"},
         payload=Payload(request="in", response="out", upstream="up"),
@@ -89,10 +95,13 @@ def test_every_field_of_a_record_reaches_its_column(
     assert (report.lines, report.torn, report.segments, report.backlog_bytes) == (1, 0, 1, 0)
 
     (row,) = store.query("SELECT *, epoch_us(ts) AS ts_us FROM requests")
-    nested = {"kind", "parts", "attempts", "stages", "tokens", "validation", "redaction", "payload"}
+    nested = {"kind", "parts", "attempts", "stages", "tokens", "validation", "redaction", "payload", "limits", "guards"}
     for name, value in msgspec.structs.asdict(sent).items():
         if name not in nested:
             assert row[name] == value, name
+    assert row["limit_hits"] == ["free:tokens", "trial:spend:shadow"]
+    assert row["guard_hits"] == ["pii:input:mask:email"]
+    assert (row["validation_stages"], row["coerced_fields"]) == (["exact", "repair"], ["/n"])
     assert {part: row[f"part_{part}"] for part in PARTS} == sent.parts
     assert {stage: row[f"stage_{stage}"] for stage in sent.stages} == sent.stages
     assert tuple(row[name] for name in ("input_uncached", "cache_read", "cache_write", "output_text", "reasoning")) == (

@@ -121,3 +121,22 @@ def test_a_duration_falls_in_its_bucket(ms: float, bucket: int) -> None:
     assert store.rows(f"SELECT {dialect.bucket_of('?::DOUBLE')}", [ms, ms]) == [(bucket,)]
     assert store.rows(f"SELECT {dialect.bucket_of('NULL::DOUBLE')}") == [(None,)]
     store.close()
+
+
+def test_a_store_of_the_first_version_gets_the_columns_that_have_come_since(tmp_path: Path) -> None:
+    path = tmp_path / "telemetry.duckdb"
+    old = TelemetryStore(path)
+    with old.transaction() as write:
+        for column in ("api", "limit_hits", "saved_usd"):
+            write.execute(f"ALTER TABLE requests DROP COLUMN {column}")
+        write.execute("ALTER TABLE attempts DROP COLUMN cancelled")
+        write.execute("INSERT INTO requests (id) VALUES ('r1')")
+        write.execute("UPDATE meta SET value = '1' WHERE key = 'schema_version'")
+    old.close()
+    new = TelemetryStore(path)
+    assert new.query("SELECT id, api, limit_hits, saved_usd FROM requests") == [
+        {"id": "r1", "api": None, "limit_hits": None, "saved_usd": None}
+    ]
+    assert new.query("SELECT cancelled FROM attempts") == []
+    assert new.query("SELECT value FROM meta WHERE key = 'schema_version'") == [{"value": str(SCHEMA_VERSION)}]
+    new.close()
