@@ -33,7 +33,7 @@ from pilothouse.domain.wires import SecretReader
 from pilothouse.gateway.types import Accept, Accepted, Answer, Rendered
 from pilothouse.providers.chat import CHAT
 from pilothouse.providers.form import Began, Form
-from pilothouse.providers.openai import Completion, whole_events
+from pilothouse.providers.openai import Completion
 from pilothouse.providers.registry import wire_of
 from pilothouse.providers.upstream import Call, Upstream
 from pilothouse.providers.wire import Ask, Flow, Wire
@@ -287,7 +287,7 @@ async def _first_token(flow: Flow, form: Form) -> Began:
         if data is None:
             raise CutStream("the stream ended before its first token", hint="ask again", upstream_status=flow.status)
         flow.held += data
-        end = whole_events(flow.held)
+        end = form.whole(flow.held)
         if end > seen:
             began = form.first(flow.held[seen:end])
             if began is not None:

@@ -10,7 +10,7 @@ import contextlib
 from pilothouse.domain.errors import UpstreamError, UpstreamTimeout
 from pilothouse.gateway.types import Send
 from pilothouse.providers.form import Form
-from pilothouse.providers.openai import Completion, whole_events
+from pilothouse.providers.openai import Completion
 from pilothouse.providers.wire import Flow
 
 
@@ -79,7 +79,7 @@ class Relay:
         """The whole events that are there now."""
         if self._rest:
             data = self._rest + data
-        end = whole_events(data)
+        end = self._form.whole(data)
         block, self._rest = (data, b"") if end == len(data) else (data[:end], data[end:])
         if block:
             self._blocks.append(block)

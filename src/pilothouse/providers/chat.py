@@ -6,7 +6,16 @@ import msgspec
 
 from pilothouse.domain.errors import CutStream, PilothouseError
 from pilothouse.providers.form import Assembling
-from pilothouse.providers.openai import DONE, Assembly, Chunk, Completion, events, read_chunk, read_completion
+from pilothouse.providers.openai import (
+    DONE,
+    Assembly,
+    Chunk,
+    Completion,
+    events,
+    read_chunk,
+    read_completion,
+    whole_events,
+)
 
 _decode = msgspec.json.Decoder().decode
 
@@ -16,6 +25,10 @@ class ChatForm:
 
     name = "chat"
     done = DONE
+
+    def whole(self, data: bytes) -> int:
+        """Whole events."""
+        return whole_events(data)
 
     def read(self, body: bytes) -> Completion:
         """A whole completion."""

@@ -41,6 +41,9 @@ class Form(Protocol):
     name: str  # chat, messages, responses, embeddings, moderations, any
     done: bytes  # what a stream ends with where the provider left it out; empty where the last event says it
 
+    def whole(self, data: bytes) -> int:
+        """How many bytes of a stream's `data` can go on: its whole events, or all where the stream has no events."""
+
     def read(self, body: bytes) -> Completion:
         """A whole answer; raises ServerError where it is none."""
 

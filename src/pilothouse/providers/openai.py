@@ -16,21 +16,26 @@ DONE = b"data: [DONE]\n\n"
 _MESSAGE_MAX = 500  # characters of a provider's own error text that are passed on
 
 
-class _InputDetails(msgspec.Struct):
+class InputDetails(msgspec.Struct, omit_defaults=True):
+    """What of the input came from a prompt cache, and what was written to one."""
+
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
-class _OutputDetails(msgspec.Struct):
+class OutputDetails(msgspec.Struct, omit_defaults=True):
+    """What of the output is not visible."""
+
     reasoning_tokens: int | None = None
 
 
-class Usage(msgspec.Struct):
+class Usage(msgspec.Struct, omit_defaults=True):
     """What the provider counted."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    prompt_tokens_details: _InputDetails | None = None
-    completion_tokens_details: _OutputDetails | None = None
+    prompt_tokens_details: InputDetails | None = None
+    completion_tokens_details: OutputDetails | None = None
 
 
 class Message(msgspec.Struct):
@@ -80,15 +85,16 @@ class Completion(msgspec.Struct):
         usage = self.usage
         if usage is None or usage.prompt_tokens is None or usage.completion_tokens is None:
             return None
-        cached = (usage.prompt_tokens_details.cached_tokens or 0) if usage.prompt_tokens_details else 0
-        details = usage.completion_tokens_details
-        reasoning = (details.reasoning_tokens or 0) if details else 0
-        cached = min(max(cached, 0), max(usage.prompt_tokens, 0))
-        reasoning = min(max(reasoning, 0), max(usage.completion_tokens, 0))
+        read, spent = usage.prompt_tokens_details or InputDetails(), usage.completion_tokens_details or OutputDetails()
+        whole_input, whole_output = max(usage.prompt_tokens, 0), max(usage.completion_tokens, 0)
+        cached = min(max(read.cached_tokens or 0, 0), whole_input)
+        written = min(max(read.cache_write_tokens or 0, 0), whole_input - cached)
+        reasoning = min(max(spent.reasoning_tokens or 0, 0), whole_output)
         return Tokens(
-            input_uncached=max(usage.prompt_tokens, 0) - cached,
+            input_uncached=whole_input - cached - written,
             cache_read=cached,
-            output_text=max(usage.completion_tokens, 0) - reasoning,
+            cache_write=written,
+            output_text=whole_output - reasoning,
             reasoning=reasoning,
         )
 
@@ -170,7 +176,7 @@ def read_chunk(data: bytes) -> Chunk:
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise ServerError(f"the provider sent an unreadable event: {error}", code="malformed_stream") from error
     if chunk.error is not None:
-        raise ServerError(f"the provider broke the stream off: {_message(data)}", code="stream_error")
+        raise ServerError(f"the provider broke the stream off: {message_of(data)}", code="stream_error")
     return chunk
 
 
@@ -284,7 +290,7 @@ def _merge_call(calls: dict[int, dict[str, Any]], call: dict[str, Any]) -> None:
         kept["function"]["arguments"] += function.get("arguments") or ""
 
 
-def _message(body: bytes) -> str:
+def message_of(body: bytes) -> str:
     """The provider's own words in an error body."""
     try:
         value = _any(body)
@@ -297,7 +303,7 @@ def _message(body: bytes) -> str:
 
 def error_of(status: int, retry_after: str | None, body: bytes, now_us: int) -> UpstreamError:
     """The error that an HTTP status stands for."""
-    said = _message(body)
+    said = message_of(body)
     if status == 429:
         wait = retry_after_s(retry_after, now_us)
         return RateLimited(
