@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from pilothouse.domain.clock import Clock
+from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.policy import Cache, Policy
 from pilothouse.domain.record import CacheUse, Record
 from pilothouse.gateway.semantic import Near, Wish, wish
@@ -67,12 +68,19 @@ class Asked(msgspec.Struct):
 
 
 def asked(
-    policy: Policy, record: Record, *, form: str, upstream: bytes, body: Any, header: Callable[[str], str | None]
+    policy: Policy,
+    record: Record,
+    *,
+    form: str,
+    model: ModelRef,
+    upstream: bytes,
+    body: Any,
+    header: Callable[[str], str | None],
 ) -> Asked | None:
     """The request for the cache; None where its route keeps nothing.
 
     `form`: the API and all else that the answer's shape depends on and `upstream` does not say: whether the client
-    wants a stream, and usage in it. `upstream`: the upstream body with its model, `record` knows its provider's route.
+    wants a stream, and usage in it. `model`: the route's own, or the pinned one; `upstream`: the upstream body with it.
     `body`: the client's, for what is compared by meaning.
     """
     rule = policy.cache or Cache()
@@ -84,7 +92,7 @@ def asked(
     told = {word.strip() for word in (header("cache-control") or "").lower().split(",")}
     bypass = (header("x-pilothouse-cache") or "").strip().lower() == "bypass"
     may_look = owner is not None and rule.ttl > 0 and not bypass and not told & {"no-store", "no-cache"}
-    parts = (record.env, record.route, rule.scope, owner or "", record.manifest, form)
+    parts = (record.env, record.route, rule.scope, owner or "", record.manifest, str(model), form)
     semantic = rule.semantic is not None and may_look
     return Asked(
         key=_hash(*parts, upstream),

@@ -20,6 +20,7 @@ LONGEST = 400  # characters; a longer message is compared for equality alone
 PER_BUCKET = 256  # messages remembered of one conversation and scope
 BUCKETS = 4096
 LIKE = 0.5  # cosine of two words; of 53 pairs of rivals 7 reach it, nearly all of which `meaning` tells apart
+_NOT_ASKED = frozenset(("metadata", "user", "safety_identifier", "prompt_cache_key"))  # whose it is says the owner
 _MEMORY = 8192  # words
 
 
@@ -57,6 +58,7 @@ def _only_text(content: Any) -> str:
 def _wish(text: str, rest: dict[str, Any], owner: str, least: float) -> Wish | None:
     if not 0 < len(text) <= LONGEST:
         return None
+    rest = {k: v for k, v in rest.items() if k not in _NOT_ASKED}
     digest = hashlib.sha256(owner.encode() + b"\0" + msgspec.json.encode(rest))
     return Wish(text, digest.hexdigest(), least)
 
