@@ -15,6 +15,7 @@ PilothouseError                what happened, where, what to do
 │   └── ClientGone             499 the client closed the connection first
 ├── UpstreamError              a provider did not give a usable answer
 │   ├── RateLimited            429
+│   │   └── QuotaExceeded      no credit or quota is left: waiting does not help
 │   ├── ServerError            5xx
 │   ├── Rejected               other 4xx: retrying the same call cannot help
 │   │   ├── ContextWindow      the input is longer than the model takes
@@ -179,6 +180,13 @@ class RateLimited(UpstreamError):
     status = 429
 
 
+class QuotaExceeded(RateLimited):
+    """No credit or quota is left at the provider: trying again does not help, another provider may."""
+
+    code = "insufficient_quota"
+    retryable = False
+
+
 class ServerError(UpstreamError):
     """5xx from the provider."""
 
@@ -264,6 +272,10 @@ class InvalidOutput(PilothouseError):
     ) -> None:
         super().__init__(what, where=where, hint=hint, code=code)
         self.reask = reask
+
+
+# Every code of InvalidOutput: the model's doing, not the provider's.
+INVALID_OUTPUT_CODES = ("invalid_output", "output_truncated", "output_refused", "invalid_tool_call")
 
 
 class StateError(PilothouseError):

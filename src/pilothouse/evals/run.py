@@ -10,15 +10,13 @@ from typing import Any
 
 import msgspec
 
-from pilothouse.domain.errors import PilothouseError
+from pilothouse.domain.errors import INVALID_OUTPUT_CODES, PilothouseError
 from pilothouse.domain.evaluation import Case, CaseResult, Score
 from pilothouse.domain.hashing import content_hash
 from pilothouse.domain.table import Live
 from pilothouse.domain.wires import Generate, GenerateReply, GenerateRequest
 from pilothouse.evals import scorers
 from pilothouse.evals.dataset import Dataset
-
-INVALID_OUTPUT = "invalid_output"  # a reply's error that is the model's doing: a fail, not an error
 
 Keep = Callable[[CaseResult], None]
 Progress = Callable[[int, int, int, int], None]  # done, total, passed, errors; over all arms
@@ -154,7 +152,7 @@ def _judged(case: Case, reply: GenerateReply, judges: Mapping[str, scorers.Score
         cost_usd=reply.cost_usd,
         must_pass=case.must_pass,
     )
-    if reply.error == INVALID_OUTPUT:
+    if reply.error in INVALID_OUTPUT_CODES:  # the model's doing: a fail, not an error
         result.scores = [Score(scorer="valid_output", passed=False, why="fails its schema after the allowed repairs")]
         return result
     if reply.error:

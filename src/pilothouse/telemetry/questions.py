@@ -7,10 +7,12 @@ requests, so that only one question looks through all requests for them.
 
 # ruff: noqa: S608  # every fragment is a constant of this module; values are parameters
 
+from pilothouse.domain.errors import INVALID_OUTPUT_CODES
 from pilothouse.store.telemetry import dialect
 
 PARTS = ("prompt", "system", "model", "params", "tools", "schema", "index", "policy")
 BURN_SECONDS = (300, 1800, 3600, 21_600, 259_200)
+_INVALID = ", ".join(f"'{code}'" for code in INVALID_OUTPUT_CODES)
 _WINDOW = "source = 'edge' AND ts >= make_timestamp($since) AND ts < make_timestamp($until)"
 _MODEL = "coalesce(nullif(served_model, ''), requested_model)"
 _QUANTILES = "[0.5, 0.95, 0.99]"
@@ -77,9 +79,9 @@ FROM (
     count(*) FILTER (status = 429) AS limited, count(*) FILTER (error_type LIKE 'timeout%') AS timeouts,
     min(ratelimit_remaining / nullif(ratelimit_limit, 0)) AS headroom,
     count(*) FILTER (status BETWEEN 200 AND 299 AND NOT tokens_estimated) AS reported,
-    count(*) FILTER (status BETWEEN 200 AND 299 AND error_type IN ('', 'invalid_output')) AS answered,
+    count(*) FILTER (status BETWEEN 200 AND 299 AND error_type IN ('', {_INVALID})) AS answered,
     sum(cost_usd) FILTER (NOT delivered) AS undelivered,
-    sum(cost_usd) FILTER (error_type = 'invalid_output') AS invalid_cost
+    sum(cost_usd) FILTER (error_type IN ({_INVALID})) AS invalid_cost
   FROM attempts WHERE {_WINDOW} GROUP BY ALL)
 GROUP BY route, env, provider ORDER BY attempts DESC"""
 
