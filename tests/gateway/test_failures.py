@@ -13,7 +13,7 @@ from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.policy import Fallback, Retry, Timeouts
 from pilothouse.domain.table import Price
 from pilothouse.gateway.attempts import backoff_s, error_class
-from pilothouse.providers.openai import retry_after_s
+from pilothouse.providers.failures import retry_after_s
 
 OTHER = ModelRef("fake", "other")
 

@@ -10,7 +10,8 @@ from pyreqwest.client import ClientBuilder
 from pilothouse.domain.errors import ConfigError
 from pilothouse.domain.table import ProviderEntry
 from pilothouse.providers import local
-from pilothouse.providers.registry import KINDS, chat_url
+from pilothouse.providers.compatible import base_url
+from pilothouse.providers.registry import KINDS
 
 
 def test_the_weights_are_found_without_importing_their_package() -> None:
@@ -27,9 +28,9 @@ def test_missing_weights_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_addresses_of_each_kind() -> None:
     assert set(KINDS) == {"openai", "local", "scripted"}
     entry = ProviderEntry("x", "openai", "https://api.example/v1/")
-    assert chat_url(entry) == "https://api.example/v1/chat/completions"
-    assert chat_url(ProviderEntry("x", "local", "http://127.0.0.1:1")) == "http://127.0.0.1:1/v1/chat/completions"
-    assert chat_url(ProviderEntry("x", "scripted", "http://h:1/v1")) == "http://h:1/v1/chat/completions"
+    assert base_url(entry) == "https://api.example/v1"
+    assert base_url(ProviderEntry("x", "local", "http://127.0.0.1:1")) == "http://127.0.0.1:1/v1"
+    assert base_url(ProviderEntry("x", "scripted", "http://h:1/v1")) == "http://h:1/v1"
 
 
 @pytest.mark.process

@@ -13,6 +13,14 @@ StreamEnd = Literal["", "complete", "error", "restarted", "continued"]
 PREVIEW = 200  # characters
 
 
+class TokenParts(msgspec.Struct, frozen=True):
+    """Parts of the buckets that are priced apart."""
+
+    cache_write_1h: int = 0  # of cache_write: kept for an hour rather than five minutes
+    input_audio: int = 0  # of input_uncached
+    output_audio: int = 0  # of output_text
+
+
 class Tokens(msgspec.Struct, frozen=True):
     """Disjoint buckets: input = uncached + cache_read + cache_write; output = text + reasoning."""
 
@@ -22,6 +30,7 @@ class Tokens(msgspec.Struct, frozen=True):
     output_text: int = 0
     reasoning: int = 0
     estimated: bool = False  # counted by us because the provider reported none
+    of_which: TokenParts | None = None
 
     @property
     def input(self) -> int:

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pilothouse.domain.errors import UpstreamError
 from pilothouse.domain.table import ProviderEntry
 from pilothouse.providers.chat import CHAT
+from pilothouse.providers.failures import failure
 from pilothouse.providers.form import Form
-from pilothouse.providers.openai import error_of, request_headers
+from pilothouse.providers.openai import request_headers
 from pilothouse.providers.wire import Ask, Flow, Request
 
 _PATHS = {"chat": "/chat/completions"}
@@ -34,7 +35,7 @@ class CompatibleWire:
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, now_us: int) -> UpstreamError:
         """By status, with the provider's own words."""
-        return error_of(status, headers.get("retry-after"), body, now_us)
+        return failure(status, headers, body, now_us)
 
     def chat_whole(self, body: bytes) -> bytes:
         """Chat is native."""

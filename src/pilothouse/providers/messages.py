@@ -1,11 +1,12 @@
-"""The messages form: Anthropic's. Its usage is in disjoint buckets; a `Completion` has inclusive totals, as chat has."""
+"""The messages form: Anthropic's. Its usage is in disjoint buckets; a `Completion` has inclusive totals, as in chat."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
-from pilothouse.domain.errors import CutStream, PilothouseError, RateLimited, ServerError
+from pilothouse.domain.errors import CutStream, PilothouseError, ServerError
+from pilothouse.providers.failures import failure_within
 from pilothouse.providers.form import Assembling
 from pilothouse.providers.openai import (
     Choice,
@@ -15,7 +16,6 @@ from pilothouse.providers.openai import (
     OutputDetails,
     Usage,
     events,
-    message_of,
     whole_events,
 )
 
@@ -49,6 +49,10 @@ class _Thinking(msgspec.Struct):
     thinking_tokens: int | None = None
 
 
+class _Written(msgspec.Struct):
+    ephemeral_1h_input_tokens: int | None = None
+
+
 class MessagesUsage(msgspec.Struct, omit_defaults=True):
     """What the provider counted; of a stream, the counts are cumulative, and the last one said holds."""
 
@@ -57,20 +61,25 @@ class MessagesUsage(msgspec.Struct, omit_defaults=True):
     cache_creation_input_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     output_tokens_details: _Thinking | None = None
+    cache_creation: _Written | None = None  # of the cache-written ones, how long they are kept
 
     def updated(self, later: "MessagesUsage") -> "MessagesUsage":
         """With what `later` says anew."""
         new = {name: value for name in self.__struct_fields__ if (value := getattr(later, name)) is not None}
         return msgspec.structs.replace(self, **new)
 
-    def inclusive(self) -> Usage:
-        """As chat counts: the prompt's tokens with those from and for the cache."""
+    def inclusive(self) -> Usage | None:
+        """As chat counts: the prompt's tokens with those from and for the cache. None where nothing was counted at all:
+        the form demands numbers even of those who know none, and a message without a token of input there is not."""
         read, written = self.cache_read_input_tokens or 0, self.cache_creation_input_tokens or 0
+        if not (self.input_tokens or read or written or self.output_tokens):
+            return None
+        hour = self.cache_creation.ephemeral_1h_input_tokens if self.cache_creation else None
         thinking = self.output_tokens_details.thinking_tokens if self.output_tokens_details else None
         return Usage(
             prompt_tokens=None if self.input_tokens is None else self.input_tokens + read + written,
             completion_tokens=self.output_tokens,
-            prompt_tokens_details=InputDetails(read, written),
+            prompt_tokens_details=InputDetails(read, written, hour),
             completion_tokens_details=OutputDetails(thinking),
         )
 
@@ -132,8 +141,7 @@ def read_event(data: bytes) -> Event:
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise ServerError(f"the provider sent an unreadable event: {error}", code="malformed_stream") from error
     if event.type == "error":
-        kind = RateLimited if b'"rate_limit_error"' in data else ServerError
-        raise kind(f"the provider broke the stream off: {message_of(data)}", code="stream_error")
+        raise failure_within(_decode(data), streaming=True)
     return event
 
 
@@ -162,7 +170,8 @@ class MessagesForm:
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
             raise _malformed(str(error)) from error
         if message.content is None:
-            raise _malformed(message_of(body) if message.type == "error" else "it has no content")
+            failed = message.type == "error"
+            raise failure_within(_decode(body), streaming=False) if failed else _malformed("it has no content")
         return completion_of(message.content, message.stop_reason, message)
 
     def first(self, block: bytes) -> Event | None:

@@ -1,41 +1,24 @@
-"""The OpenAI chat wire format: request headers, answers, usage, streams and errors.
+"""The OpenAI chat wire format: request headers, answers and streams.
 
-Usage totals are inclusive (input holds the cached tokens, output the reasoning tokens); ours are disjoint buckets.
+Usage: see providers/usage.py; errors: see providers/failures.py.
 """
 
-import email.utils
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
-from pilothouse.domain.errors import CutStream, RateLimited, Rejected, ServerError, UpstreamError
+from pilothouse.domain.errors import CutStream, ServerError
 from pilothouse.domain.record import Tokens
+from pilothouse.providers.failures import failure_within, message_of
+from pilothouse.providers.usage import InputDetails, OutputDetails, Usage
+
+__all__ = [
+    "DONE", "Assembly", "Choice", "Chunk", "Completion", "InputDetails", "Message", "OutputDetails", "Usage", "events",
+    "message_of", "read_chunk", "read_completion", "request_headers", "text_of", "whole_events",
+]  # fmt: skip
 
 DONE = b"data: [DONE]\n\n"
-_MESSAGE_MAX = 500  # characters of a provider's own error text that are passed on
-
-
-class InputDetails(msgspec.Struct, omit_defaults=True):
-    """What of the input came from a prompt cache, and what was written to one."""
-
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-
-
-class OutputDetails(msgspec.Struct, omit_defaults=True):
-    """What of the output is not visible."""
-
-    reasoning_tokens: int | None = None
-
-
-class Usage(msgspec.Struct, omit_defaults=True):
-    """What the provider counted."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: InputDetails | None = None
-    completion_tokens_details: OutputDetails | None = None
 
 
 class Message(msgspec.Struct):
@@ -45,6 +28,7 @@ class Message(msgspec.Struct):
     refusal: str | None = None
     tool_calls: list[Any] | None = None
     reasoning_content: str | None = None
+    reasoning: Any = None  # the same, as vLLM, Groq and OpenRouter name it
 
 
 class Choice(msgspec.Struct):
@@ -53,6 +37,7 @@ class Choice(msgspec.Struct):
     index: int = 0
     message: Message | None = None
     finish_reason: str | None = None
+    error: Any = None  # OpenRouter: the provider behind it failed
 
 
 class Completion(msgspec.Struct):
@@ -82,21 +67,7 @@ class Completion(msgspec.Struct):
 
     def tokens(self) -> Tokens | None:
         """The usage in disjoint buckets; None where the provider reported none."""
-        usage = self.usage
-        if usage is None or usage.prompt_tokens is None or usage.completion_tokens is None:
-            return None
-        read, spent = usage.prompt_tokens_details or InputDetails(), usage.completion_tokens_details or OutputDetails()
-        whole_input, whole_output = max(usage.prompt_tokens, 0), max(usage.completion_tokens, 0)
-        cached = min(max(read.cached_tokens or 0, 0), whole_input)
-        written = min(max(read.cache_write_tokens or 0, 0), whole_input - cached)
-        reasoning = min(max(spent.reasoning_tokens or 0, 0), whole_output)
-        return Tokens(
-            input_uncached=whole_input - cached - written,
-            cache_read=cached,
-            cache_write=written,
-            output_text=whole_output - reasoning,
-            reasoning=reasoning,
-        )
+        return self.usage.tokens() if self.usage is not None else None
 
 
 class _Delta(msgspec.Struct):
@@ -104,12 +75,21 @@ class _Delta(msgspec.Struct):
     refusal: str | None = None
     tool_calls: list[Any] | None = None
     reasoning_content: str | None = None
+    reasoning: Any = None
+
+    @property
+    def has_token(self) -> bool:
+        return bool(self.content or self.tool_calls or self.reasoning_content or self.reasoning or self.refusal)
 
 
 class _ChunkChoice(msgspec.Struct):
     index: int = 0
     delta: _Delta | None = None
     finish_reason: str | None = None
+
+
+class _Groq(msgspec.Struct):
+    usage: Usage | None = None
 
 
 class Chunk(msgspec.Struct):
@@ -121,14 +101,12 @@ class Chunk(msgspec.Struct):
     system_fingerprint: str | None = None
     usage: Usage | None = None
     error: Any = None
+    x_groq: _Groq | None = None
 
     @property
     def has_token(self) -> bool:
         """Whether it carries something of the answer, or its end, rather than the role alone."""
-        return any(
-            c.finish_reason or (c.delta and (c.delta.content or c.delta.tool_calls or c.delta.reasoning_content))
-            for c in self.choices
-        )
+        return any(c.finish_reason or (c.delta is not None and c.delta.has_token) for c in self.choices)
 
 
 _completion = msgspec.json.Decoder(Completion).decode
@@ -158,15 +136,32 @@ def read_completion(body: bytes) -> Completion:
     try:
         completion = _completion(body)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        _raise_said(body)
         raise ServerError(
             f"the provider's answer is not a chat completion: {error}",
             hint="see the record's attempts; retries and fallbacks follow the route's policy",
             code="malformed_response",
             upstream_status=200,
         ) from error
+    failed = next((choice.error for choice in completion.choices if choice.error), None)
+    if failed is not None:
+        raise failure_within({"error": failed}, streaming=False)
     if not completion.choices:
+        _raise_said(body)
         raise ServerError("the provider's answer has no choices", code="malformed_response", upstream_status=200)
     return completion
+
+
+def _raise_said(body: bytes) -> None:
+    """Raise the error that an answer with status 200 holds instead of choices, where it holds one."""
+    if b'"error"' not in body:
+        return
+    try:
+        value = _any(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return
+    if isinstance(value, dict) and value.get("error"):
+        raise failure_within(value, streaming=False)
 
 
 def read_chunk(data: bytes) -> Chunk:
@@ -176,7 +171,7 @@ def read_chunk(data: bytes) -> Chunk:
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise ServerError(f"the provider sent an unreadable event: {error}", code="malformed_stream") from error
     if chunk.error is not None:
-        raise ServerError(f"the provider broke the stream off: {message_of(data)}", code="stream_error")
+        raise failure_within(_any(data), streaming=True)
     return chunk
 
 
@@ -226,6 +221,8 @@ class Assembly:
             head.id, head.model, head.system_fingerprint = chunk.id or "", chunk.model or "", chunk.system_fingerprint
         if chunk.usage is not None:
             head.usage = chunk.usage
+        elif chunk.x_groq is not None and chunk.x_groq.usage is not None:
+            head.usage = chunk.x_groq.usage
         for choice in chunk.choices:
             delta = choice.delta
             if choice.finish_reason:
@@ -241,8 +238,9 @@ class Assembly:
             kept[0].append(delta.content if isinstance(delta.content, str) else text_of(delta.content))
         if delta.refusal:
             kept[2].append(delta.refusal)
-        if delta.reasoning_content:
-            self._reasoning.setdefault(index, []).append(delta.reasoning_content)
+        reasoning = delta.reasoning_content or delta.reasoning
+        if reasoning and isinstance(reasoning, str):
+            self._reasoning.setdefault(index, []).append(reasoning)
         for call in delta.tool_calls or ():
             if isinstance(call, dict):
                 _merge_call(kept[1], call)
@@ -288,54 +286,3 @@ def _merge_call(calls: dict[int, dict[str, Any]], call: dict[str, Any]) -> None:
     if isinstance(function, dict):
         kept["function"]["name"] += function.get("name") or ""
         kept["function"]["arguments"] += function.get("arguments") or ""
-
-
-def message_of(body: bytes) -> str:
-    """The provider's own words in an error body."""
-    try:
-        value = _any(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return body[:_MESSAGE_MAX].decode("utf-8", "replace")
-    error = value.get("error", value) if isinstance(value, dict) else value
-    text = error.get("message") if isinstance(error, dict) else error
-    return (text if isinstance(text, str) else body.decode("utf-8", "replace"))[:_MESSAGE_MAX]
-
-
-def error_of(status: int, retry_after: str | None, body: bytes, now_us: int) -> UpstreamError:
-    """The error that an HTTP status stands for."""
-    said = message_of(body)
-    if status == 429:
-        wait = retry_after_s(retry_after, now_us)
-        return RateLimited(
-            f"the provider limits the rate: {said}",
-            hint="wait for the time in Retry-After, or add a fallback to the route",
-            upstream_status=status,
-            retry_after_s=wait,
-        )
-    if status >= 500 or status == 408:
-        return ServerError(
-            f"the provider failed with {status}: {said}",
-            hint="retries and fallbacks follow the route's policy",
-            upstream_status=status,
-            retry_after_s=retry_after_s(retry_after, now_us),
-        )
-    if status in (401, 403, 407):
-        return Rejected(
-            f"the provider refuses our credentials ({status})",
-            hint="check the provider's `key:` reference",
-            code="upstream_credentials",
-            upstream_status=status,
-        )
-    return Rejected(f"the provider refuses the request ({status}): {said}", upstream_status=status)
-
-
-def retry_after_s(value: str | None, now_us: int) -> float | None:
-    """Seconds that a Retry-After header asks to wait: a number, or an HTTP date."""
-    if not value:
-        return None
-    if value.strip().replace(".", "", 1).isdigit():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now_us / 1e6)
-    except (ValueError, TypeError):
-        return None

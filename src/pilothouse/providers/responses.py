@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from pilothouse.domain.errors import CutStream, PilothouseError, RateLimited, ServerError, UpstreamError
+from pilothouse.domain.errors import CutStream, PilothouseError, ServerError, UpstreamError
+from pilothouse.providers.failures import failure_within
 from pilothouse.providers.form import Assembling
 from pilothouse.providers.openai import (
     Choice,
@@ -15,7 +16,6 @@ from pilothouse.providers.openai import (
     OutputDetails,
     Usage,
     events,
-    message_of,
     whole_events,
 )
 
@@ -31,10 +31,21 @@ class ResponsesUsage(msgspec.Struct):
     output_tokens: int | None = None
     input_tokens_details: InputDetails | None = None
     output_tokens_details: OutputDetails | None = None
+    total_tokens: int | None = None
+    cost: Any = None
+    cost_in_usd_ticks: Any = None
 
     def inclusive(self) -> Usage:
         """In chat's names."""
-        return Usage(self.input_tokens, self.output_tokens, self.input_tokens_details, self.output_tokens_details)
+        return Usage(
+            self.input_tokens,
+            self.output_tokens,
+            self.input_tokens_details,
+            self.output_tokens_details,
+            total_tokens=self.total_tokens,
+            cost=self.cost,
+            cost_in_usd_ticks=self.cost_in_usd_ticks,
+        )
 
 
 class _Reason(msgspec.Struct):
@@ -91,20 +102,15 @@ def read_event(data: bytes) -> Event:
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise ServerError(f"the provider sent an unreadable event: {error}", code="malformed_stream") from error
     if event.type == "error" or not event.type:
-        raise _failed(data, message_of(data))
+        raise failure_within(msgspec.json.decode(data), streaming=True)
     if event.type == "response.failed":
-        raise _failed(data, _reason(event.response))
+        raise _failed(event.response, streaming=True)
     return event
 
 
-def _reason(response: Whole | None) -> str:
+def _failed(response: Whole | None, *, streaming: bool) -> UpstreamError:
     error = response.error if response else None
-    return str(error.get("message")) if isinstance(error, dict) else "no reason given"
-
-
-def _failed(data: bytes, said: str) -> UpstreamError:
-    kind = RateLimited if b'"rate_limit_exceeded"' in data else ServerError
-    return kind(f"the provider broke the answer off: {said}", code="stream_error", upstream_status=200)
+    return failure_within({"error": error} if error else "no reason given", streaming=streaming)
 
 
 class ResponsesForm:
@@ -124,7 +130,7 @@ class ResponsesForm:
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
             raise _malformed(str(error)) from error
         if response.status == "failed":
-            raise _failed(body, _reason(response))
+            raise _failed(response, streaming=False)
         if response.output is None:
             raise _malformed("it has no output")
         return completion_of(response)

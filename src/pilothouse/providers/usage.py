@@ -1,0 +1,121 @@
+"""What a provider counted, and our disjoint buckets of it.
+
+The canonical shape is OpenAI's, whose totals are inclusive: prompt_tokens holds the cached and the cache-written
+tokens, completion_tokens the reasoning tokens. Servers that follow it differ, and `tokens` knows how:
+
+- DeepSeek says `prompt_cache_hit_tokens` beside `prompt_tokens`, Moonshot `cached_tokens`;
+- xAI and Gemini's compatible API leave reasoning out of `completion_tokens` while `total_tokens` has it;
+- OpenRouter adds `cache_write_tokens` and its own price (`cost`, in USD), xAI `cost_in_usd_ticks` (1e-10 USD).
+
+Forms whose totals are not inclusive (Anthropic, Gemini, Bedrock) are brought into this shape where they are read.
+"""
+
+from typing import Any
+
+import msgspec
+
+from pilothouse.domain.record import TokenParts, Tokens
+
+_TICKS = 1e10  # xAI: ticks in one USD
+
+
+class InputDetails(msgspec.Struct, omit_defaults=True):
+    """Parts of the prompt's tokens. `cache_write_1h_tokens`: part of the cache-written ones, of Anthropic's hour."""
+
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    audio_tokens: int | None = None
+
+
+class OutputDetails(msgspec.Struct, omit_defaults=True):
+    """Parts of the completion's tokens."""
+
+    reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
+
+
+class CostDetails(msgspec.Struct, omit_defaults=True):
+    """OpenRouter's, of a call with the user's own key at the provider behind it."""
+
+    upstream_inference_cost: float | None = None
+
+
+class Usage(msgspec.Struct, omit_defaults=True):
+    """What the provider counted."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: InputDetails | None = None
+    completion_tokens_details: OutputDetails | None = None
+    total_tokens: int | None = None
+    prompt_cache_hit_tokens: int | None = None
+    cached_tokens: int | None = None
+    cost: Any = None
+    cost_details: CostDetails | None = None
+    is_byok: bool | None = None
+    cost_in_usd_ticks: Any = None
+
+    def tokens(self) -> Tokens | None:
+        """Disjoint buckets that sum to the provider's totals; None where it did not count."""
+        if self.prompt_tokens is None or (self.completion_tokens is None and self.total_tokens is None):
+            return None
+        prompt = max(self.prompt_tokens, 0)
+        said_output = max(self.completion_tokens or 0, 0)
+        inner = self.prompt_tokens_details
+        outer = self.completion_tokens_details
+        cached = _within(self._cached(inner), prompt)
+        written = _within(inner.cache_write_tokens if inner else 0, prompt - cached)
+        output, reasoning = self._output(prompt, said_output, outer)
+        return Tokens(
+            input_uncached=prompt - cached - written,
+            cache_read=cached,
+            cache_write=written,
+            output_text=output - reasoning,
+            reasoning=reasoning,
+            of_which=_parts(inner, outer, written, prompt - cached - written, output - reasoning),
+        )
+
+    def cost_usd(self) -> float | None:
+        """What the provider itself says that the call cost; None where it does not, or where that is not all."""
+        if isinstance(self.cost_in_usd_ticks, int):
+            return max(self.cost_in_usd_ticks, 0) / _TICKS
+        if not isinstance(self.cost, int | float) or isinstance(self.cost, bool) or not 0 <= self.cost < float("inf"):
+            return None
+        behind = self.cost_details.upstream_inference_cost if self.cost_details else None
+        if self.is_byok:
+            return None if behind is None else float(self.cost) + behind
+        return float(self.cost)
+
+    def _cached(self, inner: InputDetails | None) -> int | None:
+        if inner is not None and inner.cached_tokens is not None:
+            return inner.cached_tokens
+        return self.prompt_cache_hit_tokens if self.prompt_cache_hit_tokens is not None else self.cached_tokens
+
+    def _output(self, prompt: int, said: int, outer: OutputDetails | None) -> tuple[int, int]:
+        """All output, and of it the reasoning. What the total has beyond prompt and completion is reasoning too."""
+        reasoning = max((outer.reasoning_tokens if outer else 0) or 0, 0)
+        beyond = max((self.total_tokens or 0) - prompt - said, 0)
+        if beyond and (reasoning == 0 or beyond >= reasoning):
+            return said + beyond, beyond
+        if self.total_tokens is None and reasoning > said:
+            return said + reasoning, reasoning
+        return said, min(reasoning, said)
+
+
+def _within(count: int | None, limit: int) -> int:
+    return min(max(count or 0, 0), limit)
+
+
+def _parts(
+    inner: InputDetails | None, outer: OutputDetails | None, written: int, uncached: int, text: int
+) -> TokenParts | None:
+    """Parts that are priced apart; None where there are none."""
+    if inner is None and outer is None:
+        return None
+    hour = _within(inner.cache_write_1h_tokens, written) if inner else 0
+    heard = _within(inner.audio_tokens, uncached) if inner else 0
+    spoken = _within(outer.audio_tokens, text) if outer else 0
+    if not (hour or heard or spoken):
+        return None
+    return TokenParts(cache_write_1h=hour, input_audio=heard, output_audio=spoken)
