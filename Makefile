@@ -26,7 +26,7 @@ WORKERS ?= 2
 demo: .venv/installed
 	@$(BIN)/pilothouse demo $(ARGS)
 
-test: .venv/installed browser
+test: .venv/installed browser clients
 	@rm -f .coverage .coverage.*
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report --skip-covered --skip-empty | tail -n 30
@@ -51,6 +51,21 @@ docs: .venv/installed
 lock: .venv/installed
 	$(BIN)/uv pip compile -q pyproject.toml --group dev --extra local --universal --generate-hashes --no-header \
 	  --python-version 3.11 -o requirements.lock
+	$(BIN)/uv pip compile -q tests/clients/requirements.in --universal --generate-hashes --no-header \
+	  --python-version 3.11 -o tests/clients/requirements.lock
+
+# Client libraries of the field, in environments of their own: tests/clients talks to the gateway with them.
+clients: .venv-clients/installed tests/clients/node_modules/.package-lock.json
+
+.venv-clients/installed: tests/clients/requirements.lock | .venv/installed
+	@echo "installing client libraries into .venv-clients …"
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-clients
+	@$(BIN)/uv pip install -q --python .venv-clients/bin/python --no-deps --require-hashes -r tests/clients/requirements.lock
+	@touch $@
+
+tests/clients/node_modules/.package-lock.json: tests/clients/package-lock.json
+	@command -v npm >/dev/null || { $(APT) nodejs npm; }
+	@cd tests/clients && npm ci --silent --no-audit --no-fund
 
 browser:
 	@command -v chromium >/dev/null || { $(APT) chromium fonts-dejavu-core; }
