@@ -16,49 +16,51 @@ def parse(incoming: Incoming) -> Parsed:
     """The request in `incoming`; unknown fields pass through untouched."""
     if incoming.refused is not None:
         raise incoming.refused
-    body = _object(incoming.body)
-    prompt = _part(body, "prompt", dict, "object", {})
+    body = json_object(incoming.body)
+    prompt = part(body, "prompt", dict, "object", {})
     model = body.get("model") or prompt.get("id")
     if not isinstance(model, str) or not model:
-        raise _bad("“model” is missing or not a string", "model", "name a route, or provider/model")
-    options = _part(body, "stream_options", dict, "object", {})
-    metadata = _part(body, "metadata", dict, "object", {})
-    user = _part(body, "user", str, "string", "")
+        raise bad("“model” is missing or not a string", "model", "name a route, or provider/model")
+    options = part(body, "stream_options", dict, "object", {})
+    metadata = part(body, "metadata", dict, "object", {})
+    user = part(body, "user", str, "string", "")
     session = user or incoming.session or metadata.get("session_id") or ""
     return Parsed(
         raw=incoming.body,
         body=body,
         model=model,
         messages=_messages(body, prompt),
-        stream=_part(body, "stream", bool, "boolean", False),
+        stream=part(body, "stream", bool, "boolean", False),
         wants_usage=options.get("include_usage") is True,
-        variables=_part(prompt, "variables", dict, "object", {}) if prompt else None,
+        variables=part(prompt, "variables", dict, "object", {}) if prompt else None,
         session=session if isinstance(session, str) else str(session),
         user=user,
         labels={k: v if isinstance(v, str) else str(v) for k, v in list(metadata.items())[:LABELS_MAX]},
     )
 
 
-def _object(raw: bytes) -> dict[str, Any]:
+def json_object(raw: bytes) -> dict[str, Any]:
+    """The body as an object; raises BadRequest (`malformed_body`)."""
     try:
         body = _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _bad(
+        raise bad(
             f"the body is not JSON: {error}", "", "send a JSON object as UTF-8", code="malformed_body"
         ) from error
     except RecursionError as error:
-        raise _bad("the body is nested too deeply", "", "flatten it", code="malformed_body") from error
+        raise bad("the body is nested too deeply", "", "flatten it", code="malformed_body") from error
     if not isinstance(body, dict):
-        raise _bad("the body is not a JSON object", "", "send {model, messages}", code="malformed_body")
+        raise bad("the body is not a JSON object", "", "send {model, messages}", code="malformed_body")
     return body
 
 
-def _part(of: dict[str, Any], name: str, kind: type, words: str, default: Any) -> Any:
+def part(of: dict[str, Any], name: str, kind: type, words: str, default: Any) -> Any:
+    """The field `name`, `default` where it is null or left out; raises BadRequest where it is of another type."""
     value = of.get(name)
     if value is None:
         return default
     if type(value) is not kind:
-        raise _bad(f"“{name}” is not of type {words}", name, f"send a JSON {words}, or leave it out")
+        raise bad(f"“{name}” is not of type {words}", name, f"send a JSON {words}, or leave it out")
     return value
 
 
@@ -67,17 +69,18 @@ def _messages(body: dict[str, Any], prompt: dict[str, Any]) -> list[dict[str, An
     if messages is None and prompt:
         return []
     if not isinstance(messages, list) or (not messages and not prompt):
-        raise _bad("“messages” is missing or not a list", "messages", "send at least one message")
+        raise bad("“messages” is missing or not a list", "messages", "send at least one message")
     for i, message in enumerate(messages):
         if not isinstance(message, dict):
-            raise _bad("a message is not an object", f"messages[{i}]", "send {role, content}")
+            raise bad("a message is not an object", f"messages[{i}]", "send {role, content}")
         if message.get("role") not in ROLES:
-            raise _bad("a message's role is missing or unknown", f"messages[{i}].role", f"use one of {sorted(ROLES)}")
+            raise bad("a message's role is missing or unknown", f"messages[{i}].role", f"use one of {sorted(ROLES)}")
         content = message.get("content")
         if not (content is None or isinstance(content, str | list)):
-            raise _bad("a message's content is neither text nor parts", f"messages[{i}].content", "send a string")
+            raise bad("a message's content is neither text nor parts", f"messages[{i}].content", "send a string")
     return messages
 
 
-def _bad(what: str, where: str, hint: str, code: str = "") -> BadRequest:
+def bad(what: str, where: str, hint: str, code: str = "") -> BadRequest:
+    """A BadRequest, in few words."""
     return BadRequest(what, where=where, hint=hint, code=code)
