@@ -198,6 +198,7 @@ class Attempts:
             headers=request.headers,
             body=request.body,
             connect_s=run.policy.timeout.connect,
+            method=request.method,
         )
 
     def _key(self, ref: str) -> str:

@@ -56,6 +56,7 @@ class Relay:
             if data is None:
                 return b""
             block = self._take(data)
+        self._flow.enough()
         return block
 
     def _look(self, limit: asyncio.Timeout) -> None:

@@ -53,6 +53,9 @@ class Flow(Protocol):
     async def rest(self, limit: int = ...) -> bytes:
         """What is left of the body, up to `limit` bytes."""
 
+    def enough(self) -> None:
+        """The content is complete: `close` may wait a moment for the end of the message, to keep the connection."""
+
     async def close(self) -> None:
         """Let the connection go; where the answer is not read to its end, the provider sees it closed."""
 
