@@ -1,6 +1,7 @@
 """Streams through the guardrails: nothing planted leaves before its verdict, and nothing else is changed."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -53,7 +54,7 @@ def guards(*rules: Guard) -> Guards:
 
 def pieces(text: str, cuts: list[int]) -> list[str]:
     at = [0, *sorted(c % (len(text) + 1) for c in cuts), len(text)]
-    return [text[a:b] for a, b in zip(at, at[1:], strict=False)]
+    return [text[a:b] for a, b in itertools.pairwise(at)]
 
 
 plain = st.lists(st.sampled_from(WORDS), max_size=30).map(" ".join)
@@ -218,15 +219,22 @@ async def test_each_choice_and_field_is_a_text_of_its_own() -> None:
 
 
 async def test_text_in_the_event_that_ends_the_choice_is_judged_too() -> None:
-    out, _ = await passed([chat({"content": "mail bob.miller@exam"}), chat({"content": "ple.com"}, "stop"), DONE], *BOTH)
+    out, _ = await passed(
+        [chat({"content": "mail bob.miller@exam"}), chat({"content": "ple.com"}, "stop"), DONE], *BOTH
+    )
     assert said(out) == "mail [EMAIL]"
     assert events(out)[-1]["choices"][0]["finish_reason"] == "stop"
 
 
 async def test_a_field_that_is_new_to_us_is_judged_all_the_same() -> None:
-    out, _ = await passed([chat({"thoughts": "bob.miller@exam"}), chat({"thoughts": "ple.com"}), chat({}, "stop")], *BOTH)
+    out, _ = await passed(
+        [chat({"thoughts": "bob.miller@exam"}), chat({"thoughts": "ple.com"}), chat({}, "stop")], *BOTH
+    )
     assert said(out, "thoughts") == "[EMAIL]"
-    parts = [chat({"annotations": [{"index": 0, "note": "bob.miller@"}]}), chat({"annotations": [{"note": "example.com"}]})]
+    parts = [
+        chat({"annotations": [{"index": 0, "note": "bob.miller@"}]}),
+        chat({"annotations": [{"note": "example.com"}]}),
+    ]
     with pytest.raises(GuardrailBlocked):
         await passed([*parts, chat({}, "stop")], *BOTH)
 
@@ -237,7 +245,12 @@ def call(index: int, arguments: str, name: str = "", **more: Any) -> bytes:
 
 
 async def test_tool_calls_are_judged_at_their_end_and_never_cut_anew() -> None:
-    blocks = [call(0, "", "weather", id="c1"), call(0, '{"city": "Par'), call(0, 'is"}'), call(1, '{"a": 1}', "add", id="c2")]
+    blocks = [
+        call(0, "", "weather", id="c1"),
+        call(0, '{"city": "Par'),
+        call(0, 'is"}'),
+        call(1, '{"a": 1}', "add", id="c2"),
+    ]
     stream = GuardedStream(guards(Guard("tools", options={"allow": ["weather", "add"]})), "chat", [], "answer")
     assert [await stream.feed(b) for b in blocks] == [b"", b"", b"", b"".join(blocks[:3])]
     end = chat({}, "tool_calls") + DONE
@@ -285,8 +298,12 @@ async def test_the_messages_form() -> None:
         named("content_block_start", index=0, content_block={"type": "text", "text": ""}),
         *[delta(type="text_delta", text=text[i : i + 3]) for i in range(0, len(text), 3)],
         named("content_block_stop", index=0),
-        named("content_block_start", index=1, content_block={"type": "tool_use", "id": "t", "name": "send", "input": {}}),
-        named("content_block_delta", index=1, delta={"type": "input_json_delta", "partial_json": '{"to": "bob.miller@e'}),
+        named(
+            "content_block_start", index=1, content_block={"type": "tool_use", "id": "t", "name": "send", "input": {}}
+        ),
+        named(
+            "content_block_delta", index=1, delta={"type": "input_json_delta", "partial_json": '{"to": "bob.miller@e'}
+        ),
         named("content_block_delta", index=1, delta={"type": "input_json_delta", "partial_json": 'xample.com"}'}),
         named("content_block_stop", index=1),
         named("message_delta", delta={"stop_reason": "tool_use"}, usage={"output_tokens": 3}),
@@ -328,7 +345,9 @@ async def test_the_responses_form() -> None:
     deltas = [e["delta"] for e in seen if e["type"] == "response.output_text.delta"]
     assert "".join(deltas) == "Write to [EMAIL] now."
     done = [e["type"] for e in seen]
-    assert done.index("response.output_text.done") > max(i for i, k in enumerate(done) if k == "response.output_text.delta")
+    assert done.index("response.output_text.done") > max(
+        i for i, k in enumerate(done) if k == "response.output_text.delta"
+    )
     assert seen[-1]["response"]["output"][0]["content"][0]["text"] == "Write to [EMAIL] now."
     assert seen[-1]["response"]["output"][1]["arguments"] == '{"to":"[EMAIL]"}'
 
@@ -345,7 +364,9 @@ def test_no_event_breaks_it(form: str, data: list[bytes]) -> None:
         return
 
 
-async def test_a_plugin_that_waits_too_long_blocks_the_stream(monkeypatch: pytest.MonkeyPatch, app: Callable[..., Any]) -> None:
+async def test_a_plugin_that_waits_too_long_blocks_the_stream(
+    monkeypatch: pytest.MonkeyPatch, app: Callable[..., Any]
+) -> None:
     rule = Guard(app("slow", "import asyncio\nasync def look(seen):\n    await asyncio.Event().wait()\n"),
                  options={"timeout": 0.01})  # fmt: skip
     hits: list[GuardHit] = []

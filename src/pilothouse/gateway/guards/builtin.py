@@ -43,11 +43,12 @@ class _Detected:
         tail = text[-self.window :]
         at = len(tail)
         for word in reversed(re.findall(r"\s*\S+|\s+$", tail)):
-            small = any(c.islower() for c in word)
-            if small and at < len(tail):
+            small = max((i for i, c in enumerate(word) if c.islower()), default=-1)
+            if small >= 0 and at < len(tail):
+                at -= len(word) - small - 1  # what is behind its last small letter may begin a group
                 break
             at -= len(word)
-            if small:
+            if small >= 0:
                 break
         held = tail[at:]
         if not held.isascii() and not _NAMED.search(tail):
