@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
-from pilothouse.config.limits import app_limits
+from pilothouse.config.limits import app_limits, counter_settings
 from pilothouse.config.parts import read
 from pilothouse.config.quantities import number, seconds, size_bytes, usd
 from pilothouse.config.route import CheckOverride, GateConfig, RouteConfig, read_route
@@ -14,6 +14,7 @@ from pilothouse.config.section import Section, one_of, parse, text, whole, words
 from pilothouse.domain.alert import Action, Rule
 from pilothouse.domain.errors import ConfigError
 from pilothouse.domain.limit import Limit
+from pilothouse.domain.table import CounterSettings
 
 __all__ = [
     "AppConfig", "CheckOverride", "GateConfig", "JournalConfig", "Person", "Price", "ProviderConfig", "RouteConfig",
@@ -75,6 +76,7 @@ class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
     journal: JournalConfig = JournalConfig()
     prices: dict[str, Price] = {}  # by `provider/model`
     limits: tuple[Limit, ...] = ()
+    counters: CounterSettings = CounterSettings()
 
     def route(self, name: str) -> RouteConfig:
         """The route of that name; ConfigError where the files have none."""
@@ -105,6 +107,7 @@ def load(folder: Path) -> AppConfig:
         journal=_journal(top),
         prices=prices,
         limits=app_limits(top),
+        counters=counter_settings(top),
     )
     top.close()
     _known_providers(config, top)

@@ -6,6 +6,7 @@ from typing import Any, get_args
 from pilothouse.config.quantities import share, usd
 from pilothouse.config.section import Section, flag, one_of, text, whole, words
 from pilothouse.domain.limit import Dimension, Limit, Period, Rate, Spend
+from pilothouse.domain.table import CounterSettings
 
 DIMENSIONS = get_args(Dimension)
 PERIODS: tuple[str, ...] = get_args(Period)
@@ -45,6 +46,30 @@ def app_limits(top: Section) -> tuple[Limit, ...]:
             raise item.error(f"the limit {limit.name!r} stands twice", item.node("name"))
         found[limit.name] = limit
     return tuple(found.values())
+
+
+def counter_settings(top: Section) -> CounterSettings:
+    """The app's `counters:`: where limits and budgets are counted."""
+    section = top.section("counters")
+    base = CounterSettings()
+    if section is None:
+        return base
+    settings = CounterSettings(
+        kind=section.take("kind", one_of("shared", "valkey", "local"), base.kind),
+        url=section.take("url", _server, base.url),
+        on_error=section.take("on_error", one_of("open", "closed"), base.on_error),
+    )
+    section.close()
+    if (settings.kind == "valkey") != bool(settings.url):
+        raise section.error("`url` goes with `kind: valkey`", hint="write {kind: valkey, url: env://VALKEY_URL}")
+    return settings
+
+
+def _server(value: Any) -> str:
+    url = text(value)
+    if not url.startswith(("env://", "file:///")):
+        raise ValueError("a server's URL may hold a password: name it by reference, env://NAME or file:///PATH")
+    return url
 
 
 def _limit(section: Section, name: str, by: tuple[Dimension, ...] = ("route",)) -> Limit:

@@ -75,6 +75,18 @@ class JournalSettings(msgspec.Struct, frozen=True, kw_only=True):
     reserve_bytes: int = 256 << 20
 
 
+class CounterSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where limits and budgets are counted; taken when a worker starts. `url`: a reference, for `valkey`.
+
+    `on_error`: what becomes of a request while Valkey does not answer: `open`, counted by the worker alone; `closed`,
+    refused.
+    """
+
+    kind: Literal["shared", "valkey", "local"] = "shared"
+    url: str = ""
+    on_error: Literal["open", "closed"] = "open"
+
+
 class Table(msgspec.Struct, frozen=True):
     """Replaced whole, never edited. Entries are keyed `route@env`, keys by public id, providers by name."""
 
@@ -87,6 +99,7 @@ class Table(msgspec.Struct, frozen=True):
     prices: dict[str, Price] = {}  # by `provider/model`
     journal: JournalSettings = JournalSettings()
     limits: tuple[Limit, ...] = ()  # the app's own, beside those of each route's policy
+    counters: CounterSettings = CounterSettings()
 
     def entry(self, route: str, env: str) -> Entry | None:
         """The entry of `route` in `env`."""

@@ -66,9 +66,10 @@ class Ticket:
 
     def spendable(self) -> float | None:
         """USD that this request may still use under budgets per request and per trace; None: there is none."""
-        if not self._caps:
+        most = min(self._caps, default=math.inf)
+        if most == math.inf:
             return None
-        return max(0.0, min(self._caps) - sum(a.cost_usd or 0.0 for a in self._record.attempts))
+        return max(0.0, most - sum(a.cost_usd or 0.0 for a in self._record.attempts))
 
 
 class Admission:
@@ -90,7 +91,7 @@ class Admission:
         record, resolved = draft.record, draft.resolved
         if resolved is None:
             raise AssertionError("only a resolved request is admitted")
-        asked, caps = self._asked(self._rules.of(resolved, record.env, table), record, estimate)
+        asked, traces, caps = self._asked(self._rules.of(resolved, record.env, table), record, estimate)
         ticket = Ticket(self, record, estimate, caps, asked)
         if not asked:
             return ticket
@@ -106,6 +107,8 @@ class Admission:
             for refusal in verdict.shadow:
                 _note(record, refusal, shadow=True)
             self._tell(record, verdict.notices)
+        for trace in traces:  # what its budget leaves this request, its own reservation included
+            caps.append(max(0.0, trace[1].purses[0].usd - self.counters.spent(trace) + usd))
         return ticket.counted(verdict)
 
     def settle(self, number: int, pairs: Sequence[Pair], use: Use, backup: bool, record: Record) -> None:
@@ -131,32 +134,43 @@ class Admission:
 
     # --- what is not a counter's to say
 
-    def _ask_more(self, rule: Rule, record: Record, estimate: Estimate, asked: list[Pair], caps: list[float]) -> None:
-        """A rule's money per request and per trace, and what nobody can price."""
-        if rule.money and estimate.usd is None:
-            self.unpriced += 1
-            record.limits.append(LimitHit(rule.limit.name, "unpriced", rule.shown(record), shadow=True))
-        most = rule.cap
-        trace = rule.trace_pair(record)
-        if trace is None:
-            most = min((c for c in (most, rule.trace_cap()) if c is not None), default=None)
-        else:
-            asked.append(trace)
-            if not rule.limit.shadow:
-                caps.append(max(0.0, trace[1].purses[0].usd - self.counters.spent(trace)))
-        if most is None:
-            return
-        if (estimate.usd or 0.0) > most:
-            hit = LimitHit(rule.limit.name, "spend", rule.shown(record), shadow=rule.limit.shadow)
-            record.limits.append(hit)
-            if not hit.shadow:
+    def _asked(
+        self, rules: Sequence[Rule], record: Record, estimate: Estimate
+    ) -> tuple[list[Pair], list[Pair], list[float]]:
+        """The counters that the request needs, those of traces among them, and the USD that one request may cost."""
+        asked: list[Pair] = []
+        traces: list[Pair] = []
+        caps: list[float] = []
+        for rule in rules:
+            if not rule.applies(record):
+                continue
+            if rule.counted:
+                asked.append(rule.pair(record))
+            if rule.money and estimate.usd is None:
+                self.unpriced += 1
+                record.limits.append(LimitHit(rule.limit.name, "unpriced", rule.shown(record), shadow=True))
+            if rule.asks_more:
+                trace = rule.trace_pair(record)
+                if trace is not None:
+                    asked.append(trace)
+                    traces += () if rule.limit.shadow else (trace,)
+                cap = rule.cap_of(trace)
+                if cap is not None:
+                    self._under_cap(rule, cap, record, estimate.usd or 0.0, caps)
+        return asked, traces, caps
+
+    def _under_cap(self, rule: Rule, most: float, record: Record, usd: float, caps: list[float]) -> None:
+        shadow, name = rule.limit.shadow, rule.limit.name
+        if usd > most:
+            record.limits.append(LimitHit(name, "spend", rule.shown(record), shadow=shadow))
+            if not shadow:
                 self.refused += 1
                 raise BudgetExceeded(
-                    f"the request may cost {estimate.usd:.6g} USD, and the budget “{hit.name}” allows it {most:.6g} USD",
-                    where=f"limits.{hit.name}",
+                    f"the request may cost {usd:.6g} USD, and the budget “{name}” allows one {most:.6g} USD",
+                    where=f"limits.{name}",
                     hint="send less, ask for fewer output tokens, or have the budget raised",
                 )
-        if not rule.limit.shadow:
+        if not shadow:
             caps.append(most)
 
     def _tell(self, record: Record, notices: Sequence[Notice]) -> None:

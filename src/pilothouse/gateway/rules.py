@@ -59,9 +59,12 @@ class Rule:
             return None
         return self._counter(record, record.trace_id), self.trace
 
-    def trace_cap(self) -> float | None:
-        """USD that a whole trace may cost."""
-        return self.trace.purses[0].usd if self.trace.purses else None
+    def cap_of(self, trace: Pair | None) -> float | None:
+        """USD that one request may cost; where no counter keeps its trace, the trace's budget is the request's."""
+        caps = [self.cap] if self.cap is not None else []
+        if trace is None and self.trace.purses:
+            caps.append(self.trace.purses[0].usd)
+        return min(caps, default=None)
 
     def shown(self, record: Record) -> str:
         """The request's values, for people: `key=a1b2,segment=free`."""

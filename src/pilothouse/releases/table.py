@@ -39,6 +39,7 @@ def build(
             prices={name: msgspec.convert(price, Price, from_attributes=True) for name, price in config.prices.items()},
             journal=msgspec.convert(config.journal, JournalSettings, from_attributes=True),
             limits=config.limits,
+            counters=config.counters,
         )
 
 

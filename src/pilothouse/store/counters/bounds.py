@@ -75,16 +75,16 @@ def _purse(period: str, usd: float, soft: Sequence[float]) -> Purse:
 
 
 class Counter:
-    """A handle on one counter. It holds no count, so it can be dropped and made again at any time."""
+    """A handle on one counter: of what, and for people. It holds no count: it can be dropped and made again."""
 
     __slots__ = ("base", "key", "name", "tag", "tag2")
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.key = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    def __init__(self, identity: str, name: str = "") -> None:
+        self.name = name or identity
+        self.key = hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         self.tag = int.from_bytes(self.key[:8], "little") % (FREED - 1) + 1
         self.tag2 = int.from_bytes(self.key[8:], "little")
-        self.base = 0  # where the counter's slot begins, in words; 0: not looked up yet
+        self.base = 0  # where the counter's slot begins, in bytes; 0: not looked up yet
 
 
 Pair = tuple[Counter, Bounds]
@@ -105,7 +105,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """A budget has reached `share` of `usd` in this period."""
+    """A budget has reached `share` of `usd` in this period. `counter`: whose, such as `key=a1b2`."""
 
     counter: str
     limit: str

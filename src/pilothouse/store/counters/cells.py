@@ -258,9 +258,12 @@ def _refusal(row: Row, pair: Pair, now: float, tokens: float, usd: float) -> Ref
     for purse in bounds.purses:
         if not _over(row, (purse,), now, usd):
             continue
-        left = max(0.0, purse.usd - row[4] - _spent(row, purse, now))
-        never = purse.period == "trace" or usd > purse.usd + SLACK or purse.usd <= 0.0
-        end = row[5 + 3 * purse.place]
-        wait = None if never else (end if now < end else period_end(purse.period, now)) - now
+        spent = _spent(row, purse, now)
+        never = usd > purse.usd + SLACK or purse.usd <= 0.0
+        wait: float | None = None
+        if spent + usd > purse.usd + SLACK or spent >= purse.usd:  # even when all that is under way costs nothing
+            never = never or purse.rolling
+            wait = None if never else row[5 + 3 * purse.place] - now
+        left = max(0.0, purse.usd - row[4] - spent)
         return Refusal(pair, "spend", wait, never=never, period=purse.period, left_usd=left)
     return None
