@@ -10,7 +10,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+(?:[.,:/-]\d+)*|[$€£%]", re.UNICODE)
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+(?:[.,:/-]\d+)*|[$€£%+*/=<>^-]", re.UNICODE)
 _QUOTED = re.compile(r"“([^”]*)”|\"([^\"]*)\"|`([^`]*)`|(?<!\w)'([^']+)'(?!\w)|«([^»]*)»")
 _SENTENCE = re.compile(r"(?:^|[.!?:;\n]\s*)$")
 _NEVER = _words(
@@ -53,6 +53,8 @@ _STARTERS = (
     """
     )
 )  # capitalised for their place, not as names
+_PREFIX = 3  # letters
+_ENDINGS = _words("s es d ed e ing y ies ied") | {""}
 _SUFFIX = 4  # letters; words that end alike but begin otherwise are opposites: import and export
 
 
@@ -89,7 +91,7 @@ def said(text: str) -> Said:
             words.append(low)
     quoted = tuple(next((g for g in m.groups() if g is not None), "").casefold() for m in _QUOTED.finditer(text))
     return Said(
-        tuple(numbers), tuple(names), quoted, tuple(sorted(closed)), never, tuple(sorted(directed)), tuple(words)
+        tuple(numbers), tuple(names), quoted, tuple(sorted(closed)), never, tuple(directed), tuple(words)
     )
 
 
@@ -103,13 +105,12 @@ def _is_name(text: str, at: int, word: str, low: str) -> bool:
 
 def agree(one: Said, other: Said, like: Callable[[str, str], bool]) -> bool:
     """Whether two texts that sound alike ask the same."""
-    hard = ("numbers", "names", "quoted", "closed", "never")
+    hard = ("numbers", "names", "quoted", "closed", "never", "directed")
     if any(getattr(one, field) != getattr(other, field) for field in hard):
         return False
-    if one.directed or other.directed:  # who is first matters
-        shared = set(one.words) & set(other.words)
-        if [w for w in one.words if w in shared] != [w for w in other.words if w in shared]:
-            return False
+    shared = set(one.words) & set(other.words)  # who is first matters: a dog bites a man
+    if [w for w in one.words if w in shared] != [w for w in other.words if w in shared]:
+        return False
     return _covered(one.words, other.words, like) and _covered(other.words, one.words, like)
 
 
@@ -118,5 +119,16 @@ def _covered(words: tuple[str, ...], by: tuple[str, ...], like: Callable[[str, s
 
 
 def opposed(one: str, other: str) -> bool:
-    """legal and illegal, inbound and outbound: the same end, another beginning."""
-    return one[-_SUFFIX:] == other[-_SUFFIX:] and one[:1] != other[:1]
+    """Words that are spelt alike and are not the same word: legal and illegal, employer and employee.
+
+    Forms of one word (reset, resetting) are not meant.
+    """
+    if one[-_SUFFIX:] == other[-_SUFFIX:] and one[:1] != other[:1]:
+        return True
+    same = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return same >= _PREFIX and not (_is_ending(one, same) and _is_ending(other, same))
+
+
+def _is_ending(word: str, at: int) -> bool:
+    rest = word[at:]
+    return rest in _ENDINGS or (rest[:1] == word[at - 1] and rest[1:] in _ENDINGS)
