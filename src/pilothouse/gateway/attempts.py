@@ -34,6 +34,7 @@ from pilothouse.gateway.types import Accept, Accepted, Answer, Rendered
 from pilothouse.providers.chat import CHAT
 from pilothouse.providers.form import Began, Form
 from pilothouse.providers.openai import Completion
+from pilothouse.providers.passing import ANY
 from pilothouse.providers.registry import wire_of
 from pilothouse.providers.upstream import Call, Upstream
 from pilothouse.providers.wire import Ask, Flow, Wire
@@ -73,7 +74,6 @@ class Run(msgspec.Struct):
     accept: Accept
     began: float
     deadline: float
-    headers: list[tuple[str, str]] = []  # of the client, that the provider is meant to see
 
     @property
     def policy(self) -> Policy:
@@ -109,6 +109,9 @@ class Attempts:
     async def run(self, run: Run) -> Answer:
         """The first usable answer; raises the last attempt's error where there is none."""
         model: ModelRef = run.rendered.resolved.model
+        own = _own(run, model)
+        if own is not None:
+            return own
         steps = iter(run.policy.fallback)
         step: Fallback | None = None
         while True:
@@ -190,7 +193,7 @@ class Attempts:
             now_us=run.record.ts_us,
             path=parsed.path,
             method=parsed.method,
-            headers=run.headers,
+            headers=parsed.headers if said.rendered.form == run.rendered.form else [],
         )
         request = said.wire.request(ask)
         return Call(
@@ -218,14 +221,15 @@ class Attempts:
         except TimeoutError as error:
             raise _timed_out(which, window) from error
         _head(attempt, reply.status, reply.headers)
-        if reply.status != 200:
+        if not 200 <= reply.status < 300:
             raise said.wire.error(reply.status, reply.headers, reply.body, self._clock.now_us())
         body = said.wire.chat_whole(reply.body) if said.translated else reply.body
         completion = said.form.read(body)
         read_from(attempt, completion)
         accepted = run.accept(body, completion) if said.form is CHAT else Accepted(body, completion)
-        kind = reply.headers.get("content-type", "")
-        return Answer("success", attempt, accepted.body, accepted.completion, form=said.form.name, content_type=kind)
+        answer = Answer("success", attempt, accepted.body, accepted.completion, form=said.form.name)
+        answer.status, answer.content_type = reply.status, reply.headers.get("content-type", "")
+        return answer
 
     async def _stream(self, run: Run, attempt: Attempt, said: "Said", started: float) -> Answer:
         """A stream up to its first token; a provider that answers with an error has not begun."""
@@ -236,7 +240,7 @@ class Attempts:
             async with asyncio.timeout(window):
                 flow = await self._upstream.stream(self._call(run, attempt, said))
                 _head(attempt, flow.status, flow.headers)
-                if flow.status != 200:
+                if not 200 <= flow.status < 300:
                     body = await flow.rest()
                     raise said.wire.error(flow.status, flow.headers, body, self._clock.now_us())
                 flow = said.wire.chat_stream(flow) if said.translated else flow
@@ -248,8 +252,18 @@ class Attempts:
                 await flow.close()
         attempt.ttft_ms = (self._clock.monotonic() - started) * 1e3
         attempt.served_model, attempt.response_id = began.model or "", began.id or ""
-        strip = said.rendered.strip_usage
-        return Answer("success", attempt, flow=flow, form=said.form.name, strip_usage=strip)
+        answer = Answer("success", attempt, flow=flow, form=said.form.name, strip_usage=said.rendered.strip_usage)
+        if said.form is ANY:
+            answer.status, answer.content_type = flow.status, flow.headers.get("content-type", "")
+        return answer
+
+
+def _own(run: Run, model: ModelRef) -> Answer | None:
+    """The answer that we give ourselves, where the request has one and its provider does not speak its API."""
+    parsed, provider = run.rendered.resolved.parsed, run.providers.get(model.provider)
+    if parsed.own is None or provider is None or parsed.api in wire_of(provider).native:
+        return None
+    return Answer("success", None, parsed.own(), Completion(choices=[]), form=ANY.name)
 
 
 class Said(msgspec.Struct):

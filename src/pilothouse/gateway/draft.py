@@ -26,7 +26,7 @@ def start(incoming: Incoming, api: Api, clock: Clock, worker: str, table: Table)
         parent_span_id=parent[1] if parent else "",
         table_revision=table.revision,
         worker=worker,
-        api=api.name,
+        api=incoming.path if api.name == "any" else api.name,
     )
     return Draft(incoming=incoming, record=record, began=clock.monotonic(), api=api)
 
@@ -70,7 +70,7 @@ def note_answer(draft: Draft, answer: Answer) -> None:
     """Which attempt it is that the client gets."""
     record = draft.record
     record.outcome = answer.outcome
-    record.status = 200
+    record.status = answer.status
     if answer.attempt is not None:
         answer.attempt.delivered = True
         note_delivered(record, answer.attempt)
@@ -88,6 +88,7 @@ def note_delivered(record: Record, attempt: Attempt) -> None:
 def note_completion(draft: Draft, completion: Completion) -> None:
     """What the answer says."""
     draft.text = completion.text
+    draft.completion = completion
     if completion.refused and draft.record.outcome == "success":
         draft.record.outcome = "refused"
 

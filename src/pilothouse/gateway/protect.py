@@ -17,6 +17,8 @@ from pilothouse.providers.openai import text_of
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
+_vectors = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_items = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 _LONG = 9  # digits from which on a number may be a card or an account
 
 
@@ -61,7 +63,7 @@ class Findings:
         try:
             value = _decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return self.text(raw.decode("utf-8", "replace"))
+            return self.text(readable(raw))
         before, self.changed = self.changed, False
         clean = self.value(value)
         touched, self.changed = self.changed, before or self.changed
@@ -82,6 +84,32 @@ def strings(value: Any, out: list[str]) -> None:
             strings(item, out)
     elif kind is int and value >= 10 ** (_LONG - 1):
         out.append(str(value))
+
+
+def readable(raw: bytes) -> str:
+    """A body as text. What is no text (sound, images, files) is named by its size: nobody can look into it."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return f"({len(raw)} bytes that are no text)"
+
+
+def _without_vectors(reply: bytes) -> bytes:
+    """An answer of embeddings without its numbers: a record is for people, and they say nothing to anybody."""
+    try:
+        body = _vectors(reply)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+        return reply
+    items = body.get("data")
+    if isinstance(items, msgspec.Raw) and bytes(items).lstrip()[:1] == b"[":
+        kept = [{k: _size(v) if k == "embedding" else v for k, v in item.items()} for item in _items(items)]
+        return _encode(body | {"data": kept})
+    return reply
+
+
+def _size(vector: msgspec.Raw) -> Any:
+    raw = bytes(vector)
+    return f"({raw.count(b',') + 1} numbers)" if raw.lstrip()[:1] == b"[" else f"({len(raw) - 2} characters)"
 
 
 def _texts(draft: Draft, *, bodies: bool) -> list[str]:
@@ -119,6 +147,8 @@ def protect(draft: Draft, mode: LogMode, redact: Redact, again: Callable[[str], 
     """
     record = draft.record
     record.log_mode = mode
+    if record.api == "embeddings":
+        draft.reply = _without_vectors(draft.reply)
     if mode == "full":
         _as_it_came(draft)
         record.redaction = Redaction(status="skipped", reason="log mode full")
@@ -170,9 +200,9 @@ def _bodies(draft: Draft, found: Findings, again: Callable[[str], str]) -> None:
 
 
 def _as_it_came(draft: Draft) -> None:
-    request = draft.incoming.body.decode("utf-8", "replace")
-    body = draft.parsed.body if draft.parsed is not None else request
-    _keep(draft, request, draft.reply.decode("utf-8", "replace"), body)
+    request = readable(draft.incoming.body)
+    body = draft.parsed.body if draft.parsed is not None and draft.parsed.body else request
+    _keep(draft, request, readable(draft.reply), body)
 
 
 def _keep(draft: Draft, request: str, response: str, body: Any) -> None:
@@ -183,13 +213,19 @@ def _keep(draft: Draft, request: str, response: str, body: Any) -> None:
 
 
 def asked(body: Any) -> str:
-    """What the user asked, for a list: the last user message, or the prompt's variables, or the body as it reads."""
+    """What the user asked, for a list: the last user message, or the input, or the prompt's variables."""
     if not isinstance(body, dict):
         return body if isinstance(body, str) else ""
-    messages = body.get("messages")
-    for message in reversed(messages) if isinstance(messages, list) else ():
-        if isinstance(message, dict) and message.get("role") == "user":
-            return text_of(message.get("content"))
+    given = body.get("messages", body.get("input"))
+    for message in reversed(given) if isinstance(given, list) else ():
+        if isinstance(message, dict) and message.get("role") == "user" and (text := text_of(message.get("content"))):
+            return text
+    for name in ("input", "prompt", "query"):  # responses, embeddings, moderations; completions, images; reranking
+        value = body.get(name)
+        if isinstance(value, list):
+            value = " ".join(v for v in value if isinstance(v, str)) or text_of(value)
+        if isinstance(value, str) and value:
+            return value
     prompt = body.get("prompt")
     variables = prompt.get("variables") if isinstance(prompt, dict) else None
     return " ".join(str(v) for v in variables.values()) if isinstance(variables, dict) else ""

