@@ -6,6 +6,7 @@ must agree, and each word that is in one text alone must have its like in the ot
 """
 
 import hashlib
+import importlib.util
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,19 +64,24 @@ def _wish(text: str, rest: dict[str, Any], owner: str, least: float) -> Wish | N
     return Wish(text, digest.hexdigest(), least)
 
 
+def require() -> None:
+    """Raises ConfigError where the extra is not installed."""
+    if importlib.util.find_spec("wordllama") is None:
+        raise ConfigError(
+            "policy.cache.semantic needs word embeddings",
+            where="policy.cache.semantic",
+            hint="pip install 'pilothouse[semantic]'",
+            code="missing_extra",
+        )
+
+
 class Embedder:
     """Static embeddings: 35 µs a text. The weights are in the package; nothing is fetched."""
 
     def __init__(self) -> None:
-        try:
-            import wordllama  # noqa: PLC0415  # optional extra
-        except ImportError as error:
-            raise ConfigError(
-                "policy.cache.semantic needs word embeddings",
-                where="policy.cache.semantic",
-                hint="pip install 'pilothouse[semantic]'",
-                code="missing_extra",
-            ) from error
+        require()
+        import wordllama  # noqa: PLC0415  # optional extra
+
         folder = str(Path(wordllama.__file__).parent)
         self._model = wordllama.WordLlama.load(cache_dir=folder, disable_download=True)
         self._words: OrderedDict[str, Any] = OrderedDict()

@@ -11,6 +11,7 @@ from pilothouse.releases import history as moves
 from pilothouse.releases import notes, pointer, registry, vcs
 from pilothouse.releases import plan as plans
 from pilothouse.releases.pointer import Moved, Promotion
+from pilothouse.server import safeguards
 from pilothouse.server.composition import Control
 from pilothouse.server.link import PushReport
 from pilothouse.store.state import drills, pointers, releases, runs
@@ -22,6 +23,7 @@ async def create(control: Control, route: str, actor: Actor, said: str = "") -> 
     config = control.route(route)
 
     def make() -> Release:
+        safeguards.check(config.manifest.policy, control.app_dir)
         commit = vcs.describe(control.app_dir)
         return registry.create(control.state, config, actor=actor, clock=control.clock, notes=said, vcs=commit)
 
