@@ -83,6 +83,16 @@ KEYS = {
     "routes.NAME.policy.fallback.on": "The error classes it is for. Default `[error]`.",
     "routes.NAME.policy.fallback.outcome": "`fallback`, `degraded` or `escalated`.",
     "routes.NAME.policy.log.mode": "`full`, `redacted` (default), `metadata` or `off`.",
+    "routes.NAME.policy.guards": "Guardrails, in order: a list of names, or of what follows. See [Guardrails](../guardrails.md).",
+    "routes.NAME.policy.guards.use": "`secrets`, `pii`, `prompt_size`, `topics`, `regex`, `tools`, or `module:function` of your own.",
+    "routes.NAME.policy.guards.at": "`[input]`, `[output]` or both (default).",
+    "routes.NAME.policy.guards.action": "`block` (default), `mask` or `flag`.",
+    "routes.NAME.policy.guards.fail": "`closed` (default): a guardrail that fails blocks. `open`: it is noted and passed over.",
+    "routes.NAME.policy.guards.options": "The guardrail's own.",
+    "routes.NAME.policy.cache": "Answers that are given again. See [Cache](../cache.md).",
+    "routes.NAME.policy.cache.ttl": "For how long, such as `10m`.",
+    "routes.NAME.policy.cache.scope": "Who shares answers: `key` (default), `session`, `user`, `segment` or `route`.",
+    "routes.NAME.policy.cache.semantic": "The least similarity (0 to 1) at which the answer to another wording is taken. Default: never.",
     "routes.NAME.gate.dataset": "A JSONL file of cases.",
     "routes.NAME.gate.scorers": "`exact`, `contains`, `regex`, `schema`, `numeric`, `fields`, `cites_retrieved`, `refuses`.",
     "routes.NAME.gate.margin": "The largest tolerated drop in pass rate. Default `3pp`.",
@@ -116,7 +126,8 @@ routes:
   r:
     model: p/m
     index: {name: i}
-    policy: {timeout: {total: 1s}, retry: {attempts: 1}, fallback: [{static: x}], log: {mode: full}}
+    policy: {timeout: {total: 1s}, retry: {attempts: 1}, fallback: [{static: x}], log: {mode: full},
+      guards: [{use: pii}], cache: {ttl: 1s}}
     gate: {dataset: d.jsonl, scorers: [exact]}
     checks: {T1.0: {warn: 1}}
 rules: [{name: n, metric: m, route: r, threshold: 1, owner: a, actions: [rollback]}]
