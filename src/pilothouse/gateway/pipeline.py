@@ -1,6 +1,7 @@
 """The request path. Only this module knows the order of its steps.
 
-    parse → authenticate → resolve(table) → render → attempts (timeout, retry, fallback) → validate → settle → record
+    parse → authenticate → resolve(table) → admit (limits, budgets, queue) → guard → render → cache
+          → attempts (timeout, retry, breaker, fallback, hedge) → validate → guard → settle → record
 
 `handle` writes exactly one record for each request, whatever happens to client and provider, before the last byte of
 the answer is handed to the server.
@@ -29,18 +30,24 @@ from pilothouse.domain.wires import (
 )
 from pilothouse.gateway import draft as notes
 from pilothouse.gateway import replies
+from pilothouse.gateway.admit import Admission, Estimate
 from pilothouse.gateway.apis.chat import CHAT_API
 from pilothouse.gateway.attempts import Attempts, Run, read_from
+from pilothouse.gateway.cache import Answers, hit_headers, note_hit, worth
+from pilothouse.gateway.guards.engine import Book, Guards
+from pilothouse.gateway.keeping import keeps, kept_of, wanted
 from pilothouse.gateway.protect import protect
 from pilothouse.gateway.relay import Relay
 from pilothouse.gateway.render import render
 from pilothouse.gateway.replay import again
 from pilothouse.gateway.resolve import resolve
 from pilothouse.gateway.settle import PriceBook, estimate, settle
+from pilothouse.gateway.shield import GuardedFlow, guarded_answer, guarded_request
 from pilothouse.gateway.types import Answer, Api, Client, Draft, Headers, Incoming, Parsed, Resolved
 from pilothouse.gateway.validate import accept
 from pilothouse.providers.openai import Completion
 from pilothouse.providers.upstream import Upstream
+from pilothouse.store.counters.local import LocalCounters
 
 log = structlog.get_logger("pilothouse.gateway")
 
@@ -62,8 +69,12 @@ class Gateway:
     unwritten: int = 0  # records that the sink refused
     stopping: bool = False  # whoever cancels a request now is the server, not a client that left
     upstream: Upstream = field(default_factory=Upstream)
+    admission: Admission | None = None  # None: a door of this process alone
+    guards: Book | None = None  # None: a policy with guardrails is refused
+    answers: Answers | None = None  # None: nothing is cached
 
     def __post_init__(self) -> None:
+        self._door = self.admission or Admission(LocalCounters(self.clock))
         self._attempts = Attempts(self.upstream, self.secret, self.clock)
         self._book = PriceBook()
 
@@ -105,6 +116,8 @@ class Gateway:
         except asyncio.CancelledError:
             if not self.stopping:
                 notes.note_failure(draft, ClientGone("the client left before the answer was complete"))
+                if draft.wanted is not None and self.answers is not None:
+                    self.answers.done(draft.wanted)
                 raise
             notes.note_failure(draft, RouteDisabled("the gateway is stopping", hint="ask again", code="shutting_down"))
         except Exception as error:  # request boundary: whatever it is, it is recorded and answered
@@ -112,10 +125,23 @@ class Gateway:
             notes.note_failure(draft, PilothouseError("the gateway failed", hint=f"report {type(error).__name__}"))
         finally:
             self._record(draft, table)
+        if draft.wanted is not None and self.answers is not None:
+            await self._keep(draft, self.answers)
         if not draft.streaming:
             client.whole(draft.record.status, _headers(draft), draft.out)
         elif draft.record.status != 499:
             await client.send(draft.out)
+
+    async def _keep(self, draft: Draft, answers: Answers) -> None:
+        """Keep an answer that may be given again; those who wait for it go on."""
+        record, asked = draft.record, draft.wanted
+        if asked is None:
+            return
+        try:
+            if record.cache not in ("hit", "semantic", "stale") and worth(record, draft.completion):
+                await answers.store(asked, kept_of(record, draft, self.clock.now_us()))
+        finally:
+            answers.done(asked)
 
     async def _serve(self, draft: Draft, client: Client, table: Table, find: Resolve) -> None:
         """The steps in their order."""
@@ -124,10 +150,18 @@ class Gateway:
         notes.note_parsed(draft, parsed, self.pseudonym)
         resolved = find(parsed, draft, table)
         notes.note_resolved(draft, resolved)
+        record, policy = draft.record, resolved.live.manifest.policy
+        draft.ticket = await self._door.enter(draft, table, self._estimated(resolved))
+        guards = self._guards_of(resolved) if policy.guards else None
+        if guards is not None:
+            resolved = await guarded_request(guards, draft, resolved)
         rendered = render(resolved, api.to_chat if api.translates else None)
         notes.note_rendered(draft, rendered)
-        record = draft.record
-        timeouts = resolved.live.manifest.policy.timeout
+        if self.answers is not None and keeps(policy):
+            draft.wanted = wanted(policy, draft, rendered)
+            if await self._given_again(draft, parsed):
+                return
+        timeouts = policy.timeout
         draft.asked = self.clock.monotonic()
         run = Run(
             rendered=rendered,
@@ -140,9 +174,9 @@ class Gateway:
         answer = await self._attempts.run(run)
         notes.note_answer(draft, answer)
         if answer.flow is not None:
-            await self._relay(draft, client, answer, run)
+            await self._relay(draft, client, answer, run, guards)
         else:
-            self._whole(draft, parsed, answer)
+            await self._whole(draft, parsed, answer, guards)
         await self._estimate(draft)
 
     def _named(self, parsed: Parsed, draft: Draft, table: Table) -> Resolved:
@@ -151,7 +185,32 @@ class Gateway:
         notes.note_principal(draft, principal)
         return resolve(parsed, principal.env, table, draft.record.id)
 
-    def _whole(self, draft: Draft, parsed: Parsed, answer: Answer) -> None:
+    def _guards_of(self, resolved: Resolved) -> Guards | None:
+        if self.guards is None:
+            raise PilothouseError("the policy has guardrails, and this process has none", code="guardrail_failed")
+        return self.guards.of(resolved.live.parts["policy"], resolved.live.manifest.policy.guards)
+
+    def _estimated(self, resolved: Resolved) -> Estimate:
+        """What one call of the primary model may use: the input by its size, the output as far as it is bounded."""
+        parsed = resolved.parsed
+        return Estimate(len(parsed.raw) // 4, 256, None)
+
+    async def _given_again(self, draft: Draft, parsed: Parsed) -> bool:
+        """Answer from the cache, where it has one."""
+        if draft.wanted is None or self.answers is None:
+            return False
+        hit = await self.answers.lookup(draft.wanted)
+        draft.record.cache = draft.wanted.use
+        if hit is None:
+            return False
+        kept = hit.kept
+        note_hit(draft.record, hit)
+        draft.headers += hit_headers(hit)
+        draft.text, draft.reply, draft.out = kept.text, kept.reply or kept.body, kept.body
+        draft.content_type = replies.SSE if parsed.stream else kept.content_type
+        return True
+
+    async def _whole(self, draft: Draft, parsed: Parsed, answer: Answer, guards: Guards | None) -> None:
         """An answer that is there as a whole. A client that asked for a stream gets it in a stream's form."""
         api = draft.api
         if answer.static is not None:
@@ -159,13 +218,15 @@ class Gateway:
             draft.text = answer.static
         else:
             body = answer.body if answer.form == api.form.name else api.from_chat(answer.body, parsed)
+            if guards is not None:
+                body = await guarded_answer(guards, body, draft.record)
         if answer.completion is not None:
             notes.note_completion(draft, answer.completion)
         draft.reply = body
         draft.out = api.as_stream(body, parsed) if parsed.stream else body
         draft.content_type = replies.SSE if parsed.stream else answer.content_type or replies.JSON
 
-    async def _relay(self, draft: Draft, client: Client, answer: Answer, run: Run) -> None:
+    async def _relay(self, draft: Draft, client: Client, answer: Answer, run: Run, guards: Guards | None) -> None:
         """An answer that is still arriving: pass it on, and hold its end back for the record."""
         flow, attempt, record = answer.flow, answer.attempt, draft.record
         if flow is None or attempt is None or attempt.ttft_ms is None:
@@ -174,12 +235,16 @@ class Gateway:
         api = draft.api
         if answer.form != api.form.name and draft.parsed is not None:
             flow = api.stream_from_chat(flow, draft.parsed)
+        if guards is not None and guards.output_rails:
+            flow = GuardedFlow(flow, guards, api.form.name, record)
         relay = Relay(flow, api.form, run.policy.timeout.idle, run.deadline, strip_usage=answer.strip_usage)
         completion: Completion | None = None
         try:
-            client.begin(200, replies.headers(record, replies.SSE) + api.headers(record))
+            client.begin(record.status, replies.headers(record, answer.content_type or replies.SSE) + api.headers(record))
             draft.streaming = True
-            completion, draft.out = await relay.run(client.send)
+            send = client.send if draft.wanted is None else functools.partial(_send_and_keep, draft, client)
+            completion, draft.out = await relay.run(send)
+            draft.content_type = replies.SSE
         except (asyncio.CancelledError, ClientGone):
             attempt.error_type = "cancelled"  # not the provider's doing
             raise
@@ -209,7 +274,10 @@ class Gateway:
             if attempt.delivered and attempt.tokens is None and draft.rendered is not None:
                 attempt.tokens = estimate(draft.rendered.upstream(attempt.model), draft.text)
         now = self.clock.monotonic()
-        settle(record, self._book, table, now)
+        if record.cache not in ("hit", "semantic", "stale"):
+            settle(record, self._book, table, now)
+        if draft.ticket is not None:
+            draft.ticket.settle(record)
         resolved = draft.resolved
         mode = resolved.live.manifest.policy.log if resolved else "redacted"
         protect(draft, mode, self.redact, functools.partial(_hash_again, draft))
@@ -219,6 +287,11 @@ class Gateway:
         except (StoreError, OSError) as error:
             self.unwritten += 1
             log.error("a record could not be written", request=record.id, error=str(error))
+
+
+async def _send_and_keep(draft: Draft, client: Client, data: bytes) -> None:
+    draft.sent.append(data)
+    await client.send(data)
 
 
 class _Nobody:
@@ -235,7 +308,7 @@ class _Nobody:
 
 
 def _headers(draft: Draft) -> Headers:
-    headers = replies.headers(draft.record, draft.content_type) + draft.api.headers(draft.record)
+    headers = replies.headers(draft.record, draft.content_type) + draft.api.headers(draft.record) + draft.headers
     if draft.retry_after_s is not None:
         headers.append(("retry-after", str(max(1, round(draft.retry_after_s)))))
     return headers
