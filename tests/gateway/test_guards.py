@@ -1,14 +1,17 @@
 """Guardrails on whole requests and answers, of every API's form; plugins; what happens when one fails."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilothouse.config.app import load
 from pilothouse.domain.errors import ConfigError, GuardrailBlocked, PilothouseError
 from pilothouse.domain.policy import Guard
 from pilothouse.domain.record import GuardHit
@@ -341,3 +344,16 @@ def test_any_json_passes_or_is_masked_in_its_own_shape(value: Any) -> None:
     with pytest.raises(StopIteration) as done:
         work.send(None)
     assert type(done.value.value) is type(value)
+
+
+async def test_the_page_on_guardrails_says_what_works(scripted_app: Callable[..., Path], app: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "guardrails.md").read_text()
+    (app / "my_guards.py").write_text(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0])
+    written = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])
+    policy = written["routes"]["support-answer"]["policy"]
+    folder = scripted_app(route=f"    policy: {json.dumps(policy)}\n")
+    rules = load(folder).routes["answer"].manifest.policy.guards
+    assert len(rules) == len(policy["guards"]) == 7
+    one = guards(*rules, app=app)
+    assert "shouting" in await blocked(one, asked("WHY DOES NOBODY ANSWER ME"))
+    assert await one.text("ORD-123456", "input", []) == "[ORDER]"
