@@ -76,6 +76,7 @@ class ValkeyCounters:
                 "Valkey needs an extra", where="counters", hint="pip install 'pilothouse[valkey]'"
             ) from error
         self._errors = (client.ValkeyError, OSError, TimeoutError)
+        self._refused = client.ResponseError
         try:
             pool = client.BlockingConnectionPool.from_url(
                 url,
@@ -101,6 +102,7 @@ class ValkeyCounters:
         self._number = 0
         self._notices: list[Notice] = []
         self._spent: dict[bytes, float] = {}
+        self._batch = BATCH
         self._down_until = 0.0
         self._down = False
         self._closed = False
@@ -164,7 +166,7 @@ class ValkeyCounters:
         with contextlib.suppress(*self._errors):
             await self._client.delete(*(life.lease for life in self._lives))
         with contextlib.suppress(*self._errors):
-            await self._client.aclose()
+            await self._client.connection_pool.disconnect()
 
     # --- decisions
 
@@ -248,6 +250,9 @@ class ValkeyCounters:
                     await self._send_some()
                 self._answered()
             except self._errors as error:
+                if type(error) is self._refused and self._queue:  # its subclasses pass: loading, out of memory …
+                    self._drop(error)
+                    continue
                 self._failed(error)
                 if self._closed:
                     self.lost += len(self._queue)
@@ -256,7 +261,7 @@ class ValkeyCounters:
 
     async def _send_some(self) -> None:
         """One round trip of settlements, in their order; they leave the queue when the server has taken them."""
-        some = [self._queue[n] for n in range(min(BATCH, len(self._queue)))]
+        some = [self._queue[n] for n in range(min(self._batch, len(self._queue)))]
         if len(some) == 1:
             replies = [await self._run(some[0].life, "settle", some[0].seq, some[0].pairs, some[0].ask)]
         else:
@@ -271,6 +276,15 @@ class ValkeyCounters:
                 self._queue.popleft()
             one.life.open -= 1
             self._notices += [_notice(one.pairs, found) for found in reply]
+        self._batch = BATCH
+
+    def _drop(self, error: BaseException) -> None:
+        """The server will not have the first settlement: go on without it, once it is known to be the one."""
+        if self._batch == 1:
+            self._queue.popleft()
+            self.lost += 1
+            log.error("the counters' server refuses a settlement", error=str(error))
+        self._batch = 1
 
     async def _renew(self) -> None:
         """Leases of this worker live on while it has requests under them; the others end."""
