@@ -2,15 +2,27 @@
 
 from collections.abc import Mapping
 
+import msgspec
+
 from pilothouse.domain.errors import UpstreamError
 from pilothouse.domain.table import ProviderEntry
 from pilothouse.providers.chat import CHAT
 from pilothouse.providers.failures import failure
 from pilothouse.providers.form import Form
 from pilothouse.providers.openai import request_headers
+from pilothouse.providers.passing import ANY
 from pilothouse.providers.wire import Ask, Flow, Request
 
-_PATHS = {"chat": "/chat/completions"}
+PATHS = {
+    "chat": "/chat/completions",
+    "messages": "/messages",
+    "count_tokens": "/messages/count_tokens",
+    "responses": "/responses",
+    "embeddings": "/embeddings",
+    "moderations": "/moderations",
+}
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
 
 
 def base_url(provider: ProviderEntry) -> str:
@@ -21,20 +33,46 @@ def base_url(provider: ProviderEntry) -> str:
     return base
 
 
-class CompatibleWire:
-    """See `Wire`."""
+class Unlike(msgspec.Struct, frozen=True):
+    """Where a server's chat API is unlike OpenAI's. `without`: fields that it refuses and that say nothing to it;
+    `renamed`: fields by the name that it knows."""
 
-    native: Mapping[str, Form] = {"chat": CHAT}
+    without: frozenset[str] = frozenset()
+    renamed: Mapping[str, str] = {}
+
+    def body(self, body: bytes) -> bytes:
+        """`body` as the server takes it; unchanged, byte for byte, where there is nothing to change."""
+        if not any(b'"' + name.encode() + b'"' in body for name in (*self.without, *self.renamed)):
+            return body
+        fields = _decode(body)
+        kept = {
+            self.renamed.get(name, name): value
+            for name, value in fields.items()
+            if name not in self.without and self.renamed.get(name) not in fields
+        }
+        return _encode(kept) if kept.keys() != fields.keys() else body
+
+
+class CompatibleWire:
+    """See `Wire`. Chat is native, and so is whatever else `forms` names."""
+
+    def __init__(self, *forms: Form, unlike: Unlike | None = None) -> None:
+        every: tuple[Form, ...] = (CHAT, ANY, *forms)
+        self.native: Mapping[str, Form] = {form.name: form for form in every}
+        self._unlike = unlike
 
     def request(self, ask: Ask) -> Request:
         """The body as it is, with the key as a bearer token."""
-        path = _PATHS.get(ask.form) or ask.path
+        path = PATHS.get(ask.form) or ask.path
         headers = request_headers(ask.key, ask.trace_id, ask.span_id)
         headers += ask.headers
-        return Request(base_url(ask.provider) + path, headers, ask.body, ask.method)
+        body = ask.body
+        if self._unlike is not None and ask.form == "chat":
+            body = self._unlike.body(body)
+        return Request(base_url(ask.provider) + path, headers, body, ask.method)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, now_us: int) -> UpstreamError:
-        """By status, with the provider's own words."""
+        """By status, by the error's names, and by its words."""
         return failure(status, headers, body, now_us)
 
     def chat_whole(self, body: bytes) -> bytes:
@@ -44,6 +82,3 @@ class CompatibleWire:
     def chat_stream(self, flow: Flow) -> Flow:
         """Chat is native."""
         return flow
-
-
-COMPATIBLE = CompatibleWire()

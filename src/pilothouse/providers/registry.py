@@ -2,8 +2,11 @@
 
 import msgspec
 
+from pilothouse.domain.provider_kinds import PROVIDER_KINDS
 from pilothouse.domain.table import ProviderEntry
-from pilothouse.providers.compatible import COMPATIBLE
+from pilothouse.providers.anthropic.wire import ANTHROPIC
+from pilothouse.providers.azure import AZURE
+from pilothouse.providers.presets import PRESETS
 from pilothouse.providers.wire import Wire
 
 
@@ -16,13 +19,17 @@ class KindInfo(msgspec.Struct, frozen=True):
     module: str = ""
 
 
+_WIRES: dict[str, Wire] = {
+    **PRESETS,
+    "azure-openai": AZURE,
+    "anthropic": ANTHROPIC,
+}
 KINDS: dict[str, KindInfo] = {
-    kind.name: kind
-    for kind in (
-        KindInfo("openai", "any server that speaks the OpenAI chat API", COMPATIBLE),
-        KindInfo("local", "llama.cpp with SmolLM2, on this machine", COMPATIBLE, "pilothouse.providers.local"),
-        KindInfo("scripted", "a fake that follows a script", COMPATIBLE, "pilothouse.providers.scripted"),
+    kind.name: KindInfo(
+        kind.name, kind.what, _WIRES[kind.name], f"pilothouse.providers.{kind.name}" if kind.hosted else ""
     )
+    for kind in PROVIDER_KINDS.values()
+    if kind.name in _WIRES
 }
 
 

@@ -8,7 +8,8 @@ rules:                        # the first rule that matches answers
     rate: 0.3                 # of the matching requests; the others go on to the next rule
     times: 2                  # at most so often
     reply: "You said: {input}"      # or json: {…}, or tool_calls: [{name, arguments}]
-    usage: {prompt: 20, completion: 5, cached: 4, reasoning: 0}   # or none
+    thinking: Let me see.     # what it thinks before it answers
+    usage: {prompt: 20, completion: 5, cached: 4, cache_write: 0, reasoning: 0}   # or none
     latency: 0.2              # seconds before the answer's head; [low, high] for a random one
     first_token: 0.1          # seconds between the head of a stream and its first token
     chunk_delay: 0.01         # between chunks
@@ -16,8 +17,9 @@ rules:                        # the first rule that matches answers
     status: 429               # an error instead of an answer
     retry_after: 2
     error: try later
+    refuse: overloaded        # or this error, with the status and in the words of the dialect that is spoken
     fault: stall              # see FAULTS
-    headers: {x-ratelimit-remaining-requests: "3"}
+    headers: {x-ratelimit-remaining-requests: "3", retry-after-ms: "250"}
 ```
 """
 
@@ -32,7 +34,7 @@ from pilothouse.domain.hashing import content_hash
 
 Fault = Literal[
     "stall", "stall_head", "stall_mid", "cut", "cut_before", "reset", "garbage", "malformed", "no_done", "no_finish",
-    "error_event", "drop",
+    "error_event", "error_body", "drop",
 ]  # fmt: skip
 FAULTS: dict[str, str] = {
     "stall": "the head of the answer, then nothing",
@@ -43,11 +45,13 @@ FAULTS: dict[str, str] = {
     "reset": "half of the answer, then the connection reset (TCP RST)",
     "garbage": "half of the answer, then events that are not JSON",
     "malformed": "an answer that is not JSON",
-    "no_done": "the whole answer without its [DONE]",
+    "no_done": "the whole answer without its end marker ([DONE], message_stop …)",
     "no_finish": "the whole answer without a finish_reason",
     "error_event": "half of the answer, then the provider's own error event",
+    "error_body": "the provider's own error with status 200 instead of an answer",
     "drop": "the connection closed without a byte",
 }
+Refusal = Literal["context_window", "content_filter", "overloaded", "rate_limit", "quota", "credentials"]
 Seconds = float | tuple[float, float]
 
 
@@ -69,6 +73,7 @@ class UsageRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompt: int = 0
     completion: int = 0
     cached: int = 0
+    cache_write: int = 0
     reasoning: int = 0
 
 
@@ -88,6 +93,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reply: str | list[str] | None = None
     json: Any = None
     tool_calls: list[ToolCall] = []
+    thinking: str | None = None
     usage: UsageRule | Literal["none"] | None = None
     latency: Seconds = 0.0
     first_token: Seconds = 0.0
@@ -96,6 +102,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     status: int = 200
     retry_after: float | str | None = None
     error: str = "scripted error"
+    refuse: Refusal | None = None
     fault: Fault | None = None
     finish_reason: str | None = None
     served_model: str | None = None

@@ -1,8 +1,9 @@
 """`python -m pilothouse.providers.scripted --port P --script FILE`: the public fake, on real sockets.
 
-Answers `POST /v1/chat/completions` as its script says (providers/script.py), faults included. For tests and drills:
-`GET /_received` lists what came in (bodies in base64, byte for byte), `DELETE /_received` forgets it,
-`POST /_script` replaces the script and starts its counts anew.
+Answers as its script says (providers/script.py), faults included, in the dialect of the path: OpenAI's chat,
+responses, completions, embeddings and moderations, Anthropic's messages, Gemini's generateContent, Bedrock's Converse,
+and anything else under `/v1`. For tests and drills: `GET /_received` lists what came in (bodies in base64, byte for
+byte), `DELETE /_received` forgets it, `POST /_script` replaces the script and starts its counts anew.
 """
 
 import argparse
@@ -10,8 +11,6 @@ import asyncio
 import base64
 import contextlib
 import signal
-import socket
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,33 @@ import uvloop
 
 from pilothouse.domain.errors import ConfigError
 from pilothouse.domain.tasks import Tasks
-from pilothouse.providers.script import Player, Rule, Script, last_user, load
+from pilothouse.providers.script import Player, Script, load
+from pilothouse.providers.scripted_answer import ScriptedAnswer, json_answer
+from pilothouse.providers.shapes.bedrock import Converse
+from pilothouse.providers.shapes.chat import Chat, Completions, Echo, Embeddings, Moderations
+from pilothouse.providers.shapes.gemini import Gemini, GeminiCount
+from pilothouse.providers.shapes.messages import CountTokens, Messages
+from pilothouse.providers.shapes.responses import Responses
+from pilothouse.providers.shapes.shape import CREATED, Shape
 
 log = structlog.get_logger("pilothouse.scripted")
 KEPT = 10_000  # requests that /_received remembers
 BODY_MAX = 64 << 20
-CREATED = 1_750_000_000
-_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
-_encode = msgspec.json.encode
+_ECHO = Echo()
+_SHAPES: dict[str, Shape] = {
+    "/chat/completions": Chat(),
+    "/completions": Completions(),
+    "/messages": Messages(),
+    "/messages/count_tokens": CountTokens(),
+    "/responses": Responses(),
+    "/embeddings": Embeddings(),
+    "/moderations": Moderations(),
+    ":generateContent": Gemini(),
+    ":streamGenerateContent": Gemini(),
+    ":countTokens": GeminiCount(),
+    "/converse": Converse(),
+    "/converse-stream": Converse(),
+}
 
 
 class Received(msgspec.Struct):
@@ -38,6 +56,7 @@ class Received(msgspec.Struct):
     path: str
     headers: dict[str, str]
     body_b64: str
+    method: str = "POST"
     closed: bool = False  # the caller closed the connection before the answer was complete
 
 
@@ -111,38 +130,43 @@ class ScriptedProvider:
 
     async def _answer(self, asked: Asked, wire: _Wire, writer: asyncio.StreamWriter) -> None:
         path = asked.path.partition("?")[0]
-        if asked.method == "POST" and path.endswith("/chat/completions"):
-            await self._chat(asked, wire, writer)
-        elif path == "/_script" and asked.method == "POST":
+        if path == "/_script" and asked.method == "POST":
             try:
                 self.play(load(asked.body, "/_script"))
-                _json(writer, 200, {"rules": len(self.player.script.rules)})
+                json_answer(writer, 200, {"rules": len(self.player.script.rules)})
             except ConfigError as error:
-                _json(writer, 400, {"error": {"message": str(error)}})
+                json_answer(writer, 400, {"error": {"message": str(error)}})
         elif path == "/_received":
             if asked.method == "DELETE":
                 self.received.clear()
-            _json(writer, 200, self.received)
+            json_answer(writer, 200, self.received)
         elif path in ("/health", "/healthz", "/_health"):
-            _json(writer, 200, {"status": "ok"})
-        elif path.endswith("/models"):
-            _json(writer, 200, {"object": "list", "data": [{"id": self.player.script.model or "scripted"}]})
+            json_answer(writer, 200, {"status": "ok"})
+        elif path.endswith("/models") and asked.method == "GET":
+            models = [{"id": self.player.script.model or "scripted", "object": "model", "created": CREATED}]
+            json_answer(writer, 200, {"object": "list", "data": models})
+        elif (shape := _shape(asked.method, path)) is not None:
+            await self._play(asked, shape, wire, writer)
         else:
-            _json(writer, 404, {"error": {"message": f"no such path: {path}"}})
+            json_answer(writer, 404, {"error": {"message": f"no such path: {path}"}})
         await writer.drain()
 
-    async def _chat(self, asked: Asked, wire: _Wire, writer: asyncio.StreamWriter) -> None:
-        kept = Received(asked.path, asked.headers, base64.b64encode(asked.body).decode())
+    async def _play(self, asked: Asked, shape: Shape, wire: _Wire, writer: asyncio.StreamWriter) -> None:
+        kept = Received(asked.path, asked.headers, base64.b64encode(asked.body).decode(), method=asked.method)
         if len(self.received) < KEPT:
             self.received.append(kept)
         try:
             body = msgspec.json.decode(asked.body, type=dict[str, Any])
         except (msgspec.DecodeError, msgspec.ValidationError):
-            _json(writer, 400, {"error": {"message": "the body is not a JSON object", "type": "invalid_request_error"}})
-            return
-        rule = self.player.choose(body)
+            if not isinstance(shape, Echo):
+                said = {"message": "the body is not a JSON object", "type": "invalid_request_error"}
+                json_answer(writer, 400, {"error": said})
+                return
+            body = {}
         self._serial += 1
-        answer = _Answer(rule, self.player, body, f"chatcmpl-{self._serial}", writer)
+        answer = ScriptedAnswer(
+            shape, self.player, shape.asked(body, asked.path.partition("?")[0]), self._serial, writer
+        )
         main = self._tasks.spawn(answer.play())
         gone = self._tasks.spawn(wire.gone.wait())
         try:
@@ -156,164 +180,13 @@ class ScriptedProvider:
             gone.cancel()
 
 
-class _Answer:
-    """One answer on its way out."""
-
-    def __init__(
-        self, rule: Rule, player: Player, body: dict[str, Any], name: str, writer: asyncio.StreamWriter
-    ) -> None:
-        self._rule = rule
-        self._player = player
-        self._body = body
-        self._writer = writer
-        self._text = player.text(rule, body)
-        self._head = {
-            "id": name,
-            "created": CREATED,
-            "model": rule.served_model or player.script.model or str(body.get("model", "")),
-            "system_fingerprint": rule.fingerprint,
-        }
-
-    async def play(self) -> None:
-        """Send it, or what its fault makes of it."""
-        rule = self._rule
-        if rule.fault == "drop":
-            self._writer.close()
-            raise ConnectionAbortedError
-        if rule.fault == "stall_head":
-            await asyncio.Event().wait()
-        await asyncio.sleep(self._player.seconds(rule.latency))
-        if rule.status != 200:
-            _json(self._writer, rule.status, {"error": {"message": rule.error, "type": "scripted"}}, self._headers())
-        elif self._body.get("stream"):
-            await self._stream()
-        else:
-            await self._whole()
-        await self._writer.drain()
-
-    def _headers(self) -> dict[str, str]:
-        headers = dict(self._rule.headers)
-        if self._rule.retry_after is not None:
-            after = self._rule.retry_after
-            headers["retry-after"] = after if isinstance(after, str) else f"{after:g}"
-        return headers
-
-    def _message(self) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": self._text or None}
-        if self._rule.tool_calls:
-            message["tool_calls"] = [
-                {
-                    "id": f"call_{i}",
-                    "type": "function",
-                    "function": {"name": c.name, "arguments": _encode(c.arguments).decode()},
-                }
-                for i, c in enumerate(self._rule.tool_calls)
-            ]
-        return message
-
-    def _finish(self) -> str:
-        return self._rule.finish_reason or ("tool_calls" if self._rule.tool_calls else "stop")
-
-    def _usage(self) -> dict[str, Any] | None:
-        rule = self._rule.usage
-        if rule == "none":
-            return None
-        if rule is None:
-            asked = last_user(self._body.get("messages") or [])
-            prompt, completion, cached, reasoning = len(asked) // 4 + 4, len(self._text) // 4 + 1, 0, 0
-        else:
-            prompt, completion, cached, reasoning = rule.prompt, rule.completion, rule.cached, rule.reasoning
-        return {
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "total_tokens": prompt + completion,
-            "prompt_tokens_details": {"cached_tokens": cached},
-            "completion_tokens_details": {"reasoning_tokens": reasoning},
-        }
-
-    async def _whole(self) -> None:
-        rule = self._rule
-        choice: dict[str, Any] = {"index": 0, "message": self._message(), "finish_reason": self._finish()}
-        if rule.fault == "no_finish":
-            choice["finish_reason"] = None
-        answer = self._head | {"object": "chat.completion", "choices": [choice]}
-        if (usage := self._usage()) is not None:
-            answer["usage"] = usage
-        data = _encode(answer)
-        if rule.fault in ("malformed", "garbage"):
-            data = data[: len(data) // 2] + b"}}garbage"
-        _start(
-            self._writer, 200, {"content-type": "application/json", "content-length": str(len(data))} | self._headers()
-        )
-        if rule.fault in ("stall", "stall_mid", "cut", "cut_before", "reset"):
-            await self._break(data[: len(data) // 2] if rule.fault not in ("stall", "cut_before") else b"")
-        self._writer.write(data)
-
-    async def _stream(self) -> None:
-        rule, writer = self._rule, self._writer
-        head = {"content-type": "text/event-stream", "transfer-encoding": "chunked"}
-        _start(writer, 200, head | self._headers())
-        if rule.fault in ("stall", "cut_before"):
-            await self._break(b"")
-        events = self._events()
-        half = len(events) // 2
-        await asyncio.sleep(self._player.seconds(rule.first_token))
-        for i, event in enumerate(events):
-            if i == half and rule.fault in ("stall_mid", "cut", "reset"):
-                await self._break(b"")
-            if i == half and rule.fault in ("garbage", "malformed"):
-                _chunk(writer, b"data: {not json]\n\n")
-            if i == half and rule.fault == "error_event":
-                _chunk(writer, b'data: {"error":{"message":"overloaded","type":"server_error"}}\n\n')
-            _chunk(writer, event)
-            await writer.drain()
-            if delay := self._player.seconds(rule.chunk_delay):
-                await asyncio.sleep(delay)
-        writer.write(b"0\r\n\r\n")
-
-    def _events(self) -> list[bytes]:
-        rule = self._rule
-        head = self._head | {"object": "chat.completion.chunk"}
-
-        def event(delta: dict[str, Any], finish: str | None = None) -> bytes:
-            choice = {"index": 0, "delta": delta, "finish_reason": finish}
-            return b"data: " + _encode(head | {"choices": [choice]}) + b"\n\n"
-
-        size = max(rule.chunk_size, 1)
-        out = [event({"role": "assistant", "content": ""})]
-        out += [event({"content": self._text[i : i + size]}) for i in range(0, len(self._text), size)]
-        for i, call in enumerate(self._message().get("tool_calls", [])):
-            whole = call["function"]["arguments"]
-            function = {"name": call["function"]["name"], "arguments": ""}
-            out.append(
-                event({"tool_calls": [{"index": i, "id": call["id"], "type": "function", "function": function}]})
-            )
-            for at in range(0, len(whole), size):
-                out.append(event({"tool_calls": [{"index": i, "function": {"arguments": whole[at : at + size]}}]}))
-        if rule.fault != "no_finish":
-            out.append(event({}, self._finish()))
-        options = self._body.get("stream_options") or {}
-        if options.get("include_usage") and (usage := self._usage()) is not None:
-            out.append(b"data: " + _encode(head | {"choices": [], "usage": usage}) + b"\n\n")
-        if rule.fault != "no_done":
-            out.append(b"data: [DONE]\n\n")
-        return out
-
-    async def _break(self, first: bytes) -> None:
-        """Send `first`, then go silent or close, as the fault says."""
-        if first:
-            self._writer.write(first)
-        await self._writer.drain()
-        fault = self._rule.fault
-        if fault in ("stall", "stall_mid"):
-            await asyncio.Event().wait()
-        if fault == "reset":
-            raw = self._writer.get_extra_info("socket")
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self._writer.transport.abort()
-        else:
-            self._writer.close()
-        raise ConnectionAbortedError
+def _shape(method: str, path: str) -> Shape | None:
+    """The dialect that a path is asked in."""
+    if method == "POST":
+        for end, shape in _SHAPES.items():
+            if path.endswith(end):
+                return shape
+    return _ECHO if path.startswith("/v1/") else None
 
 
 async def _read(reader: asyncio.StreamReader) -> Asked | None:
@@ -337,21 +210,6 @@ async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
         yield await reader.readexactly(size)
         await reader.readexactly(2)
     await reader.readuntil(b"\r\n")
-
-
-def _start(writer: asyncio.StreamWriter, status: int, headers: dict[str, str]) -> None:
-    lines = "".join(f"{k}: {v}\r\n" for k, v in headers.items())
-    writer.write(f"HTTP/1.1 {status} {_REASONS.get(status, 'Status')}\r\n{lines}\r\n".encode("latin-1"))
-
-
-def _json(writer: asyncio.StreamWriter, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
-    data = _encode(value)
-    _start(writer, status, {"content-type": "application/json", "content-length": str(len(data))} | (headers or {}))
-    writer.write(data)
-
-
-def _chunk(writer: asyncio.StreamWriter, data: bytes) -> None:
-    writer.write(b"%x\r\n%b\r\n" % (len(data), data))
 
 
 async def serve(port: int, script: Script, host: str = "127.0.0.1", ready: Callable[[int], None] | None = None) -> None:

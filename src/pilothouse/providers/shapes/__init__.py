@@ -1,0 +1,1 @@
+"""What the scripted provider's answers look like in each dialect that it speaks."""
