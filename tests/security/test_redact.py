@@ -176,3 +176,9 @@ def test_cost_is_linear_in_the_text() -> None:
                 best = min(best, time.thread_time() - start)
             costs.append(max(best, 0.0005))
         assert all(later < 64 * earlier for earlier, later in pairwise(costs))
+
+
+@pytest.mark.parametrize("value", ["ab:cd12x9", "ab?cd12x9", "q7?:zz81Kd93"])
+def test_the_quick_look_finds_what_the_patterns_find(value: str) -> None:
+    text = f"the password is: {value} and that is all"
+    assert value not in REDACT(text).text

@@ -210,10 +210,13 @@ def _compiled(pattern: bytes, options: Any) -> Any:
     return re2.compile(pattern, options)
 
 
+_GROUP = re.compile(rb"(\\.|\[\^?(?:\\.|[^\]\\])*\])|\((?!\?)", re.DOTALL)  # in a class a parenthesis is itself
+
+
 def _without_groups(pattern: bytes) -> bytes:
     """The pattern as a branch of an alternation: its flags scoped to it, its groups not captured."""
     flags, body = (b"(?i:", pattern[4:]) if pattern.startswith(b"(?i)") else (b"(?:", pattern)
-    return flags + re.sub(rb"(?<!\\)\((?!\?)", b"(?:", body) + b")"
+    return flags + _GROUP.sub(lambda m: m[1] or b"(?:", body) + b")"
 
 
 class Detectors:
