@@ -372,7 +372,7 @@ async def test_a_plugin_that_waits_too_long_blocks_the_stream(
     hits: list[GuardHit] = []
     stream = GuardedStream(Guards.compile([rule], DETECT), "chat", hits, "answer")
     with pytest.raises(GuardrailBlocked) as failed:
-        await stream.feed(chat({"content": "hello"}))
+        await stream.feed(chat({"content": "hello"}) + chat({}, "stop"))
     assert failed.value.kind == "guardrail_failed"
     assert hits == [GuardHit(rule.use, "output", "error", "TimeoutError")]
 

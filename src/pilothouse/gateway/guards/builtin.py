@@ -2,13 +2,13 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import re2
 
 from pilothouse.domain.errors import ConfigError
-from pilothouse.domain.wires import Detect
+from pilothouse.domain.wires import Detect, Sighting
 from pilothouse.gateway.guards.protocol import Found, Seen
 
 DETECTED_WINDOW = 512  # characters; no secret's beginning is longer before it is known for one
@@ -16,7 +16,54 @@ REGEX_WINDOW = 256  # of a pattern that may match more, unless `window` says oth
 _WINDOW_MAX = 16_384
 _MEMORY = 32 << 20  # bytes per automaton
 _NAMED = re.compile(r"pass|pwd|secret|key|token|credential|bearer|basic|://", re.IGNORECASE)  # before a free-form value
+_WORDS = re.compile(r"\s*\S+|\s+$")
+_NEAR = 64  # characters that are looked at first
 _LAST_LATIN = 0x2BF  # detectors' own alphabet ends here: a character behind it ends a finding that has no name before
+
+
+class Sight:
+    """The detector, which remembers the last text: `secrets` and `pii` look at the same one, one after the other."""
+
+    def __init__(self, detect: Detect) -> None:
+        self._detect = detect
+        self.classes = detect.classes
+        self._seen: tuple[str, Sequence[Sighting]] = ("", ())
+        self._held: tuple[str, int] = ("", 0)
+
+    def __call__(self, text: str) -> Sequence[Sighting]:
+        """What is in `text`."""
+        last = self._seen
+        if last[0] is not text:
+            last = self._seen = (text, self._detect(text))
+        return last[1]
+
+    def hold(self, text: str) -> int:
+        """The last word; and the words before it while none has a small letter, since digits are written in groups."""
+        last = self._held
+        if last[0] is not text:
+            far = text[-DETECTED_WINDOW:]
+            near = far[-_NEAR:]
+            size = _tail(near, far)
+            if size == len(near) < len(far):
+                size = _tail(far, far)
+            last = self._held = (text, size)
+        return last[1]
+
+
+def _tail(tail: str, far: str) -> int:
+    at = len(tail)
+    for word in reversed(_WORDS.findall(tail)):
+        small = max((i for i, c in enumerate(word) if c.islower()), default=-1)
+        if small >= 0 and at < len(tail):
+            at -= len(word) - small - 1  # what is behind its last small letter may begin a group
+            break
+        at -= len(word)
+        if small >= 0:
+            break
+    held = tail[at:]
+    if not held.isascii() and not _NAMED.search(far):
+        held = held[1 + max((i for i, c in enumerate(held) if ord(c) > _LAST_LATIN), default=-1) :]
+    return len(held)
 
 
 class _Detected:
@@ -24,36 +71,20 @@ class _Detected:
 
     window = DETECTED_WINDOW
 
-    def __init__(self, detect: Detect, classes: frozenset[str], *, secret: bool) -> None:
-        self._detect = detect
+    def __init__(self, sight: Sight, classes: frozenset[str], *, secret: bool) -> None:
+        self._sight = sight
         self._classes = classes
         self._secret = secret
+        self.hold = sight.hold
 
     def look(self, seen: Seen) -> list[Found] | None:
         if len(seen.text) < 6:  # no finding is shorter
             return None
         found: dict[str, list[tuple[int, int]]] = {}
-        for sighting in self._detect(seen.text):
+        for sighting in self._sight(seen.text):
             if sighting.secret == self._secret and (not self._classes or sighting.kind in self._classes):
                 found.setdefault(sighting.kind, []).append((sighting.start, sighting.end))
         return [Found(kind, tuple(spans)) for kind, spans in found.items()] or None
-
-    def hold(self, text: str) -> int:
-        """The last word; and the words before it while none has a small letter, since digits are written in groups."""
-        tail = text[-self.window :]
-        at = len(tail)
-        for word in reversed(re.findall(r"\s*\S+|\s+$", tail)):
-            small = max((i for i, c in enumerate(word) if c.islower()), default=-1)
-            if small >= 0 and at < len(tail):
-                at -= len(word) - small - 1  # what is behind its last small letter may begin a group
-                break
-            at -= len(word)
-            if small >= 0:
-                break
-        held = tail[at:]
-        if not held.isascii() and not _NAMED.search(tail):
-            held = held[1 + max((i for i, c in enumerate(held) if ord(c) > _LAST_LATIN), default=-1) :]
-        return len(held)
 
 
 class _PromptSize:
@@ -143,6 +174,7 @@ class _Tools:
     """Which tools a request may declare and an answer may call, how many, and with what arguments."""
 
     window = 0
+    reads = False  # it looks at no text
 
     def __init__(self, allow: frozenset[str], deny: frozenset[str], most: float, arguments: Mapping[str, Any]) -> None:
         self._allow = allow
@@ -227,21 +259,21 @@ def _pattern(pattern: str, options: Options) -> Any:
     return compiled
 
 
-def _detected(options: Options, detect: Detect, *, secret: bool) -> _Detected:
+def _detected(options: Options, sight: Sight, *, secret: bool) -> _Detected:
     classes = frozenset(options.words("classes"))
-    if unknown := sorted(classes - detect.classes):
-        raise options.error(f"unknown class {', '.join(unknown)}: there are {', '.join(sorted(detect.classes))}")
-    return _Detected(detect, classes, secret=secret)
+    if unknown := sorted(classes - sight.classes):
+        raise options.error(f"unknown class {', '.join(unknown)}: there are {', '.join(sorted(sight.classes))}")
+    return _Detected(sight, classes, secret=secret)
 
 
-def _prompt_size(options: Options, _detect: Detect) -> _PromptSize:
+def _prompt_size(options: Options, _sight: Sight) -> _PromptSize:
     characters, tokens = options.number("max_chars", math.inf), options.number("max_tokens", math.inf)
     if characters == tokens == math.inf:
         raise options.error("max_chars or max_tokens is needed")
     return _PromptSize(characters, tokens)
 
 
-def _regex(options: Options, _detect: Detect) -> _Regex:
+def _regex(options: Options, _sight: Sight) -> _Regex:
     given = options.pairs("named") | {f"pattern_{i}": p for i, p in enumerate(options.words("patterns"), 1)}
     if not given:
         raise options.error("patterns, or named ones, are needed")
@@ -251,22 +283,22 @@ def _regex(options: Options, _detect: Detect) -> _Regex:
     return _Regex({name: _pattern(p, options) for name, p in given.items()}, window)
 
 
-def _topics(options: Options, _detect: Detect) -> _Topics:
+def _topics(options: Options, _sight: Sight) -> _Topics:
     deny = options.words("deny")
     if not deny:
         raise options.error("deny is needed: a list of phrases")
     return _Topics(deny, options.words("allow"))
 
 
-def _tools(options: Options, _detect: Detect) -> _Tools:
+def _tools(options: Options, _sight: Sight) -> _Tools:
     allow, deny = frozenset(options.words("allow")), frozenset(options.words("deny"))
     arguments = {name: _pattern(p, options) for name, p in options.pairs("arguments").items()}
     return _Tools(allow, deny, options.number("max_calls", math.inf), arguments)
 
 
-BUILT_IN: Mapping[str, Callable[[Options, Detect], Any]] = {
-    "secrets": lambda options, detect: _detected(options, detect, secret=True),
-    "pii": lambda options, detect: _detected(options, detect, secret=False),
+BUILT_IN: Mapping[str, Callable[[Options, Sight], Any]] = {
+    "secrets": lambda options, sight: _detected(options, sight, secret=True),
+    "pii": lambda options, sight: _detected(options, sight, secret=False),
     "prompt_size": _prompt_size,
     "topics": _topics,
     "regex": _regex,

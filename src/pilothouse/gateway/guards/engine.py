@@ -19,7 +19,7 @@ from pilothouse.domain.policy import Guard
 from pilothouse.domain.record import GuardHit
 from pilothouse.domain.wires import Detect
 from pilothouse.gateway.guards import plugin, walk
-from pilothouse.gateway.guards.builtin import BUILT_IN, Options
+from pilothouse.gateway.guards.builtin import BUILT_IN, Options, Sight
 from pilothouse.gateway.guards.protocol import At, Found, Seen
 
 log = structlog.get_logger("pilothouse.gateway")
@@ -39,6 +39,7 @@ class Rail(msgspec.Struct, frozen=True):
     window: int = 0  # characters of its longest finding
     timeout_s: float | None = None  # None: it never waits
     whole: bool = False  # it is shown all texts of a request at once
+    reads: bool = True  # it looks at texts, not only at tools
 
     async def look(self, seen: Seen) -> Sequence[Found]:
         """What it finds. Raises whatever a plugin may raise, and TimeoutError."""
@@ -100,7 +101,8 @@ class Guards:
         cls, rules: Iterable[Guard], detect: Detect, app_dir: Path | None = None, *, strict: bool = True
     ) -> "Guards":
         """Raises ConfigError where one cannot be made; without `strict` that one fails at each use instead."""
-        return cls([_rail(rule, detect, app_dir, strict=strict) for rule in rules])
+        sight = Sight(detect)
+        return cls([_rail(rule, sight, app_dir, strict=strict) for rule in rules])
 
     async def input(self, body: Any, hits: Hits, route: str = "") -> Any:
         """What may be sent: `body` itself, or a copy with masks. Raises GuardrailBlocked.
@@ -149,28 +151,28 @@ class Book:
         return kept
 
 
-def _rail(rule: Guard, detect: Detect, app_dir: Path | None, *, strict: bool) -> Rail:
+def _rail(rule: Guard, sight: Sight, app_dir: Path | None, *, strict: bool) -> Rail:
     try:
-        return _built_in(rule, detect) if ":" not in rule.use else _own(rule, app_dir)
+        return _built_in(rule, sight) if ":" not in rule.use else _own(rule, app_dir)
     except ConfigError as error:
         if strict:
             raise
         return Rail(rule, _Broken(error))
 
 
-def _built_in(rule: Guard, detect: Detect) -> Rail:
+def _built_in(rule: Guard, sight: Sight) -> Rail:
     options = Options(rule.use, rule.options)
     make = BUILT_IN.get(rule.use)
     if make is None:
         raise options.error(f"there is none of this name: use {', '.join(BUILT_IN)}, or module:function")
-    guard = make(options, detect)
+    guard = make(options, sight)
     options.close()
     whole = getattr(guard, "whole", False)
     if rule.action == "mask" and guard.window == 0:
         raise options.error("it has nothing to mask: use block or flag")
     if whole and rule.at == ("output",):
         raise options.error("it looks at requests: at: [input]")
-    return Rail(rule, guard, guard.window, whole=whole)
+    return Rail(rule, guard, guard.window, whole=whole, reads=getattr(guard, "reads", True))
 
 
 def _own(rule: Guard, app_dir: Path | None) -> Rail:
@@ -205,7 +207,7 @@ async def judge(rails: Iterable[Rail], seen: Seen, hits: Hits, *, whole: bool = 
     """All masks for `seen`, in order. Raises GuardrailBlocked."""
     masks: list[Mask] = []
     for rail in rails:
-        if rail.whole is not whole:
+        if rail.whole is not whole or not (rail.reads or seen.tools or seen.calls):
             continue
         for found in await findings(rail, seen, hits):
             masks += settle(rail, seen.at, found, found.spans, hits)

@@ -17,8 +17,9 @@ class Holdback:
     """One text of a stream. `rails`: those that block or mask. `hits` is filled in."""
 
     def __init__(self, rails: tuple[Rail, ...], hits: Hits, route: str = "") -> None:
-        self._rails = tuple(r for r in rails if r.rule.action != "flag" and not r.whole)
-        self._flags = tuple(r for r in rails if r.rule.action == "flag" and not r.whole)
+        readers = [r for r in rails if r.reads and not r.whole]
+        self._rails = tuple(r for r in readers if r.rule.action != "flag")
+        self._flags = tuple(r for r in readers if r.rule.action == "flag")
         self._hits = hits
         self._route = route
         self._context = CONTEXT + max((r.window for r in self._rails), default=0)
@@ -49,6 +50,8 @@ class Holdback:
         text = self._text
         size = len(text)
         sure = size if end else size - max(min(rail.hold(text), size) for rail in self._rails)
+        if sure <= self._gone and size - self._gone <= HELD_MAX and not end:
+            return ""
         seen = Seen(text, "output", self._route)
         found = [(rail, one) for rail in self._rails for one in await findings(rail, seen, self._hits)]
         to = max(sure, self._gone)
