@@ -1,14 +1,11 @@
 """An edge and a scripted provider on real sockets, in the test's own event loop."""
 
-import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from granian.constants import Interfaces
-from granian.server.embed import Server
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.response import Response
 
@@ -115,24 +112,14 @@ class Stack:
         self.meters = Meters()
         self.journal = Journal(self._tmp, "edge-t", SystemClock(), fsync="never", reserve_bytes=0)
         self.edge = Edge(self.gateway, self.meters, self.tasks, lambda: self.revision > 0, self.journal)
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = s.getsockname()[1]
-        self.server = Server(
-            self.edge,
-            address="127.0.0.1",
-            port=self.port,
-            interface=Interfaces.RSGI,
-            websockets=False,
-            log_enabled=False,
-        )
-        self.serving = self.tasks.spawn(self.server.serve())
+        await self.edge.http.start("127.0.0.1", 0)
+        self.port = self.edge.http.port
         self.url = f"http://127.0.0.1:{self.port}"
 
     async def close(self) -> None:
         await self.client.close()
-        self.server.stop()
         await self.edge.drain(1.0)
+        await self.edge.http.close(0.5)
         await self.provider.close()
         await self.gateway.upstream.close()
         await self.tasks.drain(2.0)

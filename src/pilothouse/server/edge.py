@@ -10,19 +10,16 @@ import contextlib
 import functools
 import gc
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
 import uvloop
-from granian.constants import Interfaces
-from granian.rsgi import HTTPProtocol, ProtocolClosed, ProtocolError, Scope  # type: ignore[attr-defined]
-from granian.server.embed import Server
 
 from pilothouse.domain.clock import SystemClock
-from pilothouse.domain.errors import ClientGone, NotFound, PilothouseError, RequestError, TooLarge
+from pilothouse.domain.errors import NotFound, PilothouseError, RequestError
 from pilothouse.domain.record import Record
 from pilothouse.domain.table import Table
 from pilothouse.domain.tasks import Tasks
@@ -31,154 +28,129 @@ from pilothouse.gateway import feedback, settle
 from pilothouse.gateway.meters import Meters
 from pilothouse.gateway.pipeline import Gateway
 from pilothouse.gateway.replies import JSON, error_body, status_of
-from pilothouse.gateway.types import Headers, Incoming
+from pilothouse.gateway.types import Client, Incoming
 from pilothouse.security import files
 from pilothouse.security.keys import make_authenticate, pseudonym
 from pilothouse.security.redact import Redactor
 from pilothouse.security.secrets import read_secret
 from pilothouse.server.datadir import DataDir
+from pilothouse.server.http import HttpServer
+from pilothouse.server.http_head import Request
+from pilothouse.server.http_limits import Limits
 from pilothouse.server.link import follow, saved_table
 from pilothouse.telemetry.journal import Journal
 
 log = structlog.get_logger("pilothouse.edge")
 
-BODY_MAX = 10 << 20  # bytes
-WATCH_S = 0.05  # a request that takes longer has its client's connection watched
 DRAIN_S = 8.0  # in-flight requests get this long at shutdown
+FLUSH_S = 1.0  # and their answers this long to leave
 EMPTY = Table(revision=0, issued_us=0, entries={}, keys={}, providers={})
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _encode = msgspec.json.encode
-
-
-class _Client:
-    """The way back to one client."""
-
-    def __init__(self, proto: HTTPProtocol) -> None:
-        self._proto = proto
-        self._stream: Any = None
-
-    def whole(self, status: int, headers: Headers, body: bytes) -> None:
-        """The whole answer at once."""
-        self._proto.response_bytes(status, headers, body)
-
-    def begin(self, status: int, headers: Headers) -> None:
-        """The head of a stream."""
-        headers.append(("cache-control", "no-cache"))
-        self._stream = self._proto.response_stream(status, headers)
-
-    async def send(self, data: bytes) -> None:
-        """More of it; raises ClientGone."""
-        try:
-            await self._stream.send_bytes(data)
-        except ProtocolClosed as error:
-            raise ClientGone("the client closed the connection before the answer was complete") from error
+Place = tuple[str, Callable[[Request, Client], Awaitable[None]]]  # method, and who serves it
 
 
 class Edge:
-    """The RSGI application."""
+    """The data plane's paths, on an HTTP server of its own (`http`)."""
 
     def __init__(
-        self, gateway: Gateway, meters: Meters, tasks: Tasks, ready: Callable[[], bool], journal: Journal
+        self,
+        gateway: Gateway,
+        meters: Meters,
+        tasks: Tasks,
+        ready: Callable[[], bool],
+        journal: Journal,
+        limits: Limits | None = None,
     ) -> None:
         self.stopping = False
+        self.http = HttpServer(self.serve, limits)
         self._gateway = gateway
         self._meters = meters
         self._tasks = tasks
         self._ready = ready
         self._journal = journal
         self._live: set[asyncio.Task[Any]] = set()
-        self._paths: dict[str, tuple[str, Callable[[Scope, HTTPProtocol], Any]]] = {
-            "/v1/chat/completions": ("POST", self._chat),
-            "/chat/completions": ("POST", self._chat),
+        self._paths: dict[str, Place] = {
+            "/v1/chat/completions": ("POST", self._model),
+            "/chat/completions": ("POST", self._model),
             "/v1/models": ("GET", self._models),
             "/v1/feedback": ("POST", self._feedback),
             "/healthz": ("GET", self._healthz),
             "/readyz": ("GET", self._readyz),
             "/metrics": ("GET", self._metrics),
         }
+        # What begins so, with its method ("" for any); looked at in this order, after the paths.
+        self._prefixes: tuple[tuple[str, Place], ...] = ()
 
-    async def __rsgi__(self, scope: Scope, proto: HTTPProtocol) -> None:
+    async def serve(self, request: Request, client: Client) -> None:
         """One request, by path and method."""
-        method, serve = self._paths.get(scope.path, ("", None))
+        method, serve = self._paths.get(request.path) or self._under(request.path)
         if serve is None:
-            error = NotFound(f"no such path: {scope.path}", where="path", hint=f"there are {', '.join(self._paths)}")
-            _error(proto, error)
-        elif scope.method == method or (method == "GET" and scope.method == "HEAD"):
-            await serve(scope, proto)
+            there = ", ".join(self._paths)
+            _error(client, NotFound(f"no such path: {request.path}", where="path", hint=f"there are {there}"))
+        elif not method or request.method == method or (method == "GET" and request.method == "HEAD"):
+            await serve(request, client)
         else:
             allow = "GET, HEAD" if method == "GET" else method
             error405 = RequestError(
-                f"{scope.method} is not allowed here", hint=f"use {allow}", code="method_not_allowed"
+                f"{request.method} is not allowed here", hint=f"use {allow}", code="method_not_allowed"
             )
-            proto.response_bytes(405, [("content-type", JSON), ("allow", allow)], error_body(error405))
+            client.whole(405, [("content-type", JSON), ("allow", allow)], error_body(error405))
 
-    async def _chat(self, scope: Scope, proto: HTTPProtocol) -> None:
+    def _under(self, path: str) -> Place | tuple[str, None]:
+        for prefix, found in self._prefixes:
+            if path.startswith(prefix):
+                return found
+        return "", None
+
+    async def _model(self, request: Request, client: Client) -> None:
+        """A request that goes to a model: one record, whatever happens."""
         task = asyncio.current_task()
         if task is None:
             raise AssertionError("a request is served by a task")
         self._live.add(task)
         self._meters.in_flight += 1
-        loop = asyncio.get_running_loop()
-        watching: list[asyncio.Task[Any]] = []
-        timer = loop.call_later(WATCH_S, lambda: watching.append(self._tasks.spawn(_watch(proto, task))))
         try:
-            header = scope.headers.get
-            incoming = Incoming(
-                body=b"",
-                authorization=header("authorization"),
-                traceparent=header("traceparent"),
-                session=header("x-pilothouse-session"),
-            )
-            try:
-                incoming.body = await _body(scope, proto)
-            except RequestError as error:
-                incoming.refused = error
-            await self._gateway.handle(incoming, _Client(proto))
-        except (asyncio.CancelledError, ClientGone):
-            # Recorded already. The server still waits for an answer, which nobody will read.
-            with contextlib.suppress(ProtocolClosed, ProtocolError, RuntimeError):
-                proto.response_empty(499, [])
+            await self._gateway.handle(_incoming(request), client)
         finally:
-            timer.cancel()
-            if watching:
-                watching[0].cancel()
             self._meters.in_flight -= 1
             self._live.discard(task)
 
-    async def _feedback(self, scope: Scope, proto: HTTPProtocol) -> None:
+    async def _feedback(self, request: Request, client: Client) -> None:
         gateway = self._gateway
         try:
-            principal = gateway.authenticate(scope.headers.get("authorization"), gateway.table())
-            body = await _body(scope, proto)
-            line = feedback.score(body, principal, gateway.redact, gateway.clock)
+            principal = gateway.authenticate(request.header("authorization"), gateway.table())
+            if request.refused is not None:
+                raise request.refused
+            line = feedback.score(request.body, principal, gateway.redact, gateway.clock)
             gateway.sink(line)
         except PilothouseError as error:
-            _error(proto, error)
+            _error(client, error)
             return
-        proto.response_bytes(202, [("content-type", JSON)], _encode({"id": line.id, "request_id": line.request_id}))
+        client.whole(202, [("content-type", JSON)], _encode({"id": line.id, "request_id": line.request_id}))
 
-    async def _models(self, scope: Scope, proto: HTTPProtocol) -> None:
+    async def _models(self, request: Request, client: Client) -> None:
         gateway = self._gateway
         table = gateway.table()
         try:
-            principal = gateway.authenticate(scope.headers.get("authorization"), table)
+            principal = gateway.authenticate(request.header("authorization"), table)
         except PilothouseError as error:
-            _error(proto, error)
+            _error(client, error)
             return
         created = table.issued_us // 1_000_000
         names = [(e.route, "pilothouse") for e in table.entries.values() if e.env == principal.env]
         names += [(f"{name}/*", name) for name in table.providers]
         models = [{"id": n, "object": "model", "created": created, "owned_by": by} for n, by in sorted(names)]
-        proto.response_bytes(200, [("content-type", JSON)], _encode({"object": "list", "data": models}))
+        client.whole(200, [("content-type", JSON)], _encode({"object": "list", "data": models}))
 
-    async def _healthz(self, _scope: Scope, proto: HTTPProtocol) -> None:
-        proto.response_str(200, [("content-type", "text/plain")], "ok\n")
+    async def _healthz(self, _request: Request, client: Client) -> None:
+        client.whole(200, [("content-type", "text/plain")], b"ok\n")
 
-    async def _readyz(self, _scope: Scope, proto: HTTPProtocol) -> None:
+    async def _readyz(self, _request: Request, client: Client) -> None:
         why = "stopping" if self.stopping else ("ready" if self._ready() else "no table yet")
-        proto.response_str(200 if why == "ready" else 503, [("content-type", "text/plain")], why + "\n")
+        client.whole(200 if why == "ready" else 503, [("content-type", "text/plain")], f"{why}\n".encode())
 
-    async def _metrics(self, _scope: Scope, proto: HTTPProtocol) -> None:
+    async def _metrics(self, _request: Request, client: Client) -> None:
         gauges = {
             "pilothouse_in_flight": ("Requests being served", self._meters.in_flight),
             "pilothouse_table_revision": (
@@ -193,14 +165,17 @@ class Edge:
             "pilothouse_link_failures": ("Background tasks of this worker that ended", len(self._tasks.failures)),
         }
         text = self._meters.text({k: (h, float(v)) for k, (h, v) in gauges.items()}, self._journal.lost)
-        proto.response_str(200, [("content-type", _TEXT)], text)
+        client.whole(200, [("content-type", _TEXT)], (text + self.http.account.metrics()).encode())
 
     async def drain(self, within_s: float) -> int:
-        """Wait for what is in flight, cancel the rest (each is recorded); the number cancelled."""
-        if not self._live:
-            return 0
-        _, late = await asyncio.wait(set(self._live), timeout=within_s)
+        """Wait for what is in flight, cancel the rest (each is recorded and answered); the number cancelled."""
+        self.stopping = True
+        self.http.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self.http.account.empty.wait()
         self._gateway.stopping = True
+        late = set(self._live)
         for task in late:
             task.cancel()
         if late:
@@ -208,37 +183,23 @@ class Edge:
         return len(late)
 
 
-async def _watch(proto: HTTPProtocol, task: asyncio.Task[Any]) -> None:
-    """Cancel the request when its client leaves."""
-    await proto.client_disconnect()
-    task.cancel()
+def _incoming(request: Request) -> Incoming:
+    header = request.header
+    return Incoming(
+        body=request.body,
+        authorization=header("authorization"),
+        traceparent=header("traceparent"),
+        session=header("x-pilothouse-session"),
+        refused=request.refused,
+        path=request.path,
+        query=request.query,
+        method=request.method,
+        header=header,
+    )
 
 
-async def _body(scope: Scope, proto: HTTPProtocol) -> bytes:
-    """The request's body; raises TooLarge, ClientGone."""
-    length = scope.headers.get("content-length")
-    if length is not None and length.isdigit() and int(length) > BODY_MAX:
-        raise _too_large()
-    try:
-        if length is not None:
-            return await proto()
-        parts, size = [], 0
-        async for part in proto:
-            size += len(part)
-            if size > BODY_MAX:
-                raise _too_large()
-            parts.append(part)
-        return b"".join(parts)
-    except (ProtocolClosed, ProtocolError) as error:
-        raise ClientGone("the client closed the connection before its request was complete") from error
-
-
-def _too_large() -> TooLarge:
-    return TooLarge(f"the body is larger than {BODY_MAX >> 20} MiB", where="body", hint="send less, or by reference")
-
-
-def _error(proto: HTTPProtocol, error: PilothouseError) -> None:
-    proto.response_bytes(status_of(error), [("content-type", JSON)], error_body(error))
+def _error(client: Client, error: PilothouseError) -> None:
+    client.whole(status_of(error), [("content-type", JSON)], error_body(error))
 
 
 class Worker:
@@ -272,15 +233,7 @@ class Worker:
             worker=worker,
         )
         self._edge = Edge(self._gateway, self._meters, self._tasks, lambda: self._table is not None, self._journal)
-        self._server = Server(
-            self._edge,
-            address=host,
-            port=port,
-            interface=Interfaces.RSGI,
-            websockets=False,
-            log_enabled=False,
-            backlog=1024,
-        )
+        self._at = (host, port)
 
     def _hold(self, table: Table) -> None:
         self._table = table
@@ -297,23 +250,23 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         link = self._tasks.spawn(follow(self._data.path, self._worker, self._hold), "link")
-        serving = self._tasks.spawn(self._server.serve(), "server")
         settle.warm()
         self._gateway.redact("warm")
         gc.collect()
         gc.freeze()  # what is there now lives as long as the process: the collector need not walk it again
-        stopped = self._tasks.spawn(stop.wait())
-        await asyncio.wait((serving, stopped), return_when=asyncio.FIRST_COMPLETED)
-        self._edge.stopping = True
-        late = await self._finish(serving, link)
+        try:
+            await self._edge.http.start(*self._at)
+        except OSError as error:
+            log.error("the edge cannot listen", worker=self._worker, error=str(error))
+            await self._finish(link)
+            raise SystemExit(2) from error
+        await stop.wait()
+        late = await self._finish(link)
         log.info("edge stopped", worker=self._worker, cancelled=late)
-        if not serving.cancelled() and serving.exception() is not None:
-            raise SystemExit(2)
 
-    async def _finish(self, serving: asyncio.Task[Any], link: asyncio.Task[Any]) -> int:
-        if not serving.done():
-            self._server.stop()  # type: ignore[no-untyped-call]
+    async def _finish(self, link: asyncio.Task[Any]) -> int:
         late = await self._edge.drain(DRAIN_S)
+        await self._edge.http.close(FLUSH_S)
         link.cancel()
         await self._tasks.drain(1.0)
         await self._gateway.upstream.close()

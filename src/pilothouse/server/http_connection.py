@@ -1,0 +1,399 @@
+"""One connection to the edge: its requests come in whole, are served one after another, and answered in order.
+
+Nothing here waits without a limit: the server's sweep calls `look`. One task serves the connection; it is cancelled as
+soon as the client leaves.
+"""
+
+import asyncio
+import contextlib
+import socket
+from typing import cast
+
+import structlog
+
+from pilothouse.domain.errors import ClientGone, PilothouseError
+from pilothouse.gateway.replies import JSON, error_body
+from pilothouse.gateway.types import Headers
+from pilothouse.server.http_account import Account
+from pilothouse.server.http_answer import EMPTY, Unread, answer_head
+from pilothouse.server.http_head import CHUNKED, Chunks, Request, read_head
+from pilothouse.server.http_limits import Refused, malformed, overloaded, too_large, too_slow
+
+log = structlog.get_logger("pilothouse.http")
+
+HEAD, BODY, SERVING, LINGERING = range(4)  # what a connection is at; HEAD also between requests
+SILENT, STREAMING, ANSWERED = range(3)  # how far the answer is
+NEVER = float("inf")
+TOGETHER = 64 << 10  # an answer's body up to this size is copied behind its head
+
+
+class Connection(asyncio.Protocol):
+    """One connection, and the door through which its requests are answered (gateway/types.py: Client)."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._limits = account.limits
+        self._transport: asyncio.Transport
+        self._task: asyncio.Task[None] | None = None
+        self._request: Request | None = None
+        self._came: asyncio.Future[None] | None = None  # the task waits for a request
+        self._drained: asyncio.Future[None] | None = None  # the task waits for the client to take what there is
+        self._phase = HEAD
+        self._answer = SILENT
+        self._rest: bytes | bytearray = b""  # part of a head, or what came after the request being served
+        self._body = bytearray()
+        self._chunks: Chunks | None = None
+        self._held = 0  # bytes charged to the server's account; while lingering, bytes forgotten
+        self._deadline = account.now + account.limits.head_s  # the loop's clock; what is late depends on the phase
+        self._surplus = False  # one connection too many: its request is told so
+        self._full = False  # more waits for the client than the transport likes
+        self._gone = False  # the client has left, or is not wanted any more
+        self._deaf = False  # reading is paused
+        self._unread = Unread()
+
+    # -- what the transport calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has come."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._surplus = not self._account.admit(self)
+        if self._account.crowded:
+            self._account.refused["connections"] += 1
+            self._transport.abort()
+            return
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def data_received(self, data: bytes) -> None:
+        """The client has sent something."""
+        if self._phase == SERVING:
+            self._rest += data
+            if len(self._rest) > self._limits.ahead and not self._deaf:
+                self._deaf = True
+                self._transport.pause_reading()
+        elif self._phase == LINGERING:
+            self._held += len(data)
+            if self._held > self._limits.linger:
+                self._transport.abort()
+        elif not self._gone:
+            self._take(data)
+
+    def eof_received(self) -> bool:
+        """The client will send no more. While it waits for an answer that means that it has left."""
+        if self._phase == SERVING and self._answer != ANSWERED:
+            self._abandon()
+        return False  # the transport closes
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
+        """The connection is closed."""
+        if self._phase == SERVING and self._answer != ANSWERED:
+            self._abandon()
+        self._gone = True
+        self._release()
+        for waiter in (self._came, self._drained):
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+        self._account.forget(self)
+
+    def pause_writing(self) -> None:
+        """More waits for the client than is good."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """The client has taken most of it."""
+        self._full = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    # -- what the server calls
+
+    def look(self, now: float) -> None:
+        """See to what is late."""
+        if now >= self._deadline:
+            self._deadline = NEVER
+            if self._phase == LINGERING:
+                self._transport.abort()
+            elif self._phase == BODY or self._rest:
+                self._refuse(too_slow("body" if self._phase == BODY else "head"))
+            else:
+                self._transport.close()
+        if self._unread.quiet_s(self._transport, now) >= self._limits.write_s:
+            self._account.refused["slow_reader"] += 1
+            self._transport.abort()
+
+    def quit(self) -> None:
+        """Close if nothing is under way."""
+        if self._phase == HEAD and not self._rest:
+            self._transport.close()
+
+    def cut(self) -> None:
+        """Close, whatever is under way."""
+        self._transport.abort()
+
+    # -- a request on its way in
+
+    def _take(self, data: bytes) -> None:
+        try:
+            if self._phase == BODY:
+                self._more_body(data)
+            else:
+                self._more_head(data)
+        except Refused as refused:
+            self._refuse(refused)
+
+    def _more_head(self, data: bytes | bytearray) -> None:
+        start = 0
+        if self._rest:
+            start = max(0, len(self._rest) - 3)
+            self._rest += data
+            data = self._rest
+        elif self._task is not None:  # the first bytes of another request
+            self._deadline = self._account.now + self._limits.head_s
+        if data[:2] == b"\r\n":  # an empty line before a request is passed over (RFC 9112 section 2.2)
+            data, start = data[2:], 0
+        end = data.find(b"\r\n\r\n", start)
+        if end < 0:
+            self._rest = self._unfinished(data, start)
+            return
+        request = read_head(bytes(data[: end + 4]), self._limits)
+        if self._surplus:
+            raise overloaded("connections", "this worker has all the connections it takes")
+        rest = bytes(data[end + 4 :]) if len(data) > end + 4 else b""
+        length = request.length
+        if length == 0:
+            self._ready(request, rest)
+        elif length > self._limits.body:
+            request.refused = too_large(self._limits.body)
+            self._ready(request, b"")
+        elif 0 < length <= len(rest):
+            request.body = rest[:length]
+            self._ready(request, rest[length:])
+        else:
+            self._begin_body(request, rest)
+
+    def _unfinished(self, data: bytes | bytearray, start: int) -> bytearray:
+        """A head that has not come whole; refuse at once what cannot become one."""
+        if len(data) > self._limits.head:
+            read_head(bytes(data) + b"\r\n\r\n", self._limits)  # says which limit
+        if data and not (65 <= data[0] <= 90 or data == b"\r"):
+            raise malformed("this does not begin as an HTTP request does")
+        at = data.find(b"\n", start)
+        while at >= 0:
+            if data[at - 1] != 13:
+                raise malformed("a line ends without a carriage return")
+            at = data.find(b"\n", at + 1)
+        return data if isinstance(data, bytearray) else bytearray(data)
+
+    def _begin_body(self, request: Request, rest: bytes) -> None:
+        self._request = request
+        self._rest = b""
+        self._phase = BODY
+        self._deadline = self._account.now + self._limits.body_s
+        self._body = bytearray()
+        self._chunks = Chunks(self._limits.body) if request.length == CHUNKED else None
+        if rest:
+            self._more_body(rest)
+        elif request.expects:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _more_body(self, data: bytes) -> None:
+        request, chunks, limits = self._request, self._chunks, self._limits
+        if request is None:
+            raise AssertionError("a body belongs to a request")
+        self._held += len(data)
+        self._account.held += len(data)
+        if self._account.held > limits.held:
+            raise overloaded("memory", "this worker holds all the request bodies it can")
+        self._deadline = min(self._deadline + len(data) / limits.body_rate, self._account.now + limits.body_s)
+        if chunks is None:
+            self._body += data
+            if len(self._body) >= request.length:
+                rest = bytes(self._body[request.length :])
+                del self._body[request.length :]
+                request.body = bytes(self._body)
+                self._ready(request, rest)
+            return
+        after = chunks.feed(data)
+        if chunks.over:
+            request.refused = too_large(limits.body)
+            self._ready(request, b"")
+        elif after is not None:
+            request.body = bytes(chunks.body)
+            self._ready(request, after)
+
+    def _ready(self, request: Request, rest: bytes) -> None:
+        """Have it served by the connection's task."""
+        if self._held:
+            self._body, self._chunks = bytearray(), None
+        if request.refused is not None:
+            request.keep_alive = False
+        self._request = request
+        self._rest = rest
+        self._phase = SERVING
+        self._answer = SILENT
+        self._deadline = NEVER
+        if self._task is None:
+            self._task = self._account.tasks.spawn(self._serve())
+        elif self._came is not None and not self._came.done():
+            self._came.set_result(None)
+
+    # -- the task
+
+    async def _serve(self) -> None:
+        """Every request of the connection, one after another."""
+        loop = asyncio.get_running_loop()
+        goes_on = True
+        while goes_on:
+            if self._phase == SERVING and self._request is not None:
+                goes_on = await self._one(self._request)
+            elif self._gone:
+                return
+            else:
+                self._came = loop.create_future()
+                await self._came
+
+    async def _one(self, request: Request) -> bool:
+        """One request; whether the connection goes on."""
+        try:
+            await self._account.handler(request, self)
+            if self._answer == SILENT:
+                raise AssertionError("a request was left without an answer")
+        except (asyncio.CancelledError, ClientGone) as error:
+            self._transport.abort()
+            if isinstance(error, ClientGone) or self._gone:
+                return False
+            raise
+        except Exception:  # request boundary: answered with 500, or cut if the answer has begun
+            log.exception("a request failed inside the server", method=request.method, path=request.path)
+            if self._answer != SILENT:
+                self._transport.abort()
+                return False
+            request.keep_alive = False
+            self.whole(500, [("content-type", JSON)], error_body(PilothouseError("the gateway failed")))
+        if self._answer == STREAMING and request.chunks and request.method != "HEAD" and not self._gone:
+            self._transport.write(b"0\r\n\r\n")
+        self._answer = ANSWERED
+        if self._full and not self._gone:
+            await self._drain()
+        return self._next(request)
+
+    def _next(self, request: Request) -> bool:
+        """Go over to the next request, if there may be one."""
+        self._request = None
+        self._release()
+        if self._gone:
+            return False
+        if not request.keep_alive:
+            if request.refused is not None:
+                self._linger()
+            else:
+                self._transport.close()
+            return False
+        self._phase = HEAD
+        self._deadline = self._account.now + self._limits.idle_s
+        if self._deaf:
+            self._deaf = False
+            self._transport.resume_reading()
+        if self._rest:
+            rest, self._rest = bytes(self._rest), b""
+            self._take(rest)
+        elif self._account.stopping:
+            self._transport.close()
+        return True
+
+    async def _drain(self) -> None:
+        """Wait until the client has taken most of what waits for it, or has left."""
+        self._drained = asyncio.get_running_loop().create_future()
+        await self._drained
+
+    # -- the answer
+
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """The whole answer at once."""
+        empty = status in EMPTY
+        head = self._head(status, headers, b"" if empty else b"content-length: %d\r\n" % len(body))
+        self._answer = ANSWERED
+        if self._gone:
+            return
+        if empty or self._request is None or self._request.method == "HEAD":
+            body = b""
+        if len(body) <= TOGETHER:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
+
+    def begin(self, status: int, headers: Headers) -> None:
+        """The head of a stream."""
+        request = self._request
+        if request is not None and not request.chunks:
+            request.keep_alive = False  # its end is the connection's
+        more = b"transfer-encoding: chunked\r\n" if request is not None and request.chunks else b""
+        head = self._head(status, headers, b"cache-control: no-cache\r\n" + more)
+        self._answer = STREAMING
+        if not self._gone:
+            self._transport.write(head)
+
+    async def send(self, data: bytes) -> None:
+        """More of it, waiting only while the client is behind; raises ClientGone."""
+        if self._gone:
+            raise ClientGone("the client closed the connection before the answer was complete")
+        request = self._request
+        if not data or request is None or request.method == "HEAD":
+            return
+        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if request.chunks else data)
+        if self._full:
+            await self._drain()
+
+    def _head(self, status: int, headers: Headers, framing: bytes) -> bytes:
+        request = self._request
+        if request is None or self._answer != SILENT:
+            raise AssertionError("a request is answered once")
+        if self._account.stopping:
+            request.keep_alive = False
+        if not request.keep_alive:
+            framing += b"connection: close\r\n"
+        elif not request.chunks:
+            framing += b"connection: keep-alive\r\n"
+        return answer_head(status, headers, framing + self._account.date)
+
+    # -- the end
+
+    def _refuse(self, refused: Refused) -> None:
+        """Say no, and close."""
+        self._account.refused[refused.reason] += 1
+        self._request = None
+        self._release()
+        body = error_body(refused.error)
+        headers = [("content-type", JSON)] + [("retry-after", "1")] * (refused.status == 503)
+        more = b"content-length: %d\r\nconnection: close\r\n" % len(body)
+        self._transport.write(answer_head(refused.status, headers, more + self._account.date) + body)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Say that nothing more comes, and read on for a while: closing at once would take back the answer."""
+        self._release()
+        self._phase = LINGERING
+        self._rest = b""
+        self._body, self._chunks = bytearray(), None
+        self._deadline = self._account.now + self._limits.linger_s
+        if self._deaf:
+            self._deaf = False
+            self._transport.resume_reading()
+        with contextlib.suppress(OSError, RuntimeError):
+            self._transport.write_eof()
+
+    def _abandon(self) -> None:
+        """The client has left while its request is served: end that at once."""
+        if self._gone:
+            return
+        self._gone = True
+        self._account.left += 1
+        if self._task is not None:
+            # After what is due already: a request that came whole has begun before it is cancelled, and is recorded.
+            asyncio.get_running_loop().call_soon(self._task.cancel)
+        self._transport.abort()
+
+    def _release(self) -> None:
+        """Take this connection's bytes off the server's account."""
+        if self._phase != LINGERING:
+            self._account.held -= self._held
+            self._held = 0
