@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,10 +19,13 @@ PILOTHOUSE = str(Path(sys.executable).parent / "pilothouse")
 APP = """\
 providers:
   mock: {{kind: openai, base_url: "{upstream}/v1"}}
+  other: {{kind: openai, base_url: "{faulty}/v1"}}
 people:
   ana: {{name: Ana, notify: ["log://"]}}
 prices:
   mock/gpt-4o-mini: {{input: 0.15 USD, output: 0.60 USD}}
+limits:
+  - {{name: each-key, by: [key], requests: 60M/min, tokens: 60000M/min, concurrency: 1000}}
 routes:
   bench:
     app: bench
@@ -31,8 +35,17 @@ routes:
     model: mock/gpt-4o-mini
     params: {{temperature: 0.2}}
     policy:
-      retry: {{attempts: 1}}
+      limits: {{requests: 60M/min, concurrency: 1000}}
+      budget: {{per_request: 1 USD, per_day: 1000000 USD}}
       log: {{mode: redacted}}
+  faulty:
+    app: bench
+    owner: ana
+    backup: ana
+    model: other/gpt-4o-mini
+    policy:
+      timeout: {{first_token: 5s, idle: 2s, total: 10s}}
+      retry: {{attempts: 2, backoff: 10ms}}
 """
 
 
@@ -66,12 +79,16 @@ class Product:
 
 
 @contextlib.contextmanager
-def running(upstream: str, workers: int = 1) -> Iterator[Product]:
-    """Start `pilothouse up` on an app whose one route asks `upstream`, released to prod."""
+def running(upstream: str, workers: int = 1, faulty: str = "", keep: Path | None = None) -> Iterator[Product]:
+    """Start `pilothouse up` on an app whose route `bench` asks `upstream`, released to prod.
+
+    Everything is on: keys, limits, a budget, redaction, the record, the journal. `faulty`: where the route of that
+    name goes. `keep`: where the telemetry store is copied to in the end.
+    """
     with tempfile.TemporaryDirectory(prefix="pilothouse-bench-") as folder:
         app, data = Path(folder) / "app", Path(folder) / "data"
         app.mkdir()
-        (app / "pilothouse.yaml").write_text(APP.format(upstream=upstream))
+        (app / "pilothouse.yaml").write_text(APP.format(upstream=upstream, faulty=faulty or upstream))
         (app / "system.md").write_text("You are a careful assistant. Answer in two sentences.\n")
         ports = [free_port() for _ in range(3)]
         command = [PILOTHOUSE, "up", "--dir", str(app), "--data", str(data), "--workers", str(workers)]
@@ -86,9 +103,12 @@ def running(upstream: str, workers: int = 1) -> Iterator[Product]:
             product = Product(f"http://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}", "", data, process.pid)
             made = product.cli("keys", "create", "--name", "bench", "--env", "prod")
             assert isinstance(made, dict)
-            product.cli("release", "create", "bench", "--dir", str(app))
-            product.cli("release", "promote", "bench", "--env", "prod")
+            for route in ("bench", "faulty"):
+                product.cli("release", "create", route, "--dir", str(app))
+                product.cli("release", "promote", route, "--env", "prod")
             yield Product(product.gateway, product.control, str(made["key"]), data, process.pid)
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=60)
+            if keep is not None:
+                shutil.copy(next(data.glob("**/telemetry.duckdb")), keep / "telemetry.duckdb")
