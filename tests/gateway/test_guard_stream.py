@@ -148,6 +148,16 @@ def test_little_is_held_back() -> None:
     assert most <= len("follows.") + 1
 
 
+def test_a_long_stream_says_the_same_in_little_memory() -> None:
+    said_, text = [], " and then ".join(f"{' words' * 300} {secret}" for secret in (*SECRETS, *PERSONAL))
+    held = Holdback(guards(*BOTH).output_rails, [])
+    for at in range(0, len(text), 7):
+        said_.append(run(held.feed(text[at : at + 7])))
+        assert len(held._text) < 4000
+    said_.append(run(held.end()))
+    assert "".join(said_) == run(guards(*BOTH).text(text, "output", []))
+
+
 def test_what_grows_without_end_is_blocked() -> None:
     held = Holdback(guards(Guard("secrets", action="mask")).output_rails, [])
     run(held.feed("-----BEGIN PRIVATE KEY-----\n"))
@@ -338,7 +348,10 @@ async def test_the_responses_form() -> None:
         named("response.output_item.done", output_index=1, item=full),
         named("response.completed", response={"id": "r", "output": [message, full]}),
     ]
+    for number, block in enumerate(blocks):
+        blocks[number] = block.replace(b"data: {", f'data: {{"sequence_number": {number}, '.encode())
     out, _ = await passed(blocks, *BOTH, form="responses")
+    assert [e["sequence_number"] for e in events(out)] == list(range(len(events(out))))
     assert b"bob" not in out
     assert b"example.com" not in out
     seen = events(out)

@@ -46,6 +46,8 @@ class GuardedStream:
         self._texts: dict[Key, _Open] = {}
         self._parts: dict[Key, _Held] = {}
         self._calls: list[ToolCall] = []
+        self._numbers = form == "responses"  # events are numbered without gaps
+        self._next: int | None = None
 
     async def feed(self, block: bytes) -> bytes:
         """What of these whole events, and of those before, may be sent now."""
@@ -59,13 +61,13 @@ class GuardedStream:
                 out.append(raw)  # a comment: keeps the connection awake
             else:
                 await self._event(raw, data, out)
-        return b"".join(out)
+        return self._joined(out)
 
     async def end(self) -> bytes:
         """All that is still held, where the stream ends without saying so."""
         out: list[bytes] = []
         await self._close((), out)
-        return b"".join(out)
+        return self._joined(out)
 
     async def _event(self, raw: bytes, data: bytes, out: list[bytes]) -> None:
         try:
@@ -165,6 +167,26 @@ class GuardedStream:
                 self._hits.append(GuardHit("stream", "output", "block", "no_mask"))
                 raise GuardrailBlocked("a part of the stream cannot be masked", where="output", output=True)
         return held.raw
+
+    def _joined(self, out: list[bytes]) -> bytes:
+        """What leaves; events that were left out or put in leave no gap in its numbers."""
+        if self._numbers:
+            out = [self._numbered(raw) for raw in out]
+        return b"".join(out)
+
+    def _numbered(self, raw: bytes) -> bytes:
+        if b'"sequence_number"' not in raw or (data := _data(raw)) is None:
+            return raw
+        try:
+            event = _decode(data)
+        except (msgspec.DecodeError, UnicodeError):
+            return raw
+        number = event.get("sequence_number") if isinstance(event, dict) else None
+        if not isinstance(number, int):
+            return raw
+        own = number if self._next is None else self._next
+        self._next = own + 1
+        return raw if own == number else self._encoded(event | {"sequence_number": own})
 
     def _said(self, raw: bytes, before: Any, after: Any) -> bytes:
         return raw if after is before else self._encoded(after)
