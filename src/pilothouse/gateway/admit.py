@@ -18,7 +18,7 @@ from pilothouse.domain.table import Table
 from pilothouse.gateway.lanes import CLASSES, Lanes, Waiter, priority
 from pilothouse.gateway.rules import Rule, Rules
 from pilothouse.gateway.types import Draft
-from pilothouse.store.counters.bounds import Announce, Counters, Notice, Pair, Refusal, Use, Verdict
+from pilothouse.store.counters.bounds import EVEN, Announce, Counters, Notice, Pair, Refusal, Use, Verdict
 
 log = structlog.get_logger("pilothouse.limits")
 
@@ -288,7 +288,8 @@ def _size(refusal: Refusal) -> str:
         return f"{bounds.concurrency:g} at a time" if math.isfinite(bounds.concurrency) else "others are waiting for it"
     token = refusal.what == "tokens"
     each, burst = (bounds.token_s, bounds.token_burst_s) if token else (bounds.request_s, bounds.request_burst_s)
-    return f"{int(burst / each)} {refusal.what} per {burst:.4g} s" if each else "others are waiting for it"
+    amount = round(burst / each - EVEN, 3) if each else 0.0
+    return f"{amount:g} {refusal.what} per {amount * each:.4g} s" if each else "others are waiting for it"
 
 
 def _used(record: Record, estimate: Estimate) -> Use:

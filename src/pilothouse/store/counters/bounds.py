@@ -79,8 +79,8 @@ class Counter:
 
     __slots__ = ("base", "key", "name", "tag", "tag2")
 
-    def __init__(self, identity: str, name: str = "") -> None:
-        self.name = name or identity
+    def __init__(self, identity: str, name: str | None = None) -> None:
+        self.name = identity if name is None else name
         self.key = hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         self.tag = int.from_bytes(self.key[:8], "little") % (FREED - 1) + 1
         self.tag2 = int.from_bytes(self.key[8:], "little")
