@@ -54,24 +54,22 @@ class Holdback:
             return ""
         seen = Seen(text, "output", self._route)
         found = [(rail, one) for rail in self._rails for one in await findings(rail, seen, self._hits)]
-        to = max(sure, self._gone)
-        # Back to the first character of whatever may still grow.
-        while (first := min((s for _, one in found for s, e in one.spans if s < to < e), default=to)) < to:
-            to = max(first, self._gone)
-            if to == self._gone:
-                break
+        to = _settled_to(self._gone, max(sure, self._gone), [span for _, one in found for span in one.spans])
         if size - to > HELD_MAX:
-            self._hits.append(GuardHit("stream", "output", "block", "too_long"))
-            raise GuardrailBlocked(
-                f"a finding in the stream is longer than {HELD_MAX} characters: without its end there is no verdict",
-                where="output",
-                output=True,
-            )
+            raise self._too_long()
         masks = merged([m for rail, one in found for m in self._settled(rail, one, to)])
         out = _between(text, self._gone, to, masks)
         self._gone = to
         self._forget()
         return out
+
+    def _too_long(self) -> GuardrailBlocked:
+        self._hits.append(GuardHit("stream", "output", "block", "too_long"))
+        return GuardrailBlocked(
+            f"a finding in the stream is longer than {HELD_MAX} characters: without its end there is no verdict",
+            where="output",
+            output=True,
+        )
 
     def _settled(self, rail: Rail, one: Found, to: int) -> list[Mask]:
         """What is to be done about the part of a finding that can no longer change."""
@@ -88,6 +86,16 @@ class Holdback:
         cut = next((i for i in range(spare, min(spare + CONTEXT // 2, self._gone)) if self._text[i].isspace()), spare)
         self._text = self._text[cut:]
         self._gone -= cut
+
+
+def _settled_to(gone: int, to: int, spans: list[tuple[int, int]]) -> int:
+    """Back from `to` to the first character of whatever may still grow; not behind what is `gone`."""
+    while to > gone:
+        first = min((start for start, end in spans if start < to < end), default=to)
+        if first == to:
+            break
+        to = max(first, gone)
+    return to
 
 
 def _between(text: str, start: int, end: int, masks: list[Mask]) -> str:
