@@ -61,7 +61,7 @@ class Ticket:
     def settle(self, record: Record) -> None:
         """Give back what was reserved and charge what was used. A second call does nothing."""
         admission, self._admission = self._admission, None
-        if admission is not None and self._pairs:
+        if admission is not None and (self._pairs or self._number):
             admission.settle(self._number, self._pairs, _used(record, self._estimate), self._backup, record)
 
     def spendable(self) -> float | None:

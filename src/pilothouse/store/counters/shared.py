@@ -146,6 +146,8 @@ class SharedCounters:
 
     def _hold(self, taken: Sequence[Pair], tokens: float, usd: float) -> int:
         """Write down which counters this request is held in; its ticket, 0 where there is none left."""
+        if not taken:
+            return 0
         if self._free:
             number = self._free.pop()
         else:

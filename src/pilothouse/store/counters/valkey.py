@@ -102,7 +102,6 @@ class ValkeyCounters:
         self._number = 0
         self._notices: list[Notice] = []
         self._spent: dict[bytes, float] = {}
-        self._batch = BATCH
         self._down_until = 0.0
         self._down = False
         self._closed = False
@@ -137,6 +136,7 @@ class ValkeyCounters:
         if backup:
             notices += self._local.settle(0, taken, use)
             if use.usd > 0.0 and any(bounds.purses for _, bounds in taken):
+                self._life.open += 1
                 self._put(self._life, taken, _settle(taken, use, held=False))
             return notices
         life = self._tickets.pop(ticket, None)
@@ -231,7 +231,7 @@ class ValkeyCounters:
 
     def _put(self, life: _Life, pairs: Sequence[Pair], ask: bytes) -> None:
         if len(self._queue) >= QUEUE:
-            self._queue.popleft()
+            self._queue.popleft().life.open -= 1
             self.lost += 1
         life.seq += 1
         self._queue.append(_Settlement(life, life.seq, pairs, ask))
@@ -250,9 +250,6 @@ class ValkeyCounters:
                     await self._send_some()
                 self._answered()
             except self._errors as error:
-                if type(error) is self._refused and self._queue:  # its subclasses pass: loading, out of memory …
-                    self._drop(error)
-                    continue
                 self._failed(error)
                 if self._closed:
                     self.lost += len(self._queue)
@@ -260,31 +257,29 @@ class ValkeyCounters:
                 await asyncio.sleep(AGAIN_S)
 
     async def _send_some(self) -> None:
-        """One round trip of settlements, in their order; they leave the queue when the server has taken them."""
-        some = [self._queue[n] for n in range(min(self._batch, len(self._queue)))]
-        if len(some) == 1:
-            replies = [await self._run(some[0].life, "settle", some[0].seq, some[0].pairs, some[0].ask)]
-        else:
-            async with asyncio.timeout(4 * TIMEOUT_S):
-                pipe = self._client.pipeline(transaction=False)
-                for one in some:
-                    await self._script(keys=_keys(one.life, one.pairs), args=["settle", one.life.id, one.seq, one.ask],
-                                       client=pipe)  # fmt: skip
-                replies = await pipe.execute()
+        """One round trip of settlements, in their order; they leave the queue when the server has answered."""
+        some = [self._queue[n] for n in range(min(BATCH, len(self._queue)))]
+        async with asyncio.timeout(4 * TIMEOUT_S):
+            pipe = self._client.pipeline(transaction=False)
+            for one in some:
+                await self._script(_keys(one.life, one.pairs), ["settle", one.life.id, one.seq, one.ask], pipe)
+            replies = await pipe.execute(raise_on_error=False)
+        again: BaseException | None = None
         for one, reply in zip(some, replies, strict=True):
             if self._queue and self._queue[0] is one:
                 self._queue.popleft()
             one.life.open -= 1
-            self._notices += [_notice(one.pairs, found) for found in reply]
-        self._batch = BATCH
-
-    def _drop(self, error: BaseException) -> None:
-        """The server will not have the first settlement: go on without it, once it is known to be the one."""
-        if self._batch == 1:
-            self._queue.popleft()
-            self.lost += 1
-            log.error("the counters' server refuses a settlement", error=str(error))
-        self._batch = 1
+            if not isinstance(reply, BaseException):
+                self._notices += [_notice(one.pairs, found) for found in reply]
+            elif type(reply) is self._refused:
+                self.lost += 1
+                log.error("the counters' server refuses a settlement", error=str(reply))
+            else:  # out of memory, loading, read-only: it passes. Nothing was done, so that it needs a new number.
+                again = reply
+                one.life.open += 1
+                self._put(one.life, one.pairs, one.ask)
+        if again is not None:
+            raise again
 
     async def _renew(self) -> None:
         """Leases of this worker live on while it has requests under them; the others end."""
