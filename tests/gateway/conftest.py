@@ -17,13 +17,14 @@ from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.policy import Policy, Retry, Timeouts
 from pilothouse.domain.principal import Principal
 from pilothouse.domain.record import Record
-from pilothouse.domain.table import Entry, Live, ProviderEntry, Table
+from pilothouse.domain.table import CounterSettings, Entry, Live, ProviderEntry, Table
 from pilothouse.domain.tasks import Tasks
 from pilothouse.domain.wires import JournalLine, Redacted
 from pilothouse.gateway.meters import Meters
 from pilothouse.gateway.pipeline import Gateway
 from pilothouse.providers.script import load
 from pilothouse.providers.scripted import ScriptedProvider
+from pilothouse.server import equipment
 from pilothouse.server.edge import Edge
 from pilothouse.telemetry.journal import Journal
 
@@ -108,6 +109,8 @@ class Stack:
             clock=SystemClock(),
             pseudonym=lambda text: bytes_hash(text.encode())[:12],
             worker="edge-t",
+            guards=equipment.guards(self._tmp),
+            answers=equipment.answers(CounterSettings(), SystemClock(), str),
         )
         self.meters = Meters()
         self.journal = Journal(self._tmp, "edge-t", SystemClock(), fsync="never", reserve_bytes=0)
@@ -121,7 +124,7 @@ class Stack:
         await self.edge.drain(1.0)
         await self.edge.http.close(0.5)
         await self.provider.close()
-        await self.gateway.upstream.close()
+        await self.gateway.close()
         await self.tasks.drain(2.0)
         self.journal.close()
 

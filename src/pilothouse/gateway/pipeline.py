@@ -74,9 +74,16 @@ class Gateway:
     answers: Answers | None = None  # None: nothing is cached
 
     def __post_init__(self) -> None:
-        self._door = self.admission or Admission(LocalCounters(self.clock))
+        self.door = self.admission or Admission(LocalCounters(self.clock))
         self._attempts = Attempts(self.upstream, self.secret, self.clock)
         self._book = PriceBook()
+
+    async def close(self) -> None:
+        """Let go of connections and counters, when nothing is in flight."""
+        await self.upstream.close()
+        await self.door.close()
+        if self.answers is not None:
+            await self.answers.close()
 
     async def handle(self, incoming: Incoming, client: Client, api: Api = CHAT_API) -> None:
         """Serve one request of the edge. Cancel it when the client leaves: it is then recorded as 499."""
@@ -151,7 +158,7 @@ class Gateway:
         resolved = find(parsed, draft, table)
         notes.note_resolved(draft, resolved)
         record, policy = draft.record, resolved.live.manifest.policy
-        draft.ticket = await self._door.enter(draft, table, self._estimated(resolved))
+        draft.ticket = await self.door.enter(draft, table, self._estimated(resolved))
         guards = self._guards_of(resolved) if policy.guards else None
         if guards is not None:
             resolved = await guarded_request(guards, draft, resolved)

@@ -25,14 +25,18 @@ from pilothouse.domain.table import Table
 from pilothouse.domain.tasks import Tasks
 from pilothouse.domain.wires import JournalLine
 from pilothouse.gateway import feedback, settle
+from pilothouse.gateway.admit import Admission
+from pilothouse.gateway.apis.named import PATHS
+from pilothouse.gateway.apis.passing import ANY_API
 from pilothouse.gateway.meters import Meters
 from pilothouse.gateway.pipeline import Gateway
 from pilothouse.gateway.replies import JSON, error_body, status_of
-from pilothouse.gateway.types import Client, Incoming
+from pilothouse.gateway.types import Api, Client, Incoming
 from pilothouse.security import files
 from pilothouse.security.keys import make_authenticate, pseudonym
 from pilothouse.security.redact import Redactor
 from pilothouse.security.secrets import read_secret
+from pilothouse.server import equipment
 from pilothouse.server.datadir import DataDir
 from pilothouse.server.http import HttpServer
 from pilothouse.server.http_head import Request
@@ -71,8 +75,7 @@ class Edge:
         self._journal = journal
         self._live: set[asyncio.Task[Any]] = set()
         self._paths: dict[str, Place] = {
-            "/v1/chat/completions": ("POST", self._model),
-            "/chat/completions": ("POST", self._model),
+            **{path: ("POST", functools.partial(self._model, api)) for path, api in PATHS.items()},
             "/v1/models": ("GET", self._models),
             "/v1/feedback": ("POST", self._feedback),
             "/healthz": ("GET", self._healthz),
@@ -80,7 +83,10 @@ class Edge:
             "/metrics": ("GET", self._metrics),
         }
         # What begins so, with its method ("" for any); looked at in this order, after the paths.
-        self._prefixes: tuple[tuple[str, Place], ...] = ()
+        self._prefixes: tuple[tuple[str, Place], ...] = (
+            ("/v1/models/", ("GET", self._model_named)),
+            ("/v1/", ("", functools.partial(self._model, ANY_API))),
+        )
 
     async def serve(self, request: Request, client: Client) -> None:
         """One request, by path and method."""
@@ -103,7 +109,7 @@ class Edge:
                 return found
         return "", None
 
-    async def _model(self, request: Request, client: Client) -> None:
+    async def _model(self, api: Api, request: Request, client: Client) -> None:
         """A request that goes to a model: one record, whatever happens."""
         task = asyncio.current_task()
         if task is None:
@@ -111,7 +117,7 @@ class Edge:
         self._live.add(task)
         self._meters.in_flight += 1
         try:
-            await self._gateway.handle(_incoming(request), client)
+            await self._gateway.handle(_incoming(request), client, api)
         finally:
             self._meters.in_flight -= 1
             self._live.discard(task)
@@ -130,18 +136,34 @@ class Edge:
         client.whole(202, [("content-type", JSON)], _encode({"id": line.id, "request_id": line.request_id}))
 
     async def _models(self, request: Request, client: Client) -> None:
-        gateway = self._gateway
-        table = gateway.table()
         try:
-            principal = gateway.authenticate(request.header("authorization"), table)
+            models = self._listed(request)
         except PilothouseError as error:
             _error(client, error)
             return
+        client.whole(200, [("content-type", JSON)], _encode({"object": "list", "data": models}))
+
+    async def _model_named(self, request: Request, client: Client) -> None:
+        name = request.path.removeprefix("/v1/models/")
+        try:
+            found = next((m for m in self._listed(request) if m["id"] == name), None)
+            if found is None:
+                raise NotFound(
+                    f"no route “{name}”", where="model", hint="GET /v1/models lists them", code="unknown_route"
+                )
+        except PilothouseError as error:
+            _error(client, error)
+            return
+        client.whole(200, [("content-type", JSON)], _encode(found))
+
+    def _listed(self, request: Request) -> list[dict[str, Any]]:
+        """The routes of the key's environment, and the providers; raises Unauthorized."""
+        table = self._gateway.table()
+        principal = self._gateway.authenticate(_authorization(request), table)
         created = table.issued_us // 1_000_000
         names = [(e.route, "pilothouse") for e in table.entries.values() if e.env == principal.env]
         names += [(f"{name}/*", name) for name in table.providers]
-        models = [{"id": n, "object": "model", "created": created, "owned_by": by} for n, by in sorted(names)]
-        client.whole(200, [("content-type", JSON)], _encode({"object": "list", "data": models}))
+        return [{"id": n, "object": "model", "created": created, "owned_by": by} for n, by in sorted(names)]
 
     async def _healthz(self, _request: Request, client: Client) -> None:
         client.whole(200, [("content-type", "text/plain")], b"ok\n")
@@ -151,7 +173,7 @@ class Edge:
         client.whole(200 if why == "ready" else 503, [("content-type", "text/plain")], f"{why}\n".encode())
 
     async def _metrics(self, _request: Request, client: Client) -> None:
-        gauges = {
+        gauges: dict[str, tuple[str, float]] = {
             "pilothouse_in_flight": ("Requests being served", self._meters.in_flight),
             "pilothouse_table_revision": (
                 "Revision of the table that this worker holds",
@@ -163,6 +185,13 @@ class Edge:
             ),
             "pilothouse_journal_lines": ("Lines written to the journal since the start", self._journal.lines),
             "pilothouse_link_failures": ("Background tasks of this worker that ended", len(self._tasks.failures)),
+        }
+        upstream = self._gateway.upstream
+        gauges |= {
+            "pilothouse_upstream_open": ("Connections to providers", upstream.open),
+            "pilothouse_upstream_idle": ("Of these, the unused", upstream.idle),
+            "pilothouse_upstream_created": ("Connections to providers since the start", upstream.created),
+            **self._gateway.door.gauges(),
         }
         text = self._meters.text({k: (h, float(v)) for k, (h, v) in gauges.items()}, self._journal.lost)
         client.whole(200, [("content-type", _TEXT)], (text + self.http.account.metrics()).encode())
@@ -187,7 +216,7 @@ def _incoming(request: Request) -> Incoming:
     header = request.header
     return Incoming(
         body=request.body,
-        authorization=header("authorization"),
+        authorization=_authorization(request),
         traceparent=header("traceparent"),
         session=header("x-pilothouse-session"),
         refused=request.refused,
@@ -198,6 +227,14 @@ def _incoming(request: Request) -> Incoming:
     )
 
 
+def _authorization(request: Request) -> str | None:
+    """The key as a bearer token, however the client's library sends it."""
+    given = request.header("authorization")
+    if given is None and (key := request.header("x-api-key")) is not None:
+        return f"Bearer {key}"
+    return given
+
+
 def _error(client: Client, error: PilothouseError) -> None:
     client.whole(status_of(error), [("content-type", JSON)], error_body(error))
 
@@ -205,14 +242,15 @@ def _error(client: Client, error: PilothouseError) -> None:
 class Worker:
     """One edge worker: its table, its journal, its server."""
 
-    def __init__(self, data: DataDir, host: str, port: int, worker: str) -> None:
+    def __init__(self, data: DataDir, host: str, port: int, worker: str, app: Path | None, *, sole: bool) -> None:
         self._data = data
         self._worker = worker
         self._tasks = Tasks()
         self._clock = SystemClock()
         self._table: Table | None = saved_table(data.path)
         secrets = files.ensure(data.secret)
-        settings = (self._table or EMPTY).journal
+        table = self._table or EMPTY
+        settings = table.journal
         self._meters = Meters()
         self._journal = Journal(
             data.journal,
@@ -231,6 +269,9 @@ class Worker:
             clock=self._clock,
             pseudonym=functools.partial(pseudonym, secrets.salt),
             worker=worker,
+            admission=Admission(equipment.counters(table.counters, data, self._clock, read_secret, sole=sole)),
+            guards=equipment.guards(app),
+            answers=equipment.answers(table.counters, self._clock, read_secret),
         )
         self._edge = Edge(self._gateway, self._meters, self._tasks, lambda: self._table is not None, self._journal)
         self._at = (host, port)
@@ -269,7 +310,7 @@ class Worker:
         await self._edge.http.close(FLUSH_S)
         link.cancel()
         await self._tasks.drain(1.0)
-        await self._gateway.upstream.close()
+        await self._gateway.close()
         self._journal.close()
         return late
 
@@ -281,10 +322,12 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=4000)
     parser.add_argument("--worker", default="edge-0")
+    parser.add_argument("--app", type=Path, help="the app's folder, for guardrails of its own")
+    parser.add_argument("--sole", action="store_true", help="no other worker counts on this host")
     args = parser.parse_args()
 
     async def serve() -> None:
-        await Worker(DataDir(args.data), args.host, args.port, args.worker).run()
+        await Worker(DataDir(args.data), args.host, args.port, args.worker, args.app, sole=args.sole).run()
 
     uvloop.run(serve())
 

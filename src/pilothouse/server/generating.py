@@ -10,6 +10,7 @@ from pilothouse.gateway.pipeline import Gateway
 from pilothouse.security.keys import make_authenticate, pseudonym
 from pilothouse.security.redact import Redactor
 from pilothouse.security.secrets import make_secret_reader
+from pilothouse.server import equipment
 from pilothouse.server.composition import WORKER, Control
 from pilothouse.telemetry.journal import Journal
 
@@ -37,11 +38,12 @@ async def generating(control: Control, work: Callable[[Gateway], Awaitable[T]]) 
         clock=control.clock,
         pseudonym=functools.partial(pseudonym, control.secret.salt),
         worker=WORKER,
+        guards=equipment.guards(control.app_dir),
     )
     try:
         return await work(gateway)
     finally:
-        await gateway.upstream.close()
+        await gateway.close()
         journal.close()
 
 

@@ -146,9 +146,9 @@ class _Supervisor:
         gateway = ("--gateway", self._gateway)
         self._control = [self._child("control", "pilothouse.server.control", (*at, *control, *gateway))]
         self._ingest = [self._child("ingest-0", "pilothouse.server.ingest", (*at, "--port", str(o.otlp_port)))]
+        edge = (*at, "--port", str(o.port), "--app", str(self._app), *(("--sole",) if o.workers == 1 else ()))
         self._edges = [
-            self._child(name, "pilothouse.server.edge", (*at, "--port", str(o.port), "--worker", name))
-            for name in self._edge_names()
+            self._child(name, "pilothouse.server.edge", (*edge, "--worker", name)) for name in self._edge_names()
         ]
         self._spawn([*self._control, *self._ingest, *self._edges])
         await self._answering()
