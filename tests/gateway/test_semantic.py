@@ -4,6 +4,7 @@
 The rules that the 8 led to are general (order, direction, signs, spelling); `RIVALS` were not looked at for them.
 """
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -194,6 +195,17 @@ def test_what_is_not_compared_by_meaning(body: Any) -> None:
 )
 def test_every_apis_last_user_message(body: Any) -> None:
     assert needed(wish(body, "", LEAST)).text == "hi"
+
+
+async def test_the_embeddings_are_loaded_when_they_are_first_needed() -> None:
+    pytest.importorskip("wordllama")
+    near = Near()
+    one = needed(wish({"input": "hello"}, "o", LEAST))
+    near.add(one, "k")
+    assert near.find(one) == []
+    await asyncio.gather(near.ready(), near.ready())
+    near.add(one, "k")
+    assert near.find(one) == ["k"]
 
 
 def test_memory_is_bounded(embedder: Embedder) -> None:

@@ -208,6 +208,7 @@ class Answers:
     async def _semantic(self, asked: Asked) -> Hit | None:
         if asked.wish is None or self._near is None:
             return None
+        await self._near.ready()
         for key in self._near.find(asked.wish):
             kept, age_s = await self._read(key)
             if kept is not None and age_s <= asked.ttl_s:

@@ -5,6 +5,7 @@ Only the last user message may differ, and only within one release, scope and co
 must agree, and each word that is in one text alone must have its like in the other.
 """
 
+import asyncio
 import hashlib
 import importlib.util
 from collections import OrderedDict
@@ -121,16 +122,23 @@ class _Bucket:
 
 
 class Near:
-    """The messages that a worker has answers to."""
+    """The messages that a worker has answers to. The embeddings, 80 MB, are loaded when they are first needed."""
 
     def __init__(self, embedder: Embedder | None = None) -> None:
-        self._embedder = embedder or Embedder()
+        self._embedder = embedder
+        self._loading = asyncio.Lock()
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+
+    async def ready(self) -> None:
+        """Wait for the embeddings, which are loaded beside the event loop; ConfigError where there are none."""
+        if self._embedder is None:
+            async with self._loading:
+                self._embedder = self._embedder or await asyncio.to_thread(Embedder)
 
     def find(self, wish: Wish) -> list[str]:
         """Cache keys of the answers to messages that ask the same, the nearest first."""
         bucket = self._buckets.get(wish.bucket)
-        if bucket is None:
+        if bucket is None or self._embedder is None:
             return []
         self._buckets.move_to_end(wish.bucket)
         facts = said(wish.text)
@@ -139,6 +147,8 @@ class Near:
 
     def add(self, wish: Wish, key: str) -> None:
         """Remember a message whose answer is kept under `key`."""
+        if self._embedder is None:
+            return
         bucket = self._buckets.setdefault(wish.bucket, _Bucket())
         bucket.rows = [row for row in bucket.rows[-PER_BUCKET + 1 :] if row[0] != key]
         bucket.rows.append((key, said(wish.text), self._embedder.text(wish.text)))
