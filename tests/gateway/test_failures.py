@@ -12,7 +12,8 @@ from tests.gateway.conftest import KEY, Stack, live, quick
 from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.policy import Fallback, Retry, Timeouts
 from pilothouse.domain.table import Price
-from pilothouse.gateway.attempts import backoff_s, error_class
+from pilothouse.gateway.retry import backoff_s
+from pilothouse.gateway.steps import error_class
 from pilothouse.providers.failures import retry_after_s
 
 OTHER = ModelRef("fake", "other")
@@ -295,9 +296,9 @@ async def test_a_sink_that_fails_never_fails_the_request(stack: Stack) -> None:
 
 def test_back_off_grows_and_respects_the_provider() -> None:
     policy = quick(retry=Retry(4, backoff=0.1))
-    assert [backoff_s(policy, n, None, 0.5) for n in (1, 2, 3)] == pytest.approx([0.1, 0.2, 0.4])
-    assert backoff_s(policy, 1, 3.0, 0.0) == 3.0
-    assert backoff_s(policy, 30, None, 1.0) == 30.0
+    assert [backoff_s(policy.retry, n, None, 0.5) for n in (1, 2, 3)] == pytest.approx([0.1, 0.2, 0.4])
+    assert backoff_s(policy.retry, 1, 3.0, 0.0) == 3.0
+    assert backoff_s(policy.retry, 30, None, 1.0) == 30.0
 
 
 def test_retry_after_is_a_number_or_a_date() -> None:

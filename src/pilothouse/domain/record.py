@@ -67,6 +67,7 @@ class Attempt(msgspec.Struct):
     ratelimit_limit: int | None = None  # x-ratelimit-limit-requests
     ratelimit_remaining: int | None = None
     cancelled: bool = False  # given up by us: a hedge that lost, or a client that left
+    trimmed: int = 0  # messages that were left out of its request, by the fallback `trim`
 
 
 class Validation(msgspec.Struct):

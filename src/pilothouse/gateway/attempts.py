@@ -1,367 +1,335 @@
-"""Rendered → Answer: upstream calls with timeouts, retries and ordered fallbacks, all before the first byte.
+"""Rendered → Answer: upstream calls with timeouts, retries, hedges and ordered fallbacks, all before the first byte.
 
 Timeouts. `connect`, `first_token` and `idle` bound each attempt, `total` all of a request. A whole (not streamed)
 answer has no first token to wait for: it gets an equal share of the time that is left among the attempts that may
 still follow a timeout, and `first_token` at least, so that a stalled provider leaves time for the fallback.
+
+A call is made only where the breaker of its target lets it through, and where the request's caps leave room for it.
+The order: retries of a model, then the fallbacks in theirs; a stream that breaks off goes on where they had come to.
 """
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Mapping
-
-import msgspec
+from collections.abc import Callable
+from pathlib import Path
 
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import (
-    BadRequest,
-    ConnectFailed,
-    CutStream,
+    CircuitOpen,
+    CostCap,
     InvalidOutput,
     NotFound,
     PilothouseError,
-    RateLimited,
-    ServerError,
-    UpstreamError,
-    UpstreamTimeout,
+    Rejected,
 )
-from pilothouse.domain.ids import new_span_id
+from pilothouse.domain.hashing import bytes_hash
 from pilothouse.domain.model_ref import ModelRef
-from pilothouse.domain.policy import ErrorClass, Fallback, Policy
-from pilothouse.domain.record import Attempt, Record
-from pilothouse.domain.table import ProviderEntry
+from pilothouse.domain.policy import Fallback
+from pilothouse.domain.record import Attempt, AttemptKind
+from pilothouse.domain.tasks import Tasks
 from pilothouse.domain.wires import SecretReader
-from pilothouse.gateway.types import Accept, Accepted, Answer, Rendered
-from pilothouse.providers.chat import CHAT
-from pilothouse.providers.form import Began, Form
+from pilothouse.gateway import hedge
+from pilothouse.gateway.balance import Target
+from pilothouse.gateway.calls import Calls, own_answer, read_from
+from pilothouse.gateway.lasting import Streams
+from pilothouse.gateway.retry import Budgets, backoff_s
+from pilothouse.gateway.run import Run, Turn, Way
+from pilothouse.gateway.steps import FAILURES, again, later_calls, matching, trimmed, with_messages
+from pilothouse.gateway.targets import Targets, open_error
+from pilothouse.gateway.types import Answer, Rendered
 from pilothouse.providers.openai import Completion
-from pilothouse.providers.passing import ANY
-from pilothouse.providers.registry import wire_of
-from pilothouse.providers.upstream import Call, Upstream
-from pilothouse.providers.wire import Ask, Flow, Wire
+from pilothouse.providers.upstream import Upstream
+from pilothouse.providers.wire import Flow
 
-SECRET_S = 30.0  # a secret's value is read again after this long, so that a rotated one is taken up
-BACKOFF_MAX_S = 20.0
-_CLASSES: tuple[tuple[type[PilothouseError], ErrorClass], ...] = (
-    (RateLimited, "rate_limit"),
-    (ServerError, "server_error"),
-    (UpstreamTimeout, "timeout"),
-    (ConnectFailed, "connect_failed"),
-    (CutStream, "cut_stream"),
-    (InvalidOutput, "invalid_output"),
-)
+__all__ = ["Attempts", "Run", "read_from"]
 
-
-def error_class(error: PilothouseError) -> ErrorClass | None:
-    """The class that policies speak of; None where neither a retry nor a fallback can help."""
-    return next((name for kind, name in _CLASSES if isinstance(error, kind)), None)
-
-
-def backoff_s(policy: Policy, tried: int, retry_after_s: float | None, jitter: float) -> float:
-    """Seconds before the next try of a model tried `tried` times: exponential, ± half by `jitter` (0 … 1).
-
-    Never less than the provider's Retry-After.
-    """
-    wait = min(policy.retry.backoff * 2.0 ** (tried - 1), BACKOFF_MAX_S) * (0.5 + jitter)
-    return max(wait, retry_after_s or 0.0)
-
-
-class Run(msgspec.Struct):
-    """One request's attempts while they happen. `deadline` on the event loop's clock, `began` on the Clock's."""
-
-    rendered: Rendered
-    record: Record
-    providers: Mapping[str, ProviderEntry]
-    accept: Accept
-    began: float
-    deadline: float
-
-    @property
-    def policy(self) -> Policy:
-        """The release's policy."""
-        return self.rendered.resolved.live.manifest.policy
-
-    def left(self) -> float:
-        """Seconds until the total timeout."""
-        return self.deadline - asyncio.get_running_loop().time()
-
-    def window(self, later: int | None) -> tuple[float, str]:
-        """Seconds that the provider may be silent, and which timeout that is.
-
-        `later`: attempts that could still follow a whole answer's timeout; None for a stream.
-        """
-        left, first = self.left(), self.policy.timeout.first_token
-        window = first if later is None else max(first, left / (1 + later))
-        return (window, "first_token") if window < left else (left, "total")
+PATIENCE_S = 1.0  # first pause of a request that nobody waits for; doubled each time
+PATIENCE_MAX_S = 60.0
 
 
 class Attempts:
-    """Makes the upstream calls of every request of a worker."""
+    """Makes the upstream calls of every request of a worker. `shared`: the host's file of breakers."""
 
     def __init__(
-        self, upstream: Upstream, secret: SecretReader, clock: Clock, jitter: Callable[[], float] = random.random
+        self,
+        upstream: Upstream,
+        secret: SecretReader,
+        clock: Clock,
+        jitter: Callable[[], float] = random.random,
+        shared: Path | None = None,
     ):
-        self._upstream = upstream
-        self._secret = secret
+        self.calls = Calls(upstream, secret, clock)
+        self.targets = Targets(clock, random.Random(jitter()), shared)
+        self.retries = Budgets()
+        self.hedges = Budgets(hand=1.0)
         self._clock = clock
         self._jitter = jitter
-        self._secrets: dict[str, tuple[float, str]] = {}
+        self._tasks = Tasks()
+        self._streams = Streams(self.targets, clock, self._ask)
+
+    def close(self) -> None:
+        """Let the file of breakers go, when nothing is in flight."""
+        self.targets.breakers.close()
+
+    def metrics(self) -> list[str]:
+        """Lines of Prometheus' text: breakers, and the extra calls that a budget did not allow."""
+        out = self.targets.breakers.lines()
+        for name, what, budgets in (
+            ("retries", "Retries that the retry budget did not allow", self.retries),
+            ("hedges", "Hedges that the hedge budget did not allow", self.hedges),
+        ):
+            metric = f"pilothouse_{name}_refused_total"
+            out += [f"# HELP {metric} {what}", f"# TYPE {metric} counter", f"{metric} {budgets.refused}"]
+        return out
+
+    # --- the order of things
 
     async def run(self, run: Run) -> Answer:
         """The first usable answer; raises the last attempt's error where there is none."""
-        model: ModelRef = run.rendered.resolved.model
-        own = _own(run, model)
-        if own is not None:
+        if run.rendered.resolved.parsed.own is not None and (own := own_answer(run)) is not None:
             return own
-        steps = iter(run.policy.fallback)
-        step: Fallback | None = None
-        while True:
-            try:
-                return await self._model(run, model, step)
-            except (UpstreamError, InvalidOutput) as error:
-                step = _next(steps, error, run)
-                if step is None:
-                    raise
-                if step.static is not None:
-                    return Answer(outcome=step.outcome, attempt=None, static=step.static)
-                model = step.model or model
+        policy = run.policy
+        self.retries.of(run.record.route).request(policy.retry.budget)
+        if policy.hedge is not None:
+            self.hedges.of(run.record.route).request(policy.hedge.share)
+        run.steps = iter(policy.fallback)
+        way = Way(run.rendered.resolved.model, "primary", tries=policy.retry.attempts)
+        try:
+            return await self._ask(run, way)
+        except FAILURES as error:
+            return await self._fall_back(run, error)
 
-    async def _model(self, run: Run, model: ModelRef, step: Fallback | None) -> Answer:
-        """One model, with its retries."""
-        tries = max(run.policy.retry.attempts, 1)
-        wait = 0.0
-        for tried in range(1, tries + 2):
-            kind = "retry" if tried > 1 else ("fallback" if step else "primary")
-            attempt = Attempt(
-                n=len(run.record.attempts) + 1,
-                kind=kind,  # type: ignore[arg-type]  # the three literals above
-                provider=model.provider,
-                model=model.name,
-                offset_ms=(self._clock.monotonic() - run.began) * 1e3,
-                backoff_ms=wait * 1e3,
-            )
-            run.record.attempts.append(attempt)
+    async def instead(self, run: Run, answer: Answer, error: PilothouseError) -> Answer:
+        """What is given instead of an answer that may not be delivered; raises `error` where policy has nothing."""
+        if answer.attempt is not None:
+            answer.attempt.delivered, answer.attempt.error_type = False, error.kind
+        return await self._fall_back(run, error)
+
+    async def _fall_back(self, run: Run, error: PilothouseError) -> Answer:
+        """What the steps bring that are for this error, and for those that follow it."""
+        pause = PATIENCE_S
+        while True:
+            found = await self._next(run, error)
+            if isinstance(found, Answer):
+                return found
+            if found is None:
+                found = await self._last_chance(run, error, pause)
+                pause = min(2 * pause, PATIENCE_MAX_S)
             try:
-                answer = await self._once(run, attempt, _later(run.policy, step, tries - tried))
-            except (UpstreamError, InvalidOutput) as error:
-                again = _again(run.policy, error, tried, tries)
-                wait = backoff_s(run.policy, tried, getattr(error, "retry_after_s", None), self._jitter())
-                if not again or wait >= run.left():
-                    raise
-                await asyncio.sleep(wait)
+                return await self._ask(run, found)
+            except FAILURES as next_error:
+                error = next_error
+
+    async def _next(self, run: Run, error: PilothouseError) -> Answer | Way | None:
+        """The next step that has something to offer; where the time is up, only those that need none."""
+        tries = run.policy.retry.attempts
+        for step in matching(run.steps, error, run.policy, set()):
+            answer: Answer | None = None
+            if step.static is not None:
+                return Answer(outcome=step.outcome, attempt=None, static=step.static)
+            if step.cached is not None:
+                answer = await run.stale(step.cached) if run.stale is not None else None
+            elif step.delayed is not None or step.handoff is not None:
+                answer = await run.later(step, error, _static_after(run, step)) if run.later is not None else None
+            elif run.left() <= 0:
                 continue
-            answer.outcome = step.outcome if step else "success"
+            elif step.trim is not None:
+                shorter = trimmed(run.rendered, step.trim)
+                if shorter is not None:
+                    return Way(run.rendered.resolved.model, "fallback", step, shorter[0], shorter[1], tries)
+            elif step.model is not None:
+                return Way(step.model, "fallback", step, tries=tries)
+            if answer is not None:
+                answer.outcome = step.outcome
+                return answer
+        return None
+
+    async def _last_chance(self, run: Run, error: PilothouseError, pause: float) -> Way:
+        """Wait for what may still come in time, else raise `error`.
+
+        Where every target's breaker is open, the one that will be probed first is waited for, for half of the time
+        that is left. A request that nobody waits for begins anew after a pause.
+        """
+        tries = run.policy.retry.attempts
+        if run.opens is not None and run.opens_s is not None and not run.called:
+            wait, model = run.opens_s, run.opens.model
+            if wait > run.left() / 2:
+                raise open_error(run.opens, wait, every=True) from error
+            run.called = True  # once
+            await asyncio.sleep(wait + 0.001)
+            return Way(model, "primary", tries=tries)
+        if not run.patient or isinstance(error, Rejected | CostCap):
+            raise error
+        wait = max(pause * (0.5 + self._jitter()), getattr(error, "retry_after_s", None) or 0.0)
+        if wait >= run.left():
+            raise error
+        await asyncio.sleep(wait)
+        run.steps = iter(run.policy.fallback)
+        return Way(run.rendered.resolved.model, "retry", tries=tries)
+
+    # --- one model
+
+    async def _ask(self, run: Run, way: Way) -> Answer:
+        """One model, with its retries."""
+        policy, wait, kind = run.policy, 0.0, way.kind
+        rendered = way.rendered or run.rendered
+        failed: set[int] = set()
+        error: PilothouseError | None = None
+        for tried in range(1, way.tries + 3):
+            try:
+                target = self.targets.pick(run, way, failed)
+            except CircuitOpen as closed:
+                raise (error or closed) from None
+            turn = self._turn(run, target, kind, rendered)
+            turn.attempt.backoff_ms, turn.attempt.trimmed = wait * 1e3, way.trimmed
+            turn.later = later_calls(policy, way.step, way.tries - tried)
+            try:
+                answer = await (self._call(run, turn) if policy.hedge is None else self._hedged(run, turn))
+            except FAILURES as failure:
+                error = failure
+                asked = self._asked_again(run, rendered, failure)
+                if asked is not None:
+                    kind, rendered, wait = "reask", asked, 0.0
+                    continue
+                failed.add(id(target))
+                wait = self._pause(run, way, failed, failure, tried)
+                await asyncio.sleep(wait)
+                kind = "continue" if way.kind == "continue" else "retry"
+                continue
+            answer.outcome = way.step.outcome if way.step else "success"
             return answer
         raise AssertionError("unreachable: the last try returns or raises")
 
-    async def _once(self, run: Run, attempt: Attempt, later: int) -> Answer:
-        """One call, its attempt filled in whatever happens."""
-        started = self._clock.monotonic()
-        try:
-            provider = run.providers.get(attempt.provider)
-            if provider is None:
-                raise NotFound(f"no provider “{attempt.provider}”", where="providers", code="unknown_provider")
-            said = _said(run.rendered, provider)
-            if said.rendered.stream:
-                return await self._stream(run, attempt, said, started)
-            return await self._whole(run, attempt, said, later)
-        except PilothouseError as error:
-            attempt.error_type = error.kind
-            if isinstance(error, UpstreamError):
-                attempt.status = error.upstream_status or attempt.status
-                attempt.retry_after_s = error.retry_after_s
-                if attempt.status in (401, 403):
-                    self._secrets.clear()
-            raise
-        except asyncio.CancelledError:
-            attempt.error_type = "cancelled"
-            raise
-        finally:
-            attempt.duration_ms = (self._clock.monotonic() - started) * 1e3
+    def _pause(self, run: Run, way: Way, failed: set[int], error: PilothouseError, tried: int) -> float:
+        """Seconds until the model is tried again; raises `error` where it is not."""
+        asked = None if self.targets.another(run, way, failed) else getattr(error, "retry_after_s", None)
+        wait = backoff_s(run.policy.retry, tried, asked, self._jitter())
+        if not again(run.policy, error, tried) or wait >= run.left() or not self.retries.take(run.record.route):
+            raise error
+        return wait
 
-    def _call(self, run: Run, attempt: Attempt, said: "Said") -> Call:
-        span = run.record.span_id if attempt.n == 1 else new_span_id()
-        parsed = run.rendered.resolved.parsed
-        ask = Ask(
-            provider=said.provider,
-            form=said.rendered.form,
-            body=said.rendered.upstream(attempt.model),
-            model=attempt.model,
-            stream=said.rendered.stream,
-            key=self._key(said.provider.key),
-            trace_id=run.record.trace_id,
-            span_id=span,
-            now_us=run.record.ts_us,
-            path=parsed.path,
-            method=parsed.method,
-            headers=parsed.headers if said.rendered.form == run.rendered.form else [],
+    def _asked_again(self, run: Run, rendered: Rendered, error: PilothouseError) -> Rendered | None:
+        """The request with the output's errors explained, once, where policy asks again."""
+        if run.reasked or not isinstance(error, InvalidOutput) or "reask" not in run.policy.invalid:
+            return None
+        more = error.reask
+        if not more:
+            return None
+        run.reasked = True
+        return with_messages(rendered, lambda messages: [*messages, *more])
+
+    def _turn(self, run: Run, target: Target, kind: AttemptKind, rendered: Rendered) -> Turn:
+        """A call about to be made; raises CostCap."""
+        self._afford(run, target.model)
+        now, attempts = self._clock.monotonic(), run.record.attempts
+        attempt = Attempt(
+            n=len(attempts) + 1,
+            kind=kind,
+            provider=target.model.provider,
+            model=target.model.name,
+            offset_ms=(now - run.began) * 1e3,
         )
-        request = said.wire.request(ask)
-        return Call(
-            url=request.url,
-            headers=request.headers,
-            body=request.body,
-            connect_s=run.policy.timeout.connect,
-            method=request.method,
-        )
+        return Turn(attempt, target, rendered, now)
 
-    def _key(self, ref: str) -> str:
-        if not ref:
-            return ""
-        now = self._clock.monotonic()
-        kept = self._secrets.get(ref)
-        if kept is None or kept[0] < now:
-            kept = self._secrets[ref] = (now + SECRET_S, self._secret(ref))
-        return kept[1]
-
-    async def _whole(self, run: Run, attempt: Attempt, said: "Said", later: int) -> Answer:
-        window, which = run.window(later)
-        try:
-            async with asyncio.timeout(window):
-                reply = await self._upstream.whole(self._call(run, attempt, said))
-        except TimeoutError as error:
-            raise _timed_out(which, window) from error
-        _head(attempt, reply.status, reply.headers)
-        if not 200 <= reply.status < 300:
-            raise said.wire.error(reply.status, reply.headers, reply.body, self._clock.now_us())
-        body = said.wire.chat_whole(reply.body) if said.translated else reply.body
-        completion = said.form.read(body)
-        read_from(attempt, completion)
-        accepted = run.accept(body, completion) if said.form is CHAT else Accepted(body, completion)
-        answer = Answer("success", attempt, accepted.body, accepted.completion, form=said.form.name)
-        answer.status, answer.content_type = reply.status, reply.headers.get("content-type", "")
-        return answer
-
-    async def _stream(self, run: Run, attempt: Attempt, said: "Said", started: float) -> Answer:
-        """A stream up to its first token; a provider that answers with an error has not begun."""
-        window, which = run.window(None)
-        flow: Flow | None = None
-        began: Began | None = None
-        try:
-            async with asyncio.timeout(window):
-                flow = await self._upstream.stream(self._call(run, attempt, said))
-                _head(attempt, flow.status, flow.headers)
-                if not 200 <= flow.status < 300:
-                    body = await flow.rest()
-                    raise said.wire.error(flow.status, flow.headers, body, self._clock.now_us())
-                flow = said.wire.chat_stream(flow) if said.translated else flow
-                began = await _first_token(flow, said.form)
-        except TimeoutError as error:
-            raise _timed_out(which, window) from error
-        finally:
-            if flow is not None and began is None:
-                await flow.close()
-        attempt.ttft_ms = (self._clock.monotonic() - started) * 1e3
-        attempt.served_model, attempt.response_id = began.model or "", began.id or ""
-        answer = Answer("success", attempt, flow=flow, form=said.form.name, strip_usage=said.rendered.strip_usage)
-        if said.form is ANY:
-            answer.status, answer.content_type = flow.status, flow.headers.get("content-type", "")
-        return answer
-
-
-def _own(run: Run, model: ModelRef) -> Answer | None:
-    """The answer that we give ourselves, where the request has one and its provider does not speak its API."""
-    parsed, provider = run.rendered.resolved.parsed, run.providers.get(model.provider)
-    if parsed.own is None or provider is None or parsed.api in wire_of(provider).native:
-        return None
-    return Answer("success", None, parsed.own(), Completion(choices=[]), form=ANY.name)
-
-
-class Said(msgspec.Struct):
-    """A request as one provider is to get it. `translated`: the wire makes chat of what is not natively so."""
-
-    provider: ProviderEntry
-    wire: Wire
-    rendered: Rendered
-    form: Form
-    translated: bool
-
-
-def _said(rendered: Rendered, provider: ProviderEntry) -> Said:
-    """In the request's own form where the provider speaks it, else in chat; raises BadRequest."""
-    wire = wire_of(provider)
-    form = wire.native.get(rendered.form)
-    if form is not None:
-        return Said(provider, wire, rendered, form, translated=False)
-    if rendered.form != "chat":
-        if rendered.chat is None:
-            raise BadRequest(
-                f"the provider “{provider.name}” does not speak the API “{rendered.form}”",
-                where="model",
-                hint="name a route or a model whose provider does",
-                code="unsupported_api",
+    def _afford(self, run: Run, model: ModelRef) -> None:
+        """Whether the request may make one more call; raises CostCap."""
+        caps, made = run.policy.caps, len(run.record.attempts)
+        if made >= caps.attempts:
+            raise CostCap(
+                f"the request has made its {made} calls",
+                where="policy.caps.attempts",
+                hint="raise the cap, or name a fallback `on: [cost_cap]`",
+                code="attempts_cap",
             )
-        rendered = rendered.chat()
-    return Said(provider, wire, rendered, CHAT, translated="chat" not in wire.native)
+        price = run.quote(model)
+        most = caps.cost
+        if made and (spendable := run.spendable()) is not None:  # the first call was admitted by its limits
+            most = spendable if most is None else min(most, spendable)
+        if most is not None and run.quoted + (price or 0.0) > most + 1e-12:
+            raise CostCap(
+                f"one more call would take the request over {most:g} USD",
+                where="policy.caps.cost",
+                hint="name a cheaper model as a fallback `on: [cost_cap]`, or raise the cap",
+            )
+        run.quoted += price or 0.0
+
+    # --- one call
+
+    async def _call(self, run: Run, turn: Turn) -> Answer:
+        """One call at its target, and what its end says of the target."""
+        attempt, record = turn.attempt, run.record
+        provider = run.providers.get(attempt.provider)
+        if provider is None:
+            raise NotFound(f"no provider “{attempt.provider}”", where="providers", code="unknown_provider")
+        self.targets.enter(run, turn)
+        if not record.attempts and turn.target.model != run.rendered.resolved.model:
+            record.upstream_hash = bytes_hash(turn.rendered.upstream(attempt.model))
+        record.attempts.append(attempt)
+        attempt.n = len(record.attempts)
+        end: BaseException | None = asyncio.CancelledError()  # whatever else ends a call says nothing of its target
+        try:
+            answer = await self.calls.make(run, turn, provider)
+            end = None
+        except PilothouseError as error:
+            end = error
+            raise
+        finally:
+            if end is not None or answer.flow is None:
+                self.targets.leave(run, turn, end)
+        if answer.flow is not None:
+            self.targets.begun(run, turn)
+            run.turn = turn
+        return answer
+
+    async def _hedged(self, run: Run, turn: Turn) -> Answer:
+        """The call, and a second one where it is late. Only a request's first call is hedged."""
+        rule = run.policy.hedge
+        if rule is None or run.record.attempts:
+            return await self._call(run, turn)
+        after = hedge.due_s(rule, turn.target, stream=turn.rendered.stream)
+        if after is None or after >= run.left():
+            return await self._call(run, turn)
+        model, turns = rule.model or turn.target.model, [turn]
+
+        def second() -> hedge.Calling | None:
+            target = self.targets.at(run.providers, model)
+            if not self.targets.free(target, run.policy.breaker):
+                return None
+            try:
+                other = self._turn(run, target, "hedge", turn.rendered)
+            except CostCap:
+                return None
+            if not self.hedges.take(run.record.route):
+                return None
+            other.later = turn.later
+            turns.append(other)
+            return self._call(run, other)
+
+        async def let(late: Answer) -> None:
+            if late.flow is not None and late.attempt is not None:  # a whole answer that lost has said what it used
+                await late.flow.close()
+                lost = next(t for t in turns if t.attempt is late.attempt)
+                late.attempt.cancelled, late.attempt.error_type = True, "cancelled"
+                run.uncounted.append((late.attempt, lost.body, ""))
+                self.targets.leave(run, lost, asyncio.CancelledError())
+
+        answer = await hedge.race(self._tasks, self._call(run, turn), after, second, let)
+        won = next((t for t in turns if t.attempt is answer.attempt), None)
+        run.turn = won if answer.flow is not None else None
+        return answer
+
+    # --- streams
+
+    def lasting(self, run: Run, answer: Answer) -> Flow:
+        """The answer's stream; where policy says so, one that goes on elsewhere when it breaks off."""
+        return self._streams.lasting(run, answer)
+
+    def ended(self, run: Run, answer: Answer, seen: Completion, error: BaseException | None) -> None:
+        """A stream is over, well or not: its attempt is filled in, and its target told."""
+        self._streams.ended(run, answer, seen, error)
 
 
-async def _first_token(flow: Flow, form: Form) -> Began:
-    """Read until something of the answer is there, and hold what was read; raises CutStream, ServerError."""
-    seen = 0
-    while True:
-        data = await flow.read()
-        if data is None:
-            raise CutStream("the stream ended before its first token", hint="ask again", upstream_status=flow.status)
-        flow.held += data
-        end = form.whole(flow.held)
-        if end > seen:
-            began = form.first(flow.held[seen:end])
-            if began is not None:
-                return began
-            seen = end
-
-
-def _head(attempt: Attempt, status: int, headers: dict[str, str]) -> None:
-    attempt.status = status
-    attempt.ratelimit_limit = _count(headers.get("x-ratelimit-limit-requests"))
-    attempt.ratelimit_remaining = _count(headers.get("x-ratelimit-remaining-requests"))
-
-
-def _count(text: str | None) -> int | None:
-    return int(text) if text and text.isdigit() else None
-
-
-def read_from(attempt: Attempt, completion: Completion) -> None:
-    """What the provider says of its own answer."""
-    attempt.served_model = completion.model
-    attempt.fingerprint = completion.system_fingerprint or ""
-    attempt.response_id = completion.id
-    attempt.finish_reason = completion.finish_reason
-    attempt.tokens = completion.tokens()
-
-
-def _timed_out(which: str, window: float) -> UpstreamTimeout:
-    return UpstreamTimeout(
-        f"the provider sent nothing within {window:.1f} s",
-        where=f"policy.timeout.{which}",
-        hint="raise the timeout, or add a fallback to the route",
-        code=f"timeout_{which}",
-    )
-
-
-def _again(policy: Policy, error: PilothouseError, tried: int, tries: int) -> bool:
-    """Whether to try the same model once more."""
-    kind = error_class(error)
-    if kind == "invalid_output":
-        return "retry" in policy.invalid and tried < max(tries, 2)
-    return tried < tries and kind is not None and (kind in policy.retry.on or "error" in policy.retry.on)
-
-
-def _matches(step: Fallback, error: PilothouseError, policy: Policy) -> bool:
-    kind = error_class(error)
-    if kind is None or (kind == "invalid_output" and "fallback" not in policy.invalid):
-        return False
-    return kind in step.on or "error" in step.on
-
-
-def _next(steps: Iterator[Fallback], error: PilothouseError, run: Run) -> Fallback | None:
-    """The next step for this error; when the time is up, only a static answer is left."""
-    in_time = run.left() > 0
-    return next((s for s in steps if _matches(s, error, run.policy) and (in_time or s.static is not None)), None)
-
-
-def _later(policy: Policy, step: Fallback | None, tries_left: int) -> int:
-    """Attempts that could still follow a timeout of this one."""
-    retried = "timeout" in policy.retry.on or "error" in policy.retry.on
-    after = policy.fallback[policy.fallback.index(step) + 1 :] if step else policy.fallback
-    models = sum(1 for f in after if f.model is not None and ("timeout" in f.on or "error" in f.on))
-    return models + (max(tries_left, 0) if retried else 0)
+def _static_after(run: Run, step: Fallback) -> str | None:
+    """The static answer that stands behind a step: what the client is told meanwhile."""
+    steps = run.policy.fallback
+    return next((s.static for s in steps[steps.index(step) + 1 :] if s.static is not None), None)

@@ -11,12 +11,13 @@ import asyncio
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 import structlog
 
 from pilothouse.domain.clock import Clock
-from pilothouse.domain.errors import ClientGone, PilothouseError, RouteDisabled, StoreError
+from pilothouse.domain.errors import ClientGone, GuardrailBlocked, PilothouseError, RouteDisabled, StoreError
 from pilothouse.domain.hashing import bytes_hash
 from pilothouse.domain.table import Table
 from pilothouse.domain.wires import (
@@ -32,8 +33,9 @@ from pilothouse.gateway import draft as notes
 from pilothouse.gateway import replies
 from pilothouse.gateway.admit import Admission, Estimate
 from pilothouse.gateway.apis.chat import CHAT_API
-from pilothouse.gateway.attempts import Attempts, Run, read_from
+from pilothouse.gateway.attempts import Attempts, Run
 from pilothouse.gateway.cache import Answers, hit_headers, note_hit, worth
+from pilothouse.gateway.deadline import within
 from pilothouse.gateway.guards.engine import Book, Guards
 from pilothouse.gateway.keeping import keeps, kept_of, wanted
 from pilothouse.gateway.protect import protect
@@ -45,7 +47,6 @@ from pilothouse.gateway.settle import PriceBook, estimate, settle
 from pilothouse.gateway.shield import GuardedFlow, guarded_answer, guarded_request
 from pilothouse.gateway.types import Answer, Api, Client, Draft, Headers, Incoming, Parsed, Resolved
 from pilothouse.gateway.validate import accept
-from pilothouse.providers.openai import Completion
 from pilothouse.providers.upstream import Upstream
 from pilothouse.store.counters.local import LocalCounters
 
@@ -72,16 +73,18 @@ class Gateway:
     admission: Admission | None = None  # None: a door of this process alone
     guards: Book | None = None  # None: a policy with guardrails is refused
     answers: Answers | None = None  # None: nothing is cached
+    breakers: Path | None = None  # the file that the host's workers keep their breakers in; None: each its own
 
     def __post_init__(self) -> None:
         self.door = self.admission or Admission(LocalCounters(self.clock))
-        self._attempts = Attempts(self.upstream, self.secret, self.clock)
+        self.attempts = Attempts(self.upstream, self.secret, self.clock, shared=self.breakers)
         self._book = PriceBook()
 
     async def close(self) -> None:
         """Let go of connections and counters, when nothing is in flight."""
         await self.upstream.close()
         await self.door.close()
+        self.attempts.close()
         if self.answers is not None:
             await self.answers.close()
 
@@ -168,7 +171,8 @@ class Gateway:
             draft.wanted = wanted(policy, draft, rendered)
             if await self._given_again(draft, parsed):
                 return
-        timeouts = policy.timeout
+        now = asyncio.get_running_loop().time()
+        deadline, begun_by = within(policy.timeout, draft.incoming.header, now, stream=rendered.stream)
         draft.asked = self.clock.monotonic()
         run = Run(
             rendered=rendered,
@@ -176,14 +180,23 @@ class Gateway:
             providers=table.providers,
             accept=functools.partial(accept, rendered, record),
             began=draft.began,
-            deadline=asyncio.get_running_loop().time() + timeouts.total,
+            deadline=deadline,
+            begun_by=begun_by,
+            spendable=draft.ticket.spendable,
+            count=estimate,
+            uncounted=draft.uncounted,
         )
-        answer = await self._attempts.run(run)
+        answer = await self.attempts.run(run)
         notes.note_answer(draft, answer)
         if answer.flow is not None:
             await self._relay(draft, client, answer, run, guards)
         else:
-            await self._whole(draft, parsed, answer, guards)
+            try:
+                await self._whole(draft, parsed, answer, guards)
+            except GuardrailBlocked as error:
+                answer = await self.attempts.instead(run, answer, error)
+                notes.note_answer(draft, answer)
+                await self._whole(draft, parsed, answer, guards)
         await self._estimate(draft)
 
     def _named(self, parsed: Parsed, draft: Draft, table: Table) -> Resolved:
@@ -235,51 +248,49 @@ class Gateway:
 
     async def _relay(self, draft: Draft, client: Client, answer: Answer, run: Run, guards: Guards | None) -> None:
         """An answer that is still arriving: pass it on, and hold its end back for the record."""
-        flow, attempt, record = answer.flow, answer.attempt, draft.record
-        if flow is None or attempt is None or attempt.ttft_ms is None:
+        attempt, record = answer.attempt, draft.record
+        if attempt is None or attempt.ttft_ms is None:
             raise AssertionError("only a stream that has begun is relayed")
+        flow = self.attempts.lasting(run, answer)
         record.ttft_ms = attempt.offset_ms + attempt.ttft_ms
         api = draft.api
         if answer.form != api.form.name and draft.parsed is not None:
             flow = api.stream_from_chat(flow, draft.parsed)
         if guards is not None and guards.output_rails:
             flow = GuardedFlow(flow, guards, api.form.name, record)
-        relay = Relay(flow, api.form, run.policy.timeout.idle, run.deadline, strip_usage=answer.strip_usage)
-        completion: Completion | None = None
+        relay = Relay(flow, api.form, run.idle_s, run.deadline, strip_usage=answer.strip_usage)
+        completion, broken = None, None
         try:
-            client.begin(record.status, replies.headers(record, answer.content_type or replies.SSE) + api.headers(record))
+            client.begin(
+                record.status, replies.headers(record, answer.content_type or replies.SSE) + api.headers(record)
+            )
             draft.streaming = True
             send = client.send if draft.wanted is None else functools.partial(_send_and_keep, draft, client)
             completion, draft.out = await relay.run(send)
             draft.content_type = replies.SSE
-        except (asyncio.CancelledError, ClientGone):
-            attempt.error_type = "cancelled"  # not the provider's doing
-            raise
-        except PilothouseError as error:
-            attempt.error_type = error.kind
+        except (asyncio.CancelledError, PilothouseError) as error:
+            broken = error
             raise
         finally:
             seen = completion or relay.so_far()
-            read_from(attempt, seen)
-            attempt.duration_ms = (self.clock.monotonic() - draft.began) * 1e3 - attempt.offset_ms
-            notes.note_delivered(record, attempt)
+            self.attempts.ended(run, answer, seen, broken)
+            notes.note_delivered(record, answer.attempt or attempt)
             notes.note_completion(draft, seen)
             draft.reply = replies.assembled(seen)
             await flow.close()
 
     async def _estimate(self, draft: Draft) -> None:
         """Count tokens ourselves where the provider did not; apart from the loop, whose first time is slow."""
-        missing = [a for a in draft.record.attempts if a.delivered and a.tokens is None]
-        if missing and draft.rendered is not None:
-            body = draft.rendered.upstream(missing[0].model)
-            missing[0].tokens = await asyncio.to_thread(estimate, body, draft.text)
+        for attempt, body, text in draft.uncounted:
+            if attempt.tokens is None:
+                attempt.tokens = await asyncio.to_thread(estimate, body, text)
 
     def _record(self, draft: Draft, table: Table) -> None:
         """Complete the record and write it: the last thing before the last byte."""
         record = draft.record
-        for attempt in record.attempts:  # a stream that broke, whose provider never came to report usage
-            if attempt.delivered and attempt.tokens is None and draft.rendered is not None:
-                attempt.tokens = estimate(draft.rendered.upstream(attempt.model), draft.text)
+        for attempt, body, text in draft.uncounted:  # of a stream that broke, or of a call that was given up
+            if attempt.tokens is None:
+                attempt.tokens = estimate(body, text)
         now = self.clock.monotonic()
         if record.cache not in ("hit", "semantic", "stale"):
             settle(record, self._book, table, now)
@@ -331,4 +342,5 @@ def _hash_again(draft: Draft, request: str) -> str:
         rendered = again(request, live, resolved.route, draft.api.name)
     except PilothouseError:
         return ""
-    return bytes_hash(rendered.upstream(resolved.model.name))
+    first = draft.record.attempts[0].model if draft.record.attempts else resolved.model.name
+    return bytes_hash(rendered.upstream(first))

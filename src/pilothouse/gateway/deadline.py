@@ -1,0 +1,106 @@
+"""Time: when a request must be answered, and an alarm that ends a wait.
+
+    total       policy.timeout.total, or less where the client says how long it waits: its own time less MARGIN_S
+    begun by    the total, or for a stream the time after which the client gives up waiting for its first byte
+
+A client says it in `x-pilothouse-timeout`, `request-timeout` or `grpc-timeout`, which bound the whole answer, or as the
+OpenAI and Anthropic SDKs do in `x-stainless-read-timeout` (Python) or `x-stainless-timeout` (others), which bound the
+wait for the first byte: of a whole answer that is all of it.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable
+from types import TracebackType
+
+from pilothouse.domain.policy import Timeouts
+
+MARGIN_S = 0.05  # of the client's time is left for the way back
+LONGEST_S = 86_400.0
+_WHOLE = ("x-pilothouse-timeout", "request-timeout", "grpc-timeout")
+_FIRST = ("x-stainless-read-timeout", "x-stainless-timeout")
+_UNITS = {"ms": 1e-3, "us": 1e-6, "s": 1.0, "m": 60.0, "h": 3600.0}
+_GRPC = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}  # gRPC over HTTP/2, “Timeout”
+
+Header = Callable[[str], str | None]
+
+
+class Alarm:
+    """Ends what its `with` block awaits at a time of the event loop's clock: TimeoutError.
+
+    What asyncio.timeout does, without its two coroutines: this is on the path of every request.
+    """
+
+    __slots__ = ("_before", "_handle", "_rang", "_task")
+
+    def __init__(self, when: float) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise AssertionError("an alarm wakes a task")
+        self._task = task
+        self._before = task.cancelling()
+        self._rang = False
+        self._handle = asyncio.get_running_loop().call_at(when, self.ring)
+
+    def ring(self) -> None:
+        """End the wait now."""
+        if not self._rang:
+            self._rang = True
+            self._task.cancel()
+
+    def __enter__(self) -> "Alarm":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        self._handle.cancel()
+        if self._rang and self._task.uncancel() <= self._before and kind is asyncio.CancelledError:
+            raise TimeoutError from error
+
+
+def within(timeouts: Timeouts, header: Header, now: float, *, stream: bool) -> tuple[float, float]:
+    """When a request that has come at `now` must be answered, and by when it must have begun."""
+    total = timeouts.total
+    whole = next((s for name in _WHOLE if (s := _said(header, name)) is not None), None)
+    if whole is not None:
+        total = min(total, _less(whole))
+    first = next((s for name in _FIRST if (s := _said(header, name)) is not None), None)
+    if first is None:
+        return now + total, now + total
+    begun = min(total, _less(first))
+    return (now + total, now + begun) if stream else (now + begun, now + begun)
+
+
+def _less(seconds: float) -> float:
+    return max(seconds - MARGIN_S, seconds / 2)
+
+
+def _said(header: Header, name: str) -> float | None:
+    text = header(name)
+    if text is None:
+        return None
+    return grpc_seconds(text) if name == "grpc-timeout" else seconds(text)
+
+
+def seconds(text: str) -> float | None:
+    """`30`, `30s`, `1500ms`, `2m` → seconds; None where it is no time that can be kept."""
+    number = text.strip().lower()
+    unit = next((u for u in _UNITS if number.endswith(u)), "")
+    return _sound(number.removesuffix(unit), _UNITS.get(unit, 1.0))
+
+
+def grpc_seconds(text: str) -> float | None:
+    """gRPC's own form: at most 8 digits and a unit, `250m` for 250 ms."""
+    value = text.strip()
+    if not 2 <= len(value) <= 9 or not value[:-1].isdigit():
+        return None
+    return _sound(value[:-1], _GRPC.get(value[-1], math.nan))
+
+
+def _sound(number: str, unit: float) -> float | None:
+    try:
+        value = float(number) * unit
+    except ValueError:
+        return None
+    return min(value, LONGEST_S) if value > 0.0 else None
