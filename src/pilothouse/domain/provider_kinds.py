@@ -51,3 +51,4 @@ PROVIDER_KINDS: dict[str, ProviderKind] = {
         ProviderKind("scripted", "a fake that follows a script", hosted=True),
     )
 }
+SECRET_OPTIONS = frozenset(option.name for kind in PROVIDER_KINDS.values() for option in kind.options if option.secret)

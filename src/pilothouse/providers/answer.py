@@ -20,6 +20,7 @@ _KEPT = frozenset(
         "retry-after",
         "retry-after-ms",
         "x-amzn-errortype",
+        "x-amzn-requestid",
         "x-request-id",
         "x-should-retry",
     ]
@@ -121,7 +122,10 @@ class OpenStream:
         return data
 
     def listen(self, changed: Callable[[], None]) -> None:
-        """Call `changed` at once whenever `take` or `ended` may say something new, from the event loop itself."""
+        """Call `changed` whenever there is something new: it takes until there is nothing, and looks at `ended`.
+
+        It is called from the event loop itself, with no task between, and not for what is there already.
+        """
         self._listener = changed
 
     async def rest(self, limit: int = ERROR_BODY_MAX) -> bytes:

@@ -51,7 +51,7 @@ _FILTER = re.compile(
 )
 _QUOTA_CODES = frozenset(
     ("insufficient_quota", "billing_hard_limit_reached", "billing_error", "billing_not_active", "insufficient_balance",
-     "insufficient_credits")
+     "insufficient_credits", "ServiceQuotaExceededException")
 )  # fmt: skip
 _QUOTA = re.compile(
     r"insufficient[ _](balance|credit|quota|funds)|exceeded your current quota, please check your plan and billing"
@@ -117,7 +117,7 @@ def _error(status: int, said: _Said, wait: float | None, *, upstream_status: int
             upstream_status=upstream_status,
             retry_after_s=wait,
         )
-    if status in (401, 403, 407):
+    if status in (401, 403, 407) or "API_KEY_INVALID" in said.names:
         return Rejected(
             f"the provider refuses our credentials ({status})",
             hint="check the provider's `key:` reference",
@@ -209,9 +209,10 @@ def _said_of(value: Any) -> _Said:
     text = inner if isinstance(inner, str) else _text(error)
     names: list[str] = []
     number = 0
-    deeper = error.get("innererror")
-    for holder in (error, value, deeper if isinstance(deeper, dict) else {}):
-        for key in ("code", "type", "status", "__type"):
+    deeper, details = error.get("innererror"), error.get("details")
+    inside = [one for one in (deeper, *(details if isinstance(details, list) else ())) if isinstance(one, dict)]
+    for holder in (error, value, *inside):
+        for key in ("code", "type", "status", "__type", "reason"):
             name = holder.get(key)
             if isinstance(name, str):
                 names.append(name)

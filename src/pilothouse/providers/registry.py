@@ -6,6 +6,8 @@ from pilothouse.domain.provider_kinds import PROVIDER_KINDS
 from pilothouse.domain.table import ProviderEntry
 from pilothouse.providers.anthropic.wire import ANTHROPIC
 from pilothouse.providers.azure import AZURE
+from pilothouse.providers.bedrock.wire import BEDROCK
+from pilothouse.providers.gemini.wire import GEMINI
 from pilothouse.providers.presets import PRESETS
 from pilothouse.providers.wire import Wire
 
@@ -23,13 +25,14 @@ _WIRES: dict[str, Wire] = {
     **PRESETS,
     "azure-openai": AZURE,
     "anthropic": ANTHROPIC,
+    "gemini": GEMINI,
+    "bedrock": BEDROCK,
 }
 KINDS: dict[str, KindInfo] = {
     kind.name: KindInfo(
         kind.name, kind.what, _WIRES[kind.name], f"pilothouse.providers.{kind.name}" if kind.hosted else ""
     )
     for kind in PROVIDER_KINDS.values()
-    if kind.name in _WIRES
 }
 
 

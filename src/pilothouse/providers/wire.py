@@ -28,6 +28,7 @@ class Ask(msgspec.Struct):
     now_us: int
     path: str = ""
     method: str = "POST"
+    secrets: dict[str, str] = {}  # the values of the provider's options that are references
     headers: list[tuple[str, str]] = []  # of the client, that the provider is meant to see (anthropic-beta …)
 
 

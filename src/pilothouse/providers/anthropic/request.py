@@ -7,7 +7,7 @@ or a tool. Fields that only Anthropic knows (`thinking`, `top_k` …) go through
 
 import re
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
@@ -53,20 +53,20 @@ def to_messages(body: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def unsayable(what: str, hint: str = "leave it out, or name a model whose provider takes it") -> NoReturn:
-    """Refuse a request that this provider has no words for."""
-    raise BadRequest(
+def unsayable(what: str, hint: str = "leave it out, or name a model whose provider takes it") -> BadRequest:
+    """The error for a request that this provider has no words for."""
+    return BadRequest(
         f"{what} cannot be said to this provider", where="request body", hint=hint, code="unsupported_parameter"
     )
 
 
 def _refuse(body: dict[str, Any]) -> None:
     if (body.get("n") or 1) != 1:
-        unsayable("`n` greater than 1")
+        raise unsayable("`n` greater than 1")
     if body.get("logprobs"):
-        unsayable("`logprobs`")
+        raise unsayable("`logprobs`")
     if "audio" in (body.get("modalities") or ()):
-        unsayable("audio output")
+        raise unsayable("audio output")
 
 
 def _max_tokens(body: dict[str, Any], model: str) -> int:
@@ -120,7 +120,7 @@ def _tools(body: dict[str, Any], out: dict[str, Any]) -> None:
             if isinstance(tool, dict) and "input_schema" in tool:
                 tools.append(tool)  # already Anthropic's
                 continue
-            unsayable("a tool that is no function")
+            raise unsayable("a tool that is no function")
         function = tool.get("function") or {}
         made = {"name": function.get("name", ""), "input_schema": function.get("parameters") or {"type": "object"}}
         if function.get("description"):
@@ -236,7 +236,7 @@ def _part(part: Any) -> dict[str, Any] | None:
     elif kind in ("image", "document", "thinking", "redacted_thinking"):
         return dict(part)  # already Anthropic's
     else:
-        unsayable(f"a content part of type “{kind}”")
+        raise unsayable(f"a content part of type “{kind}”")
     if made is not None and part.get("cache_control"):
         made["cache_control"] = part["cache_control"]
     return made
@@ -247,14 +247,14 @@ def _source(url: str) -> dict[str, Any]:
     if found is not None:
         return {"type": "base64", "media_type": found[1] or "image/png", "data": found[2]}
     if not url.startswith(("https://", "http://")):
-        unsayable("an image that is neither a data URL nor a web address")
+        raise unsayable("an image that is neither a data URL nor a web address")
     return {"type": "url", "url": url}
 
 
 def _document(file: dict[str, Any]) -> dict[str, Any]:
     data, name = file.get("file_data"), file.get("filename")
     if not isinstance(data, str):
-        unsayable("a file named by id", hint="send its content as `file_data`")
+        raise unsayable("a file named by id", hint="send its content as `file_data`")
     found = _DATA_URL.fullmatch(data)
     kind, content = (found[1] or "application/pdf", found[2]) if found else ("application/pdf", data)
     source = {"type": "base64", "media_type": kind, "data": content}
