@@ -30,6 +30,12 @@ KEYS = {
     "prices": "USD per million tokens by `provider/model`, where the public price list has none or yours differs.",
     "rules": "Alert rules: a list.",
     "journal": "How records are kept before they are loaded.",
+    "limits": "Limits and budgets across routes: a list. See [Limits and budgets](../limits.md).",
+    "counters": "Where limits and budgets are counted. See [Limits and budgets](../limits.md#where-they-are-counted).",
+    "counters.kind": "`shared` (a file of this host, the default), `valkey` (any number of hosts) or `local` (each worker alone).",
+    "counters.url": "For `valkey`: a reference to its URL, `env://NAME` or `file:///PATH`.",
+    "counters.on_error": "While Valkey does not answer: `open` (default), each worker counts alone; `closed`, what falls under a "
+    "limit is refused.",
     "providers.NAME.kind": "`openai` (anything that speaks OpenAI's API), `local` (llama.cpp on this machine) or `scripted` "
     "(the public fake).",
     "providers.NAME.base_url": "Up to and including `/v1`. Default: OpenAI's own. Not for `local` and `scripted`.",
@@ -67,8 +73,12 @@ KEYS = {
     "routes.NAME.policy.timeout": "Four timeouts.",
     "routes.NAME.policy.retry": "Bounded retries.",
     "routes.NAME.policy.fallback": "What to do, in order, when the model gives no usable answer: a list.",
-    "routes.NAME.policy.invalid": "What to do, in order, with output that fails its schema: `repair`, `retry`, `fallback`, "
-    "`error`.",
+    "routes.NAME.policy.invalid": "What to do, in order, with output that fails its schema, and with tool calls that fail "
+    "theirs: `repair` (low-risk repairs and coercion), `reask` (once, with the errors explained), `retry`, `fallback`, "
+    "`error`. Default `[repair, error]`.",
+    "routes.NAME.policy.tools": "What is checked of tool calls.",
+    "routes.NAME.policy.tools.check": "Whether calls are held to the declared tools and their schemas. Default `true`.",
+    "routes.NAME.policy.tools.repeats": "The same call this many times in one conversation is a loop; 0: never. Default 5.",
     "routes.NAME.policy.log": "What is kept of bodies.",
     "routes.NAME.policy.timeout.connect": "To a connection. Default `2s`.",
     "routes.NAME.policy.timeout.first_token": "To the first byte of the answer, per attempt. Default `15s`.",
@@ -93,6 +103,52 @@ KEYS = {
     "routes.NAME.policy.cache.ttl": "For how long, such as `10m`.",
     "routes.NAME.policy.cache.scope": "Who shares answers: `key` (default), `session`, `user`, `segment` or `route`.",
     "routes.NAME.policy.cache.semantic": "The least similarity (0 to 1) at which the answer to another wording is taken. Default: never.",
+    "limits.name": "The limit's name: errors and records say it. Needed.",
+    "limits.by": "Dimensions: `key`, `route`, `segment`, `model`, `env`, `app`, `session`, `user`. Each combination "
+    "of their values has a counter. Default `[key]`.",
+    "limits.where": "Only requests with these values, such as `{segment: free}`.",
+    "limits.requests": "A rate such as `600/min`, `5/s` or `100/10s`; as many may come at once.",
+    "limits.tokens": "Likewise of input and output tokens, such as `200k/min`.",
+    "limits.concurrency": "Requests at a time.",
+    "limits.shadow": "`true`: counted and recorded as if it held, but nothing is refused.",
+    "limits.budget": "Money.",
+    "limits.budget.per_request": "USD for one request, all its attempts.",
+    "limits.budget.per_trace": "USD for all requests of a trace.",
+    "limits.budget.per_hour": "USD per UTC hour.",
+    "limits.budget.per_day": "USD per UTC day, such as `20 USD`.",
+    "limits.budget.per_month": "USD per UTC month.",
+    "limits.budget.soft": "Shares of the budget that are announced, once per period. Default `[80 %, 95 %]`; that it is used "
+    "up is announced too.",
+    "routes.NAME.policy.limits": "The route's own limits, for each environment apart.",
+    "routes.NAME.policy.limits.by": "Dimensions: `key`, `route`, `segment`, `model`, `env`, `app`, `session`, `user`. Each combination "
+    "of their values has a counter. Default `[route]`.",
+    "routes.NAME.policy.limits.where": "Only requests with these values, such as `{segment: free}`.",
+    "routes.NAME.policy.limits.requests": "A rate such as `600/min`, `5/s` or `100/10s`; as many may come at once.",
+    "routes.NAME.policy.limits.tokens": "Likewise of input and output tokens, such as `200k/min`.",
+    "routes.NAME.policy.limits.concurrency": "Requests at a time.",
+    "routes.NAME.policy.limits.shadow": "`true`: counted and recorded as if it held, but nothing is refused.",
+    "routes.NAME.policy.limits.budget": "Money, as under `budget`.",
+    "routes.NAME.policy.limits.budget.per_request": "USD for one request, all its attempts.",
+    "routes.NAME.policy.limits.budget.per_trace": "USD for all requests of a trace.",
+    "routes.NAME.policy.limits.budget.per_hour": "USD per UTC hour.",
+    "routes.NAME.policy.limits.budget.per_day": "USD per UTC day, such as `20 USD`.",
+    "routes.NAME.policy.limits.budget.per_month": "USD per UTC month.",
+    "routes.NAME.policy.limits.budget.soft": "Shares of the budget that are announced, once per period. Default `[80 %, 95 %]`; that it is used "
+    "up is announced too.",
+    "routes.NAME.policy.budget": "The route's own budget, for each environment apart.",
+    "routes.NAME.policy.budget.by": "Dimensions: `key`, `route`, `segment`, `model`, `env`, `app`, `session`, `user`. Each combination "
+    "of their values has a counter. Default `[route]`.",
+    "routes.NAME.policy.budget.shadow": "`true`: counted and recorded as if it held, but nothing is refused.",
+    "routes.NAME.policy.budget.per_request": "USD for one request, all its attempts.",
+    "routes.NAME.policy.budget.per_trace": "USD for all requests of a trace.",
+    "routes.NAME.policy.budget.per_hour": "USD per UTC hour.",
+    "routes.NAME.policy.budget.per_day": "USD per UTC day, such as `20 USD`.",
+    "routes.NAME.policy.budget.per_month": "USD per UTC month.",
+    "routes.NAME.policy.budget.soft": "Shares of the budget that are announced, once per period. Default `[80 %, 95 %]`; that it is used "
+    "up is announced too.",
+    "routes.NAME.policy.queue": "What waits where a limit is reached.",
+    "routes.NAME.policy.queue.max_wait": "How long a request waits at most. Default `0s`: it is refused at once.",
+    "routes.NAME.policy.queue.size": "How many wait at a time, per worker. Default 100.",
     "routes.NAME.gate.dataset": "A JSONL file of cases.",
     "routes.NAME.gate.scorers": "`exact`, `contains`, `regex`, `schema`, `numeric`, `fields`, `cites_retrieved`, `refuses`.",
     "routes.NAME.gate.margin": "The largest tolerated drop in pass rate. Default `3pp`.",
@@ -122,12 +178,15 @@ providers: {p: {kind: openai}}
 people: {a: {name: A}}
 prices: {p/m: {input: 1 USD, output: 1 USD}}
 journal: {fsync: never}
+counters: {kind: shared}
+limits: [{name: l, requests: 1/s, budget: {per_day: 1 USD}}]
 routes:
   r:
     model: p/m
     index: {name: i}
     policy: {timeout: {total: 1s}, retry: {attempts: 1}, fallback: [{static: x}], log: {mode: full},
-      guards: [{use: pii}], cache: {ttl: 1s}}
+      guards: [{use: pii}], cache: {ttl: 1s},
+      limits: {requests: 1/s, budget: {per_day: 1 USD}}, budget: {per_day: 1 USD}, queue: {max_wait: 1s}}
     gate: {dataset: d.jsonl, scorers: [exact]}
     checks: {T1.0: {warn: 1}}
 rules: [{name: n, metric: m, route: r, threshold: 1, owner: a, actions: [rollback]}]

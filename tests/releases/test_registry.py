@@ -142,3 +142,13 @@ def test_a_live_release_that_does_not_resolve_stops_the_table(store, clock, ana,
     outside.close()
     with pytest.raises(StoreError, match="the prompt of release 1 does not resolve"):
         table.build(store, kit.config(kit.route()), {}, clock)
+
+
+def test_a_release_says_what_its_provider_will_not_take(store, clock, ana, kit):
+    made = registry.create(store, kit.route(), actor=ana, clock=clock, kinds=("openai", ""))
+    assert [(w.part, w.pointer) for w in made.warnings] == [("schema", "")]
+    with store.read() as conn:
+        assert releases.get(conn, "docs-answer", 1).warnings == ()  # the change log keeps them
+        assert changes.rows(conn)[0].change.detail["warnings"][0]["what"] == made.warnings[0].what
+    again = registry.create(store, kit.route(), actor=ana, clock=clock, kinds=("openai",))
+    assert again.reused and again.warnings == made.warnings

@@ -45,6 +45,8 @@ def _made(made: dict[str, Any]) -> None:
     show.line(f"{route}  release {number}  {made['hash'][:12]}")
     if made["floating_alias"]:
         show.line(f"  {made['floating_alias']} names no version: the provider may change it under this release")
+    for warning in made.get("warnings", ()):
+        show.line(f"  {warning['part']}{warning['pointer']}: {warning['what']}; {warning['advice']}")
 
 
 @app.command()

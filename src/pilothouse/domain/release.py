@@ -5,6 +5,15 @@ from typing import Any
 import msgspec
 
 
+class SchemaWarning(msgspec.Struct, frozen=True):
+    """What the release's provider will refuse or ignore in a schema. `pointer`: into the part (`schema`, `tools`)."""
+
+    part: str
+    pointer: str
+    what: str
+    advice: str
+
+
 class Release(msgspec.Struct, frozen=True, kw_only=True):
     """A manifest with a number and where it came from. Immutable; numbers count up per route from 1."""
 
@@ -19,6 +28,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     floating_alias: str = ""  # the model's name where it names no version: it may change under us
     created_us: int = 0
     reused: bool = False  # `create` found this one, equal to what was asked for; not stored
+    warnings: tuple[SchemaWarning, ...] = ()  # of the schemas, for this release's provider; kept in the change log
 
 
 class Pointer(msgspec.Struct, frozen=True, kw_only=True):

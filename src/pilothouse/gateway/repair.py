@@ -106,7 +106,7 @@ class _Reader:
 
     def _unfinished(self, want: str, *, close: bool) -> Value:
         """At the end of the text: the missing brackets are added only where nothing else can be missing."""
-        if not close or want not in ("next", "first"):
+        if not close or want != "next":
             raise Broken("it ends in the middle of a value", unclosed=True)
         self._edits.append("closers")
         self._out.extend(reversed(self._open))

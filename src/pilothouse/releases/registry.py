@@ -1,6 +1,7 @@
 """Releases are made here: a route's manifest gets a number, its parts are stored once by their content."""
 
 import re
+from collections.abc import Sequence
 
 import msgspec
 
@@ -10,8 +11,9 @@ from pilothouse.domain.clock import Clock
 from pilothouse.domain.hashing import exact
 from pilothouse.domain.manifest import PARTS, Manifest, manifest_from_parts
 from pilothouse.domain.model_ref import ModelRef
-from pilothouse.domain.release import Release
+from pilothouse.domain.release import Release, SchemaWarning
 from pilothouse.domain.table import Live
+from pilothouse.providers.schema_lint import lint
 from pilothouse.releases import vcs as vcs_words
 from pilothouse.store.state import changes, releases
 from pilothouse.store.state.engine import StateStore
@@ -25,20 +27,29 @@ _FLOATING = re.compile(r"(^|[-:@_])(latest|preview|stable)$", re.IGNORECASE)
 
 
 def create(
-    store: StateStore, route: RouteConfig, *, actor: Actor, clock: Clock, notes: str = "", vcs: str = ""
+    store: StateStore,
+    route: RouteConfig,
+    *,
+    actor: Actor,
+    clock: Clock,
+    notes: str = "",
+    vcs: str = "",
+    kinds: Sequence[str] = (),
 ) -> Release:
     """Make the next release of `route` from its manifest, log it, and give it.
 
     Where the newest release has the same manifest nothing is made: that one is given, with `reused` set.
     `vcs` is what `vcs.describe` gives. A model's name that is not pinned to a version is noted in
-    `floating_alias`: such a release is allowed, and cannot pass CR.1.
+    `floating_alias`: such a release is allowed, and cannot pass CR.1. `kinds`: of the providers that it may be served
+    by; what they will refuse or ignore in its schemas is in `warnings`. ConfigError (`bad_schema`): an unusable schema.
     """
+    warnings = warnings_of(route.manifest, kinds)
     # Through plain JSON once, so that `30` and `30.0` in a float's place have one address.
     manifest = manifest_from_parts({name: route.manifest.part(name) for name in PARTS})
     with store.write() as conn:
         newest = releases.latest(conn, route.name)
         if newest is not None and newest.manifest_hash == manifest.hash():
-            return msgspec.structs.replace(newest, reused=True)
+            return msgspec.structs.replace(newest, reused=True, warnings=warnings)
         commit, dirty = vcs_words.split(vcs)
         release = Release(
             route=route.name,
@@ -51,6 +62,7 @@ def create(
             vcs_dirty=dirty,
             floating_alias=floating_alias(manifest.model),
             created_us=clock.now_us(),
+            warnings=warnings,
         )
         releases.add(conn, release)
         change = Change(
@@ -62,10 +74,21 @@ def create(
             before_hash=newest.manifest_hash if newest else "",
             after_hash=release.manifest_hash,
             reason=notes,
-            detail={"release": release.number, "vcs": vcs, "floating_alias": release.floating_alias},
+            detail={
+                "release": release.number,
+                "vcs": vcs,
+                "floating_alias": release.floating_alias,
+                "warnings": msgspec.to_builtins(warnings),
+            },
         )
         changes.append(conn, change, clock)
     return release
+
+
+def warnings_of(manifest: Manifest, kinds: Sequence[str]) -> tuple[SchemaWarning, ...]:
+    """What providers of these kinds refuse or ignore in the manifest's schemas; ConfigError for an unusable one."""
+    found = [w for kind in dict.fromkeys((*kinds, "")) for w in lint(kind, manifest.schema, manifest.tools)]
+    return tuple(dict.fromkeys(found))
 
 
 def release(store: StateStore, route: str, number: int) -> Live:

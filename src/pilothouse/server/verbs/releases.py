@@ -3,9 +3,13 @@
 import asyncio
 from typing import Any
 
+import msgspec
+
+from pilothouse.config.app import RouteConfig
 from pilothouse.domain.change import Actor
 from pilothouse.domain.errors import BadRequest
 from pilothouse.domain.release import Release
+from pilothouse.providers.schema_lint import kind_of
 from pilothouse.releases import diff as diffs
 from pilothouse.releases import history as moves
 from pilothouse.releases import notes, pointer, registry, vcs
@@ -25,9 +29,20 @@ async def create(control: Control, route: str, actor: Actor, said: str = "") -> 
     def make() -> Release:
         safeguards.check(config.manifest.policy, control.app_dir)
         commit = vcs.describe(control.app_dir)
-        return registry.create(control.state, config, actor=actor, clock=control.clock, notes=said, vcs=commit)
+        kinds = _kinds(control, config)
+        return registry.create(
+            control.state, config, actor=actor, clock=control.clock, notes=said, vcs=commit, kinds=kinds
+        )
 
     return await asyncio.to_thread(make)
+
+
+def _kinds(control: Control, route: RouteConfig) -> list[str]:
+    """The kinds of the providers that the route may be served by."""
+    policy = route.manifest.policy
+    models = [route.manifest.model, *(d.model for d in policy.balance.over), *(f.model for f in policy.fallback)]
+    used = [control.config.providers.get(model.provider) for model in models if model is not None]
+    return [kind_of(provider.kind, provider.base_url) for provider in used if provider is not None]
 
 
 async def promote(control: Control, route: str, order: Promotion) -> dict[str, Any]:
@@ -182,4 +197,5 @@ def shown(release: Release) -> dict[str, Any]:
         "floating_alias": release.floating_alias,
         "created_us": release.created_us,
         "reused": release.reused,
+        "warnings": msgspec.to_builtins(release.warnings),
     }

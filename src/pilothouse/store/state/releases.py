@@ -29,7 +29,8 @@ def part(conn: Connection, address: str) -> str | None:
 
 def add(conn: Connection, release: Release) -> None:
     """Insert a release whose parts are stored."""
-    values = {name: value for name, value in msgspec.structs.asdict(release).items() if name != "reused"}
+    said_once = ("reused", "warnings")
+    values = {name: value for name, value in msgspec.structs.asdict(release).items() if name not in said_once}
     conn.execute(insert(releases).values(values | {"parts": canonical(release.parts).decode()}))
 
 
