@@ -12,7 +12,7 @@ APT = $(ROOT) apt-get -qq update && $(ROOT) env DEBIAN_FRONTEND=noninteractive a
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: demo test check fix bench docs lock clean browser loadtools
+.PHONY: demo test check fix bench docs lock clean browser valkey loadtools
 .DEFAULT_GOAL := demo
 
 .venv/installed: requirements.lock pyproject.toml
@@ -26,7 +26,7 @@ WORKERS ?= 2
 demo: .venv/installed
 	@$(BIN)/pilothouse demo $(ARGS)
 
-test: .venv/installed browser clients
+test: .venv/installed browser valkey clients
 	@rm -f .coverage .coverage.*
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report --skip-covered --skip-empty | tail -n 30
@@ -69,6 +69,9 @@ tests/clients/node_modules/.package-lock.json: tests/clients/package-lock.json
 
 browser:
 	@command -v chromium >/dev/null || { $(APT) chromium fonts-dejavu-core; }
+
+valkey:
+	@command -v valkey-server >/dev/null || command -v redis-server >/dev/null || { $(APT) redis-server; }
 
 loadtools:
 	@command -v wrk >/dev/null && command -v gcc >/dev/null || { $(APT) wrk gcc libc6-dev; }

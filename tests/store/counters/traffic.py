@@ -18,9 +18,13 @@ import msgspec
 
 from pilothouse.domain.clock import SystemClock
 from pilothouse.domain.limit import Limit
+from pilothouse.store.counters import shared, valkey
 from pilothouse.store.counters.bounds import Counter, Counters, Pair, Use, bounds_of
 from pilothouse.store.counters.shared import SharedCounters
 from pilothouse.store.counters.valkey import ValkeyCounters
+
+
+PATIENT_S = 30.0  # a busy machine is not a worker that was stopped, nor a server that is away
 
 
 def pairs_of(limit: Limit) -> list[Pair]:
@@ -81,4 +85,5 @@ class Worker:
 
 
 if __name__ == "__main__":
+    shared.LOCK_S = valkey.TIMEOUT_S = PATIENT_S
     asyncio.run(Worker(json.loads(sys.argv[1])).run())
