@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from pilothouse.domain.errors import InvalidOutput, PilothouseError, RequestError, UpstreamError
+from pilothouse.domain.errors import GuardrailBlocked, InvalidOutput, PilothouseError, RequestError, UpstreamError
 from pilothouse.domain.record import Record
 from pilothouse.gateway.types import Headers
 from pilothouse.providers.openai import DONE, Completion
@@ -17,6 +17,8 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_
 
 def status_of(error: PilothouseError) -> int:
     """The HTTP status that the client gets. A provider's 4xx is passed on, unless it is about our own credentials."""
+    if isinstance(error, GuardrailBlocked) and error.output:
+        return 422
     upstream = error.upstream_status if isinstance(error, UpstreamError) else 0
     if error.status == 400 and upstream:
         return 502 if upstream in (401, 403, 407) or not 400 <= upstream < 500 else upstream

@@ -1,22 +1,13 @@
-"""pydantic-ai: an agent with a tool over chat, structured output, Anthropic's API, a stream."""
+"""pydantic-ai: an agent with a tool over chat, the responses API, a stream."""
 
 import asyncio
 import json
 import os
 
-from pydantic import BaseModel
 from pydantic_ai import Agent
-from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 
 MODEL = os.environ["MODEL"]
-
-
-class Order(BaseModel):
-    """An order."""
-
-    item: str
-    count: int
 
 
 async def main() -> None:
@@ -25,7 +16,6 @@ async def main() -> None:
     agent = Agent(OpenAIChatModel(MODEL))
     out["chat"] = (await agent.run("hello")).output
     out["responses"] = (await Agent(OpenAIResponsesModel(MODEL)).run("hello")).output
-    out["anthropic"] = (await Agent(AnthropicModel(MODEL)).run("hello")).output
     async with agent.run_stream("hello stream") as run:
         out["stream"] = await run.get_output()
     looked: list[str] = []
@@ -35,7 +25,7 @@ async def main() -> None:
     def lookup(q: str) -> str:
         """Looks something up."""
         looked.append(q)
-        return "found"
+        return "it is found"
 
     out["tool"] = [(await tools.run("use the tool")).output, looked]
     print(json.dumps(out))

@@ -94,8 +94,20 @@ def _facts(r: Record) -> list[tuple[str, str]]:
         ("Logging", r.log_mode),
         ("Source", r.source if r.source != "edge" else ""),
         ("Price from", r.cost_source),
+        ("API", r.api if r.api != "chat" else ""),
+        ("Cache", _cache(r)),
+        ("Stream", r.stream_end if r.stream_end != "complete" else ""),
+        ("Waited for a limit", f"{r.queued_ms:.0f} ms" if r.queued_ms else ""),
+        ("Limits", ", ".join(f"{hit.name}: {hit.what}{' (shadow)' if hit.shadow else ''}" for hit in r.limits)),
+        ("Guardrails", ", ".join(f"{hit.use} {hit.action} {hit.at} {hit.found}".rstrip() for hit in r.guards)),
+        ("Coerced", ", ".join(r.validation.coerced) if r.validation else ""),
     ]
     return [(name, value) for name, value in pairs if value] + sorted(r.labels.items())
+
+
+def _cache(r: Record) -> str:
+    saved = f", saved {r.saved_usd:.6f} USD" if r.saved_usd is not None else ""
+    return r.cache + saved if r.cache else ""
 
 
 async def payload(ctx: PageContext, page: Page) -> Response:

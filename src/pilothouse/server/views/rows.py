@@ -6,7 +6,17 @@ from typing import Any
 import msgspec
 
 from pilothouse.domain.manifest import PARTS
-from pilothouse.domain.record import Attempt, Document, Record, Redaction, SpanRecord, Tokens, Validation
+from pilothouse.domain.record import (
+    Attempt,
+    Document,
+    GuardHit,
+    LimitHit,
+    Record,
+    Redaction,
+    SpanRecord,
+    Tokens,
+    Validation,
+)
 
 _STAGES = ("queue", "preprocessing", "model", "postprocessing")
 _SAME = (
@@ -16,7 +26,7 @@ _SAME = (
 _TEXT = (
     "parent_span_id", "app", "tier", "session", "user", "segment", "requested_model", "provider", "served_model",
     "fingerprint", "error_type", "error_message", "cost_source", "log_mode", "upstream_hash",
-    "upstream_redacted_hash", "preview_in", "preview_out",
+    "upstream_redacted_hash", "preview_in", "preview_out", "cache", "stream_end", "priority",
 )  # fmt: skip
 _ATTEMPT = (
     "n", "kind", "provider", "model", "offset_ms", "duration_ms", "ttft_ms", "status", "error_type", "served_model",
@@ -37,13 +47,32 @@ def record(row: Mapping[str, Any]) -> Record:
         validation=_validation(row),
         redaction=_redaction(row),
         labels=dict(row.get("labels") or {}),
+        api=row.get("api") or "chat",
+        saved_usd=row.get("saved_usd"),
+        queued_ms=row.get("queued_ms") or 0.0,
+        delayed=bool(row.get("delayed")),
+        limits=[_limit(text) for text in row.get("limit_hits") or ()],
+        guards=[_guard(text) for text in row.get("guard_hits") or ()],
     )
 
 
 def attempt(row: Mapping[str, Any]) -> Attempt:
     """A row of `attempts`."""
     known = msgspec.convert({name: row[name] for name in _ATTEMPT}, Attempt)
-    return msgspec.structs.replace(known, tokens=tokens(row))
+    return msgspec.structs.replace(known, tokens=tokens(row), cancelled=bool(row.get("cancelled")))
+
+
+def _limit(text: str) -> LimitHit:
+    """`name:what` or `name:what:shadow`; a name may hold colons, a period of a soft threshold too."""
+    shadow = text.endswith(":shadow")
+    name, _, what = text.removesuffix(":shadow").partition(":")
+    return LimitHit(name, what, shadow=shadow)
+
+
+def _guard(text: str) -> GuardHit:
+    """`use:at:action:found`, from the right: the use of an app's own guardrail holds a colon."""
+    use, at, action, found = text.rsplit(":", 3)
+    return GuardHit(use, "input" if at == "input" else "output", action, found)
 
 
 def tokens(row: Mapping[str, Any]) -> Tokens | None:
@@ -72,6 +101,8 @@ def _validation(row: Mapping[str, Any]) -> Validation | None:
         missing=row["missing_fields"] or [],
         mismatched=row["mismatched_fields"] or [],
         delivered_invalid=bool(row["delivered_invalid"]),
+        stages=row.get("validation_stages") or [],
+        coerced=row.get("coerced_fields") or [],
     )
 
 
