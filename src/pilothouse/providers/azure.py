@@ -19,10 +19,9 @@ class AzureWire(CompatibleWire):
 
     def request(self, ask: Ask) -> Request:
         """As OpenAI's, at Azure's addresses."""
-        headers = request_headers("", ask.trace_id, ask.span_id)
+        headers = request_headers("", ask.trace_id, ask.span_id, ask.headers)
         if ask.key:
             headers.append(("api-key", ask.key))
-        headers += ask.headers
         return Request(_url(ask), headers, ask.body, ask.method)
 
 

@@ -64,8 +64,7 @@ class CompatibleWire:
     def request(self, ask: Ask) -> Request:
         """The body as it is, with the key as a bearer token."""
         path = PATHS.get(ask.form) or ask.path
-        headers = request_headers(ask.key, ask.trace_id, ask.span_id)
-        headers += ask.headers
+        headers = request_headers(ask.key, ask.trace_id, ask.span_id, ask.headers)
         body = ask.body
         if self._unlike is not None and ask.form == "chat":
             body = self._unlike.body(body)

@@ -3,7 +3,7 @@
 Usage: see providers/usage.py; errors: see providers/failures.py.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -123,9 +123,14 @@ def text_of(content: Any) -> str:
     return ""
 
 
-def request_headers(key: str, trace_id: str, span_id: str) -> list[tuple[str, str]]:
-    """Headers of an upstream call; the trace goes on through it."""
-    headers = [("content-type", "application/json"), ("traceparent", f"00-{trace_id}-{span_id}-01")]
+def request_headers(
+    key: str, trace_id: str, span_id: str, passed: Sequence[tuple[str, str]] = ()
+) -> list[tuple[str, str]]:
+    """Headers of an upstream call; the trace goes on through it. `passed`: of the client, its content type among them
+    where the body is no JSON."""
+    headers = [("traceparent", f"00-{trace_id}-{span_id}-01"), *passed]
+    if not any(name == "content-type" for name, _ in passed):
+        headers.append(("content-type", "application/json"))
     if key:
         headers.append(("authorization", f"Bearer {key}"))
     return headers

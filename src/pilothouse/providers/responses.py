@@ -1,6 +1,6 @@
 """The responses form: OpenAI's responses. Its last event says the whole answer once more."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -164,8 +164,8 @@ class ResponsesForm:
         return b"event: error\ndata: " + msgspec.json.encode({"type": "error", "sequence_number": 0} | said) + b"\n\n"
 
 
-def _events(block: bytes) -> list[Event]:
-    return [read_event(data) for data in events(block) if data != b"[DONE]"]
+def _events(block: bytes) -> Iterator[Event]:
+    return (read_event(data) for data in events(block) if data != b"[DONE]")
 
 
 class Assembly:

@@ -25,9 +25,3 @@ PATHS: dict[str, Api] = {
 def api_named(name: str) -> Api:
     """The API of a record; any path that has none of its own is `any`."""
     return APIS.get(name) or APIS["any"]
-
-
-def api_at(path: str, method: str) -> Api | None:
-    """The API of a request of the edge; None where the path is none of ours."""
-    api = PATHS.get(path) if method == "POST" else None
-    return api or (ANY_API if path.startswith("/v1/") else None)

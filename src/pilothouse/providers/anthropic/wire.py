@@ -31,9 +31,8 @@ class AnthropicWire:
         base = ask.provider.base_url.rstrip("/")
         if not base.endswith("/v1"):
             base += "/v1"
-        headers = request_headers("", ask.trace_id, ask.span_id)
+        headers = request_headers("", ask.trace_id, ask.span_id, ask.headers)
         headers.append(("x-api-key", ask.key))
-        headers += ask.headers
         if not any(name.lower() == "anthropic-version" for name, _ in ask.headers):
             headers.append(("anthropic-version", VERSION))
         body = _encode(to_messages(_decode(ask.body))) if ask.form == "chat" else ask.body
