@@ -7,9 +7,14 @@ import msgspec
 import pytest
 from tests.gateway.conftest import Stack, live, quick
 
+from pilothouse.domain.errors import InvalidOutput
 from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.policy import Fallback
+from pilothouse.domain.record import Record
 from pilothouse.gateway.extract import find
+from pilothouse.gateway.types import Parsed, Rendered, Resolved
+from pilothouse.gateway.validate import accept
+from pilothouse.providers.openai import Choice, Completion, Message
 
 SCHEMA = {
     "type": "object",
@@ -118,6 +123,8 @@ async def test_an_invalid_answer_is_a_typed_error(
 async def test_output_cut_by_max_tokens_fails_fast(stack: Stack) -> None:
     status, body = await ask(stack, '{"name": "Ann", "age": 31', finish_reason="length")
     assert status == 422 and "max_tokens" in body["error"]["message"]
+    assert body["error"]["code"] == "output_truncated"
+    assert stack.record.validation is not None and stack.record.validation.stages == ["exact", "truncated"]
 
 
 async def test_an_alternative_is_explained_by_its_own_fields(stack: Stack) -> None:
@@ -183,3 +190,53 @@ async def test_tool_calls_are_not_held_to_the_schema(stack: Stack) -> None:
     stack.route(stable=live(schema=SCHEMA, policy=quick()))
     assert (await stack.ask()).status == 200
     assert stack.record.validation is None and stack.record.outcome == "success"
+
+
+async def test_a_refusal_in_words_is_not_a_value(stack: Stack) -> None:
+    status, body = await ask(stack, "I'm sorry, but I can't help with that.")
+    assert status == 422 and body["error"]["code"] == "output_refused"
+    assert stack.record.validation is not None and stack.record.validation.stages == ["exact", "extract", "refusal"]
+
+
+async def test_a_coerced_answer_is_delivered_coerced(stack: Stack) -> None:
+    status, body = await ask(stack, "```\n{'name': 'Ann', 'age': '31'}\n```")
+    assert status == 200 and body["choices"][0]["message"]["content"] == '{"name":"Ann","age":31}'
+    validation = stack.record.validation
+    assert validation is not None and validation.ok and not validation.first_ok
+    assert validation.repairs == ["fence", "single_quotes", "coerce"] and validation.coerced == ["/age"]
+    assert validation.stages == ["exact", "extract", "repair", "schema", "coerce"]
+    assert validation.mismatched == ["/age"]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"name": "Ann", "age": 31, "age": 32}', '{"name": "Ann", "age": NaN}', '{"name": "Ann", "age": 031}']
+)
+async def test_what_has_no_one_meaning_is_never_delivered(stack: Stack, text: str) -> None:
+    status, body = await ask(stack, text)
+    assert status == 422 and "not JSON" in body["error"]["message"]
+
+
+def refused(text: str, finish: str = "stop", **policy: object) -> InvalidOutput:
+    """The error that this answer raises."""
+    parsed = Parsed(raw=b"", body={}, model="answer", messages=[{"role": "user", "content": "hi"}])
+    resolved = Resolved(parsed, live(schema=SCHEMA, policy=quick(**policy)), ModelRef("fake", "small"), "answer")
+    completion = Completion(choices=[Choice(message=Message(content=text), finish_reason=finish)])
+    record = Record(id="r", ts_us=0, trace_id="t", span_id="s")
+    with pytest.raises(InvalidOutput) as caught:
+        accept(Rendered(resolved, b"", b"", False), record, b"{}", completion)
+    return caught.value
+
+
+def test_an_error_carries_what_asks_the_model_again() -> None:
+    asking = ("repair", "reask", "error")
+    said = refused('{"name": "Ann", "age": "many"}', invalid=asking).reask
+    assert said is not None and [m["role"] for m in said] == ["assistant", "user"]
+    assert '/age: found "many", allowed is an integer' in said[1]["content"] and '"minimum":0' in said[1]["content"]
+    said = refused("Ann is 31", invalid=asking).reask
+    assert said is not None and "no object in it" in said[1]["content"]
+    for error in (
+        refused("Ann is 31"),
+        refused("I cannot do that.", invalid=asking),
+        refused('{"name": "A', "length", invalid=asking),
+    ):
+        assert error.reask is None

@@ -61,6 +61,8 @@ def doubled_key(text: str) -> str | None:
         return error.why
     except RecursionError:
         return ""
+    except ValueError:
+        return None  # not JSON at all
     return None
 
 

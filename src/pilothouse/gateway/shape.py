@@ -139,10 +139,16 @@ class Shape:
                 yield node["enum"]
             if "const" in node:
                 yield [node["const"]]
-            for branches in _unions(node) if depth < UNIONS_DEEP else ():
-                lists = [next(self._lists(self._document.conjuncts([b]), depth + 1), None) for b in branches]
-                if all(one is not None for one in lists):
-                    yield [option for one in lists for option in one or ()]
+            if depth < UNIONS_DEEP:
+                yield from self._joined(node, depth)
+
+    def _joined(self, node: Node, depth: int) -> Iterator[list[Any]]:
+        """The values of all the alternatives, where each of them has a list."""
+        for branches in _unions(node):
+            lists = [next(self._lists(self._document.conjuncts([b]), depth + 1), None) for b in branches]
+            known = [one for one in lists if one is not None]
+            if len(known) == len(lists):
+                yield [option for one in known for option in one]
 
     def _sizes(self, keyword: str) -> list[int]:
         found = [n.get(keyword) for n in self._plain]
