@@ -23,8 +23,8 @@ class Pieces:
     async def read(self) -> bytes | None:
         return self._pieces.pop(0) if self._pieces else None
 
-    async def rest(self, limit: int = 0) -> bytes:
-        return b"".join(self._pieces)
+    async def rest(self, limit: int = 1 << 16) -> bytes:
+        return b"".join(self._pieces)[:limit]
 
     def enough(self) -> None: ...
 

@@ -65,8 +65,8 @@ async def test_the_sdk_gets_a_response_whole_and_as_a_stream(apis: ApiStack, mod
 @pytest.mark.parametrize("model", MODELS)
 async def test_function_calls_and_their_outputs_go_there_and_back(apis: ApiStack, model: str) -> None:
     apis.script(
-        "rules: [{match: {contains: noon}, tool_calls: [{name: look, arguments: {q: 'a b'}}, {name: look}], chunk_size: 3},"
-        " {reply: done}]"
+        "rules: [{match: {contains: noon}, tool_calls: [{name: look, arguments: {q: 'a b'}}, {name: look}],"
+        " chunk_size: 3}, {reply: done}]"
     )
     async with client(apis) as sdk:
         async with sdk.responses.stream(model=model, input="noon", tools=[TOOL]) as stream:
