@@ -36,20 +36,31 @@ KEYS = {
     "counters.url": "For `valkey`: a reference to its URL, `env://NAME` or `file:///PATH`.",
     "counters.on_error": "While Valkey does not answer: `open` (default), each worker counts alone; `closed`, what falls under a "
     "limit is refused.",
-    "providers.NAME.kind": "`openai` (anything that speaks OpenAI's API), `local` (llama.cpp on this machine) or `scripted` "
-    "(the public fake).",
-    "providers.NAME.base_url": "Up to and including `/v1`. Default: OpenAI's own. Not for `local` and `scripted`.",
+    "providers.NAME.kind": "What the provider is: see [Providers](../providers.md). `openai` is anything that speaks OpenAI's API, "
+    "`local` llama.cpp on this machine, `scripted` the public fake.",
+    "providers.NAME.base_url": "Where it is, up to and including `/v1`. Default: the kind's own address. Needed for `azure-openai`; "
+    "not for `local` and `scripted`.",
     "providers.NAME.key": "A reference to the secret: `env://NAME` or `file://PATH`. A value is refused.",
     "providers.NAME.key_owner": "Who answers for the secret.",
     "providers.NAME.rotate": "How long the secret may live, such as `90d`.",
     "providers.NAME.rotated": 'The date it was last changed, such as `"2026-10-01"`.',
     "providers.NAME.script": "The script of a `scripted` provider.",
     "providers.NAME.threads": "Threads of a `local` model. Default 2.",
+    "providers.NAME.api_version": "Of `azure-openai`: the `api-version` of deployment addresses. Default: none, the `/openai/v1` API.",
+    "providers.NAME.region": "Of `bedrock`: the AWS region. Needed.",
+    "providers.NAME.access_key": "Of `bedrock`: a reference to the access key's id. Not beside `key`, a Bedrock API key.",
+    "providers.NAME.secret_key": "Of `bedrock`: a reference to the secret access key.",
+    "providers.NAME.session_token": "Of `bedrock`: a reference to the token of temporary credentials.",
     "people.NAME.name": "The name to show.",
     "people.NAME.notify": "Notification URLs, tried in order: `log://`, `json://host/path` and the others that Apprise knows.",
     "prices.NAME.input": "Per million uncached input tokens, such as `0.15 USD`.",
     "prices.NAME.output": "Per million output tokens.",
     "prices.NAME.cache_read": "Per million cached input tokens. Default: as `input`.",
+    "prices.NAME.cache_write": "Per million tokens written to a cache. Default: as `input`.",
+    "prices.NAME.cache_write_1h": "The same, of those kept for an hour. Default: 1.6 times `cache_write`, as Anthropic has it.",
+    "prices.NAME.reasoning": "Per million reasoning tokens. Default: as `output`.",
+    "prices.NAME.input_audio": "Per million audio input tokens. Default: not known, and then neither is the cost.",
+    "prices.NAME.output_audio": "Per million audio output tokens. Default: likewise.",
     "journal.fsync": "`always`, `interval` (every 200 ms, the default) or `never`.",
     "journal.segment": "A segment's size, such as `16MiB`.",
     "journal.reserve": "Free disk under which payloads are dropped, such as `256MiB`.",
@@ -174,7 +185,10 @@ KEYS = {
 }
 
 SAMPLE = """\
-providers: {p: {kind: openai}}
+providers:
+  p: {kind: openai}
+  azure: {kind: azure-openai, base_url: "https://x.openai.azure.com", api_version: "2024-10-21"}
+  aws: {kind: bedrock, region: eu-central-1, access_key: env://A, secret_key: env://B}
 people: {a: {name: A}}
 prices: {p/m: {input: 1 USD, output: 1 USD}}
 journal: {fsync: never}

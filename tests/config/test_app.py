@@ -7,6 +7,7 @@ import pytest
 from pilothouse.config.app import load
 from pilothouse.domain.errors import ConfigError
 from pilothouse.domain.manifest import PARTS
+from pilothouse.domain.provider_kinds import PROVIDER_KINDS
 
 YAML = """\
 providers:
@@ -163,3 +164,41 @@ def test_index_version_from_a_file(app: Path) -> None:
 def test_a_relative_secret_file_is_found_from_anywhere(app: Path) -> None:
     edit(app, "env://OPENAI_API_KEY", "file://keys/openai")
     assert load(app).providers["openai"].key == f"file://{app}/keys/openai"
+
+
+def only_provider(folder: Path, text: str) -> Path:
+    (folder / "pilothouse.yaml").write_text(f"providers:\n  p: {text}\n")
+    return folder
+
+
+def test_a_kind_knows_its_address_and_its_options(tmp_path: Path) -> None:
+    for kind in PROVIDER_KINDS.values():
+        if kind.base_url and not kind.options:
+            read = load(only_provider(tmp_path, f"{{kind: {kind.name}}}")).providers["p"]
+            assert read.base_url == kind.base_url and read.options == {}
+    keys = "access_key: env://ID, secret_key: file://keys/aws"
+    aws = load(only_provider(tmp_path, f"{{kind: bedrock, region: eu-west-1, {keys}}}")).providers["p"]
+    assert aws.base_url == "https://bedrock-runtime.eu-west-1.amazonaws.com"
+    assert aws.options == {"region": "eu-west-1", "access_key": "env://ID", "secret_key": f"file://{tmp_path}/keys/aws"}
+    azure = "{kind: azure-openai, base_url: 'https://x.openai.azure.com', api_version: '2024-10-21'}"
+    assert load(only_provider(tmp_path, azure)).providers["p"].options == {"api_version": "2024-10-21"}
+
+
+@pytest.mark.parametrize(
+    ("provider", "message"),
+    [
+        ("{kind: antropic}", "did you mean 'anthropic'"),
+        ("{kind: azure-openai}", "needs `base_url:`"),
+        ("{kind: openai, base_url: api.example}", "is not a web address"),
+        ("{kind: openai, region: x}", "unknown key 'region'"),
+        ("{kind: bedrock, key: env://K}", "needs `region:`"),
+        ("{kind: bedrock, region: x}", "needs `access_key` and `secret_key`, or `key`"),
+        ("{kind: bedrock, region: x, access_key: env://A}", "needs `access_key` and `secret_key`, or `key`"),
+        ("{kind: bedrock, region: x, key: env://K, access_key: env://A}", "not both"),
+        ("{kind: bedrock, region: x, access_key: AKIA123, secret_key: env://B}", "never written here"),
+    ],
+)
+def test_a_wrong_provider_is_explained(tmp_path: Path, provider: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(only_provider(tmp_path, provider))
+    assert message in str(caught.value) and ":2" in caught.value.where

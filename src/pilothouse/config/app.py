@@ -8,6 +8,7 @@ import yaml
 
 from pilothouse.config.limits import app_limits, counter_settings
 from pilothouse.config.parts import read
+from pilothouse.config.provider import ProviderConfig, read_provider
 from pilothouse.config.quantities import number, seconds, size_bytes, usd
 from pilothouse.config.route import CheckOverride, GateConfig, RouteConfig, read_route
 from pilothouse.config.section import Section, one_of, parse, text, whole, words
@@ -33,20 +34,6 @@ class Person(msgspec.Struct, frozen=True):
     notify: tuple[str, ...] = ()
 
 
-class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How to reach a model. `key` is a reference (`env://NAME`, `file://PATH`), never a value."""
-
-    name: str
-    kind: str
-    base_url: str = ""  # empty for the kinds that Pilothouse itself runs
-    key: str = ""
-    key_owner: str = ""
-    rotate_s: float | None = None  # how long a key may live
-    rotated: str = ""  # ISO date of the last rotation
-    script: Path | None = None  # of a scripted provider
-    threads: int = 2
-
-
 class Price(msgspec.Struct, frozen=True, kw_only=True):
     """USD per million tokens."""
 
@@ -55,6 +42,9 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     cache_read: float | None = None
     cache_write: float | None = None
     reasoning: float | None = None
+    cache_write_1h: float | None = None
+    input_audio: float | None = None
+    output_audio: float | None = None
 
 
 class JournalConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +84,7 @@ def load(folder: Path) -> AppConfig:
     if not file.is_file():
         raise ConfigError(f"no {FILE}", where=str(folder), hint="write one with `pilothouse init`")
     top = parse(read(file, str(file)), file)
-    providers = {name: _provider(name, section) for name, section in top.sections("providers")}
+    providers = {name: read_provider(name, section) for name, section in top.sections("providers")}
     people = {name: _person(name, section) for name, section in top.sections("people")}
     routes = {name: read_route(name, section, people) for name, section in top.sections("routes")}
     prices = {name: _price(section) for name, section in top.sections("prices")}
@@ -131,41 +121,6 @@ def _known_providers(config: AppConfig, top: Section) -> None:
                 )
 
 
-def _provider(name: str, section: Section) -> ProviderConfig:
-    kind = section.need("kind", one_of("openai", "local", "scripted"))
-    script = section.maybe("script", text)
-    provider = ProviderConfig(
-        name=name,
-        kind=kind,
-        base_url=section.take("base_url", text, "https://api.openai.com/v1" if kind == "openai" else ""),
-        key=_absolute(section.take("key", _reference, ""), section.file.parent),
-        key_owner=section.take("key_owner", text, ""),
-        rotate_s=section.maybe("rotate", seconds),
-        rotated=section.take("rotated", str, ""),
-        script=section.file.parent / script if script else None,
-        threads=section.take("threads", whole, 2),
-    )
-    section.close()
-    if kind == "scripted" and provider.script is None:
-        raise section.error("a scripted provider needs `script:`")
-    if provider.script is not None and not provider.script.is_file():
-        raise section.error(f"script: there is no file {script}")
-    return provider
-
-
-def _reference(value: Any) -> str:
-    reference = text(value)
-    if not reference.startswith(("env://", "file://")):
-        raise ValueError("a secret is named by reference, never written here: use env://NAME or file://PATH")
-    return reference
-
-
-def _absolute(reference: str, folder: Path) -> str:
-    """A relative file reference as an absolute one: the processes that read it run elsewhere."""
-    path = reference.removeprefix("file://")
-    return f"file://{(folder / path).absolute()}" if path != reference else reference
-
-
 def _person(name: str, section: Section) -> Person:
     person = Person(id=name, name=section.take("name", text, name), notify=section.take("notify", words(), ()))
     section.close()
@@ -179,6 +134,9 @@ def _price(section: Section) -> Price:
         cache_read=section.maybe("cache_read", usd),
         cache_write=section.maybe("cache_write", usd),
         reasoning=section.maybe("reasoning", usd),
+        cache_write_1h=section.maybe("cache_write_1h", usd),
+        input_audio=section.maybe("input_audio", usd),
+        output_audio=section.maybe("output_audio", usd),
     )
     section.close()
     return price

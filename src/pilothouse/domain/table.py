@@ -65,6 +65,9 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     cache_read: float | None = None  # None: cached input costs as much as other input
     cache_write: float | None = None  # None: as other input
     reasoning: float | None = None  # None: as other output
+    cache_write_1h: float | None = None  # None: 1.6 times cache_write, as Anthropic has it
+    input_audio: float | None = None  # None: not known
+    output_audio: float | None = None  # None: not known
 
 
 class JournalSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -71,4 +71,5 @@ def _provider(provider: ProviderConfig, urls: dict[str, str]) -> ProviderEntry:
         kind=provider.kind,
         base_url=urls.get(provider.name, provider.base_url),
         key=provider.key,
+        options=provider.options,
     )

@@ -28,16 +28,17 @@ def secrets(control: Control, conn: Connection) -> dict[str, SecretFact]:
     read = make_secret_reader(control.app_dir)
     found = {}
     for name, provider in control.config.providers.items():
-        if not provider.key:
+        reference = provider.key or provider.options.get("secret_key", "")
+        if not reference:
             continue
         try:
-            digest = fingerprint(control.secret.salt, read(provider.key))
+            digest = fingerprint(control.secret.salt, read(reference))
         except ConfigError:
             digest = ""
         found[name] = SecretFact(
             name=name,
-            reference=provider.key,
-            backend=provider.key.partition("://")[0],
+            reference=reference,
+            backend=reference.partition("://")[0],
             owner=provider.key_owner,
             rotate_s=provider.rotate_s,
             rotated_us=_rotated(provider),
