@@ -113,7 +113,16 @@ async def test_which_provider_is_said_by_header_route_or_there_is_only_one(apis:
     alone = await call(apis, "DELETE", "/v1/files/f1")
     assert alone.status == 200
     assert [(r.method, r.path) for r in apis.provider.received] == [("GET", "/v1/files"), ("DELETE", "/v1/files/f1")]
-    assert (apis.records[-1].api, apis.records[-1].route) == ("/v1/files/f1", "openai")
+    last = apis.records[-1]
+    assert (last.api, last.route) == ("/v1/files/f1", "openai")
+
+
+async def test_what_used_tokens_nobody_counted_has_no_cost(apis: ApiStack) -> None:
+    apis.script("rules: [{usage: none}]")
+    apis.more = {"prices": {"openai/draw": Price(input=1.0, output=1.0)}}
+    await apis.post({"model": "openai/draw", "prompt": "a cat"}, "/v1/images/generations")
+    assert apis.record.tokens is None
+    assert apis.record.cost_usd is None
 
 
 async def test_a_header_names_the_route_and_the_bodys_model_is_replaced(apis: ApiStack) -> None:
