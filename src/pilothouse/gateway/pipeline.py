@@ -47,6 +47,7 @@ from pilothouse.gateway.settle import PriceBook, estimate, settle
 from pilothouse.gateway.shield import GuardedFlow, guarded_answer, guarded_request
 from pilothouse.gateway.types import Answer, Api, Client, Draft, Headers, Incoming, Parsed, Resolved
 from pilothouse.gateway.validate import accept
+from pilothouse.providers.passing import ANY
 from pilothouse.providers.upstream import Upstream
 from pilothouse.store.counters.local import LocalCounters
 
@@ -184,7 +185,7 @@ class Gateway:
             begun_by=begun_by,
             spendable=draft.ticket.spendable,
             count=estimate,
-            uncounted=draft.uncounted,
+            uncounted=draft.uncounted if api.form is not ANY else [],  # what is no text has tokens nobody knows
         )
         answer = await self.attempts.run(run)
         notes.note_answer(draft, answer)
