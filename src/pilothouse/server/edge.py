@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import resource
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -47,6 +48,7 @@ from pilothouse.telemetry.journal import Journal
 log = structlog.get_logger("pilothouse.edge")
 
 DRAIN_S = 8.0  # in-flight requests get this long at shutdown
+FILES = 65_536  # open files that a worker asks the system for
 FLUSH_S = 1.0  # and their answers this long to leave
 EMPTY = Table(revision=0, issued_us=0, entries={}, keys={}, providers={})
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -239,6 +241,15 @@ def _error(client: Client, error: PilothouseError) -> None:
     client.whole(status_of(error), [("content-type", JSON)], error_body(error))
 
 
+def _limits() -> Limits:
+    """The HTTP limits, with as many connections as there can be open files: each may need one more to a provider."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = FILES if most == resource.RLIM_INFINITY else min(most, FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+    standard = Limits()
+    return msgspec.structs.replace(standard, connections=min(standard.connections, max(16, (files - 128) // 3)))
+
+
 class Worker:
     """One edge worker: its table, its journal, its server."""
 
@@ -273,7 +284,9 @@ class Worker:
             guards=equipment.guards(app),
             answers=equipment.answers(table.counters, self._clock, read_secret),
         )
-        self._edge = Edge(self._gateway, self._meters, self._tasks, lambda: self._table is not None, self._journal)
+        self._edge = Edge(
+            self._gateway, self._meters, self._tasks, lambda: self._table is not None, self._journal, _limits()
+        )
         self._at = (host, port)
 
     def _hold(self, table: Table) -> None:

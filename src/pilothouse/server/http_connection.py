@@ -13,43 +13,33 @@ import structlog
 
 from pilothouse.domain.errors import ClientGone, PilothouseError
 from pilothouse.gateway.replies import JSON, error_body
-from pilothouse.gateway.types import Headers
 from pilothouse.server.http_account import Account
-from pilothouse.server.http_answer import EMPTY, Unread, answer_head
+from pilothouse.server.http_answer import answer_head
+from pilothouse.server.http_door import ANSWERED, SILENT, STREAMING, Door
 from pilothouse.server.http_head import CHUNKED, Chunks, Request, read_head
 from pilothouse.server.http_limits import Refused, malformed, overloaded, too_large, too_slow
 
 log = structlog.get_logger("pilothouse.http")
 
 HEAD, BODY, SERVING, LINGERING = range(4)  # what a connection is at; HEAD also between requests
-SILENT, STREAMING, ANSWERED = range(3)  # how far the answer is
 NEVER = float("inf")
-TOGETHER = 64 << 10  # an answer's body up to this size is copied behind its head
 
 
-class Connection(asyncio.Protocol):
-    """One connection, and the door through which its requests are answered (gateway/types.py: Client)."""
+class Connection(Door):
+    """One connection, and the door through which its requests are answered."""
 
     def __init__(self, account: Account) -> None:
-        self._account = account
-        self._limits = account.limits
-        self._transport: asyncio.Transport
+        super().__init__(account)
         self._task: asyncio.Task[None] | None = None
-        self._request: Request | None = None
         self._came: asyncio.Future[None] | None = None  # the task waits for a request
-        self._drained: asyncio.Future[None] | None = None  # the task waits for the client to take what there is
         self._phase = HEAD
-        self._answer = SILENT
         self._rest: bytes | bytearray = b""  # part of a head, or what came after the request being served
         self._body = bytearray()
         self._chunks: Chunks | None = None
         self._held = 0  # bytes charged to the server's account; while lingering, bytes forgotten
         self._deadline = account.now + account.limits.head_s  # the loop's clock; what is late depends on the phase
         self._surplus = False  # one connection too many: its request is told so
-        self._full = False  # more waits for the client than the transport likes
-        self._gone = False  # the client has left, or is not wanted any more
         self._deaf = False  # reading is paused
-        self._unread = Unread()
 
     # -- what the transport calls
 
@@ -66,6 +56,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """The client has sent something."""
         if self._phase == SERVING:
+            if isinstance(self._rest, bytes):
+                self._rest = bytearray(self._rest)
             self._rest += data
             if len(self._rest) > self._limits.ahead and not self._deaf:
                 self._deaf = True
@@ -93,16 +85,6 @@ class Connection(asyncio.Protocol):
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
         self._account.forget(self)
-
-    def pause_writing(self) -> None:
-        """More waits for the client than is good."""
-        self._full = True
-
-    def resume_writing(self) -> None:
-        """The client has taken most of it."""
-        self._full = False
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
 
     # -- what the server calls
 
@@ -269,8 +251,10 @@ class Connection(asyncio.Protocol):
                 return False
             request.keep_alive = False
             self.whole(500, [("content-type", JSON)], error_body(PilothouseError("the gateway failed")))
-        if self._answer == STREAMING and request.chunks and request.method != "HEAD" and not self._gone:
-            self._transport.write(b"0\r\n\r\n")
+        if self._answer == STREAMING:
+            if request.chunks and request.method != "HEAD":
+                self._out.append(b"0\r\n\r\n")
+            self._flush()
         self._answer = ANSWERED
         if self._full and not self._gone:
             await self._drain()
@@ -299,61 +283,6 @@ class Connection(asyncio.Protocol):
         elif self._account.stopping:
             self._transport.close()
         return True
-
-    async def _drain(self) -> None:
-        """Wait until the client has taken most of what waits for it, or has left."""
-        self._drained = asyncio.get_running_loop().create_future()
-        await self._drained
-
-    # -- the answer
-
-    def whole(self, status: int, headers: Headers, body: bytes) -> None:
-        """The whole answer at once."""
-        empty = status in EMPTY
-        head = self._head(status, headers, b"" if empty else b"content-length: %d\r\n" % len(body))
-        self._answer = ANSWERED
-        if self._gone:
-            return
-        if empty or self._request is None or self._request.method == "HEAD":
-            body = b""
-        if len(body) <= TOGETHER:
-            self._transport.write(head + body)
-        else:
-            self._transport.writelines((head, body))
-
-    def begin(self, status: int, headers: Headers) -> None:
-        """The head of a stream."""
-        request = self._request
-        if request is not None and not request.chunks:
-            request.keep_alive = False  # its end is the connection's
-        more = b"transfer-encoding: chunked\r\n" if request is not None and request.chunks else b""
-        head = self._head(status, headers, b"cache-control: no-cache\r\n" + more)
-        self._answer = STREAMING
-        if not self._gone:
-            self._transport.write(head)
-
-    async def send(self, data: bytes) -> None:
-        """More of it, waiting only while the client is behind; raises ClientGone."""
-        if self._gone:
-            raise ClientGone("the client closed the connection before the answer was complete")
-        request = self._request
-        if not data or request is None or request.method == "HEAD":
-            return
-        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if request.chunks else data)
-        if self._full:
-            await self._drain()
-
-    def _head(self, status: int, headers: Headers, framing: bytes) -> bytes:
-        request = self._request
-        if request is None or self._answer != SILENT:
-            raise AssertionError("a request is answered once")
-        if self._account.stopping:
-            request.keep_alive = False
-        if not request.keep_alive:
-            framing += b"connection: close\r\n"
-        elif not request.chunks:
-            framing += b"connection: keep-alive\r\n"
-        return answer_head(status, headers, framing + self._account.date)
 
     # -- the end
 

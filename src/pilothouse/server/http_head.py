@@ -57,6 +57,8 @@ def read_head(head: bytes, limits: Limits) -> Request:
     count = head.count(b"\r\n") - 2
     if end > limits.line or len(head) > limits.head or count > limits.headers:
         raise too_long(_over(end, len(head), limits))
+    if not 65 <= head[0] <= 90:  # llhttp passes over line ends here
+        raise malformed("this does not begin as an HTTP request does")
     fields = _Fields()
     try:
         with contextlib.suppress(HttpParserUpgrade):  # no other protocol is offered: the request is served as it is
@@ -86,7 +88,8 @@ def _version(request: Request, version: bytes) -> None:
     if new and b"host" not in request.headers:
         raise malformed("the header Host is missing")
     if request.method == "CONNECT":
-        error = RequestError("this is not a proxy", where="method", code="method_not_implemented")
+        hint = "ask for the path itself"
+        error = RequestError("this is not a proxy", where="method", hint=hint, code="method_not_implemented")
         raise Refused(501, "method", error)
     request.chunks = request.keep_alive = new
     asked = request.headers.get(b"connection")
@@ -109,7 +112,9 @@ def _framed(request: Request) -> Request:
         request.length = int(length)  # digits alone: llhttp has refused all else
     if b"expect" in headers and request.chunks:
         if headers[b"expect"].lower() != b"100-continue":
-            error = RequestError("only 100-continue can be expected", where="expect", code="expectation_failed")
+            hint = "leave the header out"
+            what = "only 100-continue can be expected"
+            error = RequestError(what, where="expect", hint=hint, code="expectation_failed")
             raise Refused(417, "expect", error)
         request.expects = True
     return request

@@ -1,0 +1,106 @@
+"""The way out of a connection: the Client of gateway/types.py, in the form of HTTP/1.1."""
+
+import asyncio
+
+from pilothouse.domain.errors import ClientGone
+from pilothouse.gateway.types import Headers
+from pilothouse.server.http_account import Account
+from pilothouse.server.http_answer import EMPTY, Unread, answer_head
+from pilothouse.server.http_head import Request
+
+SILENT, STREAMING, ANSWERED = range(3)  # how far the answer is
+TOGETHER = 64 << 10  # bytes up to which pieces are copied into one write
+PIECES = 32  # of a stream that wait for one write
+
+
+class Door(asyncio.Protocol):
+    """Answers one request after another. `_request` is the one being answered."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._limits = account.limits
+        self._transport: asyncio.Transport
+        self._request: Request | None = None
+        self._answer = SILENT
+        self._out: list[bytes] = []  # of a stream: to be written in this turn of the loop
+        self._unread = Unread()
+        self._full = False  # more waits for the client than the transport likes
+        self._drained: asyncio.Future[None] | None = None  # the handler waits for the client to take it
+        self._gone = False  # the client has left, or is not wanted any more
+
+    def pause_writing(self) -> None:
+        """More waits for the client than is good."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """The client has taken most of it."""
+        self._full = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """The whole answer at once."""
+        empty = status in EMPTY
+        head = self._head(status, headers, b"" if empty else b"content-length: %d\r\n" % len(body))
+        self._answer = ANSWERED
+        if self._gone:
+            return
+        if empty or self._request is None or self._request.method == "HEAD":
+            body = b""
+        if len(body) <= TOGETHER:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
+
+    def begin(self, status: int, headers: Headers) -> None:
+        """The head of a stream."""
+        request = self._request
+        if request is not None and not request.chunks:
+            request.keep_alive = False  # its end is the connection's
+        more = b"transfer-encoding: chunked\r\n" if request is not None and request.chunks else b""
+        head = self._head(status, headers, b"cache-control: no-cache\r\n" + more)
+        self._answer = STREAMING
+        self._put(head)
+
+    async def send(self, data: bytes) -> None:
+        """More of it, waiting only while the client is behind; raises ClientGone."""
+        if self._gone:
+            raise ClientGone("the client closed the connection before the answer was complete")
+        request = self._request
+        if not data or request is None or request.method == "HEAD":
+            return
+        self._put(b"%x\r\n%b\r\n" % (len(data), data) if request.chunks else data)
+        if len(data) > TOGETHER:
+            self._flush()
+        if self._full:
+            await self._drain()
+
+    def _put(self, data: bytes) -> None:
+        """Write once what is sent in one turn of the loop: the transport makes a system call of each write."""
+        self._out.append(data)
+        if len(self._out) == 1:
+            asyncio.get_running_loop().call_soon(self._flush)
+        elif len(self._out) > PIECES:
+            self._flush()
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if out and not self._gone:
+            self._transport.write(b"".join(out))
+
+    def _head(self, status: int, headers: Headers, framing: bytes) -> bytes:
+        request = self._request
+        if request is None or self._answer != SILENT:
+            raise AssertionError("a request is answered once")
+        if self._account.stopping:
+            request.keep_alive = False
+        if not request.keep_alive:
+            framing += b"connection: close\r\n"
+        elif not request.chunks:
+            framing += b"connection: keep-alive\r\n"
+        return answer_head(status, headers, framing + self._account.date)
+
+    async def _drain(self) -> None:
+        """Wait until the client has taken most of what waits for it, or has left."""
+        self._drained = asyncio.get_running_loop().create_future()
+        await self._drained
