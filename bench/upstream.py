@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import uvloop
-from bench import load
 from pyreqwest.client import ClientBuilder
 
+from bench import load
 from pilothouse.providers.upstream import Call, Upstream
 
 PLAIN = b'{"model":"m","messages":[{"role":"user","content":"Say hello in one sentence, please."}]}'

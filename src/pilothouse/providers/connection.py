@@ -49,8 +49,8 @@ class Connection(asyncio.Protocol):
     """The protocol of one socket. One request at a time; the pool hands it on when its answer is complete."""
 
     __slots__ = (
-        "_bodiless", "_complete", "_flow", "_headers", "_keep", "_linger", "_loop", "_owner", "_parser", "_parts",
-        "_paused", "_raw", "_started", "_status", "_streamed", "_unread", "_used", "_waiter",
+        "_bodiless", "_complete", "_flow", "_headers", "_keep", "_linger", "_loop", "_made", "_owner", "_parser",
+        "_parts", "_paused", "_raw", "_started", "_status", "_streamed", "_unread", "_used", "_waiter",
         "busy", "idle_since", "on_body", "on_header", "transport",
     )  # fmt: skip
 
@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
         self._parser: Any = HttpResponseParser(self)
         self.busy = False  # an answer is awaited or arriving
         self.idle_since = 0.0  # event loop's clock
-        self._used = False
+        self._made = self._used = False
         self._waiter: asyncio.Future[Any] | None = None  # for the whole answer, or for the head of a stream
         self._flow: OpenStream | None = None
         self._linger: asyncio.TimerHandle | None = None
@@ -121,6 +121,19 @@ class Connection(asyncio.Protocol):
         """Close now, whatever is under way."""
         self._end(aborted=self.busy)
 
+    def discard(self) -> None:
+        """Opening it was given up. uvloop then closes the socket, but does not say so if it was connected already."""
+        if self._made:
+            self.transport.abort()
+            self.connection_lost(None)
+
+    def stop(self) -> None:
+        """Close now, and tell who waits for the answer."""
+        if self.busy:
+            self._fail("the gateway is closing")
+        else:
+            self.abort()
+
     def linger(self) -> None:
         """Nobody reads on, but wait for the end of the message, so that the connection can be used again."""
         self._flow = None
@@ -166,6 +179,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connected."""
         self.transport = transport  # type: ignore[assignment]  # a stream's transport
+        self._made = True
         self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -203,7 +217,9 @@ class Connection(asyncio.Protocol):
             self._fail(what, ours=False)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Closed."""
+        """Closed. May be called twice, see `discard`."""
+        if self._parser is None:
+            return
         if self.busy:
             self._fail(str(exc) if exc else "it closed before the answer was complete", ours=False)
         self._owner.drop(self, aborted=False)

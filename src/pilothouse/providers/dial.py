@@ -41,9 +41,7 @@ def origin_of(parts: urllib.parse.SplitResult) -> Origin:
     """The origin of a URL; raises ValueError where it has none that HTTP can reach."""
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ValueError("it must begin with http:// or https:// and name a host")
-    host = parts.hostname
-    if not host.isascii():
-        host = host.encode("idna").decode("ascii")
+    host = parts.hostname.encode("idna").decode("ascii")
     return Origin(parts.scheme, host, parts.port or _PORTS[parts.scheme])
 
 

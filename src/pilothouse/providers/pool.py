@@ -71,11 +71,19 @@ class Pool:
 
     async def _open(self) -> Connection:
         """A new connection for a slot that is taken already."""
+        made: list[Connection] = []
         connection: Connection | None = None
+
+        def make() -> Connection:
+            made.append(Connection(self))
+            return made[-1]
+
         try:
-            connection = await self.dialer.open(lambda: Connection(self))
+            connection = await self.dialer.open(make)
         finally:
             if connection is None:
+                for one in made:
+                    one.discard()
                 self._free()
         self._members.add(connection)
         if connection.transport.is_closing():  # it broke while the last step of opening it was under way
@@ -159,4 +167,4 @@ class Pool:
                 waiter.set_exception(OSError("the gateway is closing"))
         self._waiters.clear()
         for connection in tuple(self._members):
-            connection.abort()
+            connection.stop()
