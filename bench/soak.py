@@ -193,7 +193,7 @@ def report(total: int, tally: Tally, after: After) -> str:
         f"| records doubled | {after.count - after.distinct:,} |",
         f"| client connections still open at the worker afterwards | {after.open_clients} |",
         f"| upstream connections open and not idle afterwards | {busy:.0f} |",
-        f"| memory after a quarter of them, and at the end | {settled[0]:.0f} MB, {settled[-1]:.0f} MB ({drift:+.1f} %) |",
+        f"| memory after a quarter and at the end | {settled[0]:.0f} MB, {settled[-1]:.0f} MB ({drift:+.1f} %) |",
         f"| highest | {max(mb for _, mb in memory):.0f} MB |",
         "",
         f"Memory in MB by requests: {curve}.",

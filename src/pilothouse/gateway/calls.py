@@ -13,6 +13,7 @@ from pilothouse.domain.errors import (
     UpstreamTimeout,
 )
 from pilothouse.domain.ids import new_span_id
+from pilothouse.domain.provider_kinds import SECRET_OPTIONS
 from pilothouse.domain.record import Attempt
 from pilothouse.domain.table import ProviderEntry
 from pilothouse.domain.wires import SecretReader
@@ -97,13 +98,18 @@ class Calls:
                 key=self.secret(said.provider.key),
                 trace_id=record.trace_id,
                 span_id=record.span_id if attempt.n == 1 else new_span_id(),
-                now_us=record.ts_us,
+                now_us=self._clock.now_us(),
+                secrets=self._options(said.provider) if said.provider.options else {},
                 path=parsed.path,
                 method=parsed.method,
                 headers=parsed.headers if said.rendered.form == run.rendered.form else [],
             )
         )
         return Call(request.url, request.headers, request.body, run.policy.timeout.connect, request.method)
+
+    def _options(self, provider: ProviderEntry) -> dict[str, str]:
+        """The values of those options that are references."""
+        return {name: self.secret(ref) for name, ref in provider.options.items() if name in SECRET_OPTIONS}
 
     async def _whole(self, run: Run, turn: Turn, said: Said) -> Answer:
         attempt = turn.attempt
@@ -224,6 +230,7 @@ def read_from(attempt: Attempt, completion: Completion) -> None:
     attempt.response_id = completion.id
     attempt.finish_reason = completion.finish_reason
     attempt.tokens = completion.tokens()
+    attempt.cost_usd = completion.cost_usd()
 
 
 def _timed_out(which: str, window: float) -> UpstreamTimeout:

@@ -36,6 +36,7 @@ from pilothouse.gateway.apis.chat import CHAT_API
 from pilothouse.gateway.attempts import Attempts, Run
 from pilothouse.gateway.cache import Answers, hit_headers, note_hit, worth
 from pilothouse.gateway.deadline import within
+from pilothouse.gateway.estimate import estimate, output_bound, rough_tokens
 from pilothouse.gateway.guards.engine import Book, Guards
 from pilothouse.gateway.keeping import keeps, kept_of, wanted
 from pilothouse.gateway.protect import protect
@@ -43,10 +44,10 @@ from pilothouse.gateway.relay import Relay
 from pilothouse.gateway.render import render
 from pilothouse.gateway.replay import again
 from pilothouse.gateway.resolve import resolve
-from pilothouse.gateway.settle import PriceBook, estimate, settle
+from pilothouse.gateway.settle import PriceBook, settle
 from pilothouse.gateway.shield import GuardedFlow, guarded_answer, guarded_request
 from pilothouse.gateway.types import Answer, Api, Client, Draft, Headers, Incoming, Parsed, Resolved
-from pilothouse.gateway.validate import accept
+from pilothouse.gateway.validate import accept, note_calls
 from pilothouse.providers.passing import ANY
 from pilothouse.providers.upstream import Upstream
 from pilothouse.store.counters.local import LocalCounters
@@ -136,12 +137,14 @@ class Gateway:
             notes.note_failure(draft, PilothouseError("the gateway failed", hint=f"report {type(error).__name__}"))
         finally:
             self._record(draft, table)
-        if draft.wanted is not None and self.answers is not None:
-            await self._keep(draft, self.answers)
-        if not draft.streaming:
-            client.whole(draft.record.status, _headers(draft), draft.out)
-        elif draft.record.status != 499:
-            await client.send(draft.out)
+        try:
+            if not draft.streaming:
+                client.whole(draft.record.status, _headers(draft), draft.out)
+            elif draft.record.status != 499:
+                await client.send(draft.out)
+        finally:
+            if draft.wanted is not None and self.answers is not None:
+                await self._keep(draft, self.answers)
 
     async def _keep(self, draft: Draft, answers: Answers) -> None:
         """Keep an answer that may be given again; those who wait for it go on."""
@@ -162,7 +165,7 @@ class Gateway:
         resolved = find(parsed, draft, table)
         notes.note_resolved(draft, resolved)
         record, policy = draft.record, resolved.live.manifest.policy
-        draft.ticket = await self.door.enter(draft, table, self._estimated(resolved))
+        draft.ticket = await self.door.enter(draft, table, self._estimated(resolved, table))
         guards = self._guards_of(resolved) if policy.guards else None
         if guards is not None:
             resolved = await guarded_request(guards, draft, resolved)
@@ -211,10 +214,14 @@ class Gateway:
             raise PilothouseError("the policy has guardrails, and this process has none", code="guardrail_failed")
         return self.guards.of(resolved.live.parts["policy"], resolved.live.manifest.policy.guards)
 
-    def _estimated(self, resolved: Resolved) -> Estimate:
+    def _estimated(self, resolved: Resolved, table: Table) -> Estimate:
         """What one call of the primary model may use: the input by its size, the output as far as it is bounded."""
-        parsed = resolved.parsed
-        return Estimate(len(parsed.raw) // 4, 256, None)
+        parsed, model = resolved.parsed, resolved.model
+        tokens_in = rough_tokens(parsed.raw)
+        tokens_out = output_bound(parsed.body, resolved.live.manifest.params)
+        provider, now_us = table.providers.get(model.provider), self.clock.now_us()
+        usd = self._book.quote(model, provider, table.prices, tokens_in, tokens_out, self.clock.monotonic(), now_us)
+        return Estimate(tokens_in, tokens_out, usd)
 
     async def _given_again(self, draft: Draft, parsed: Parsed) -> bool:
         """Answer from the cache, where it has one."""
@@ -240,7 +247,9 @@ class Gateway:
         else:
             body = answer.body if answer.form == api.form.name else api.from_chat(answer.body, parsed)
             if guards is not None:
-                body = await guarded_answer(guards, body, draft.record)
+                clean = await guarded_answer(guards, body, draft.record)
+                if clean is not body:
+                    body, answer.completion = clean, api.form.read(clean)
         if answer.completion is not None:
             notes.note_completion(draft, answer.completion)
         draft.reply = body
@@ -269,12 +278,15 @@ class Gateway:
             send = client.send if draft.wanted is None else functools.partial(_send_and_keep, draft, client)
             completion, draft.out = await relay.run(send)
             draft.content_type = replies.SSE
+            if completion.choices and run.policy.tools.check:
+                note_calls(run.rendered, record, completion)
         except (asyncio.CancelledError, PilothouseError) as error:
             broken = error
             raise
         finally:
             seen = completion or relay.so_far()
-            self.attempts.ended(run, answer, seen, broken)
+            # What a guardrail says of the answer is not the provider's doing.
+            self.attempts.ended(run, answer, seen, None if isinstance(broken, GuardrailBlocked) else broken)
             notes.note_delivered(record, answer.attempt or attempt)
             notes.note_completion(draft, seen)
             draft.reply = replies.assembled(seen)

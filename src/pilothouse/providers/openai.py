@@ -69,6 +69,10 @@ class Completion(msgspec.Struct):
         """The usage in disjoint buckets; None where the provider reported none."""
         return self.usage.tokens() if self.usage is not None else None
 
+    def cost_usd(self) -> float | None:
+        """What the provider itself says that the answer cost."""
+        return self.usage.cost_usd() if self.usage is not None else None
+
 
 class _Delta(msgspec.Struct):
     content: Any = None
