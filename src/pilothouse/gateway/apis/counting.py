@@ -3,7 +3,7 @@
 import msgspec
 
 from pilothouse.gateway.apis.messages import MessagesApi
-from pilothouse.gateway.settle import estimate
+from pilothouse.gateway.estimate import estimate
 from pilothouse.gateway.types import Incoming, Parsed
 from pilothouse.providers.form import Form
 from pilothouse.providers.passing import ANY
