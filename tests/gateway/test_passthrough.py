@@ -13,6 +13,7 @@ from tests.gateway.doors import ApiStack, apis
 
 from pilothouse.domain.errors import BadRequest, CutStream, ServerError
 from pilothouse.domain.hashing import bytes_hash
+from pilothouse.domain.policy import Guard
 from pilothouse.domain.table import Price, ProviderEntry, Table
 from pilothouse.gateway.apis.passing import ANY_API
 from pilothouse.gateway.replay import rebuild_record
@@ -163,6 +164,19 @@ async def test_a_text_body_that_is_no_json_is_redacted_too(apis: ApiStack) -> No
     assert apis.provider.received[0].headers["content-type"] == "text/plain"
     assert apis.record.payload is not None
     assert apis.record.payload.request == "write to [EMAIL]"
+
+
+async def test_guardrails_look_at_bodies_that_are_no_json(apis: ApiStack) -> None:
+    card = b"4111 1111 1111 1111"
+    apis.route("notes", live(policy=quick(guards=(Guard("pii", action="mask"),))))
+    await call(apis, "POST", "/v1/notes", b"card " + card, x_pilothouse_route="notes")
+    assert card not in base64.b64decode(apis.provider.received[0].body_b64)
+    blocked = await call(apis, "POST", "/v1/notes", b"card " + card + b" \xff", x_pilothouse_route="notes")
+    assert (blocked.status, (await blocked.json())["error"]["code"]) == (400, "guardrail_blocked")
+    assert len(apis.provider.received) == 1
+    plain = await call(apis, "POST", "/v1/notes", SOUND, x_pilothouse_route="notes")
+    assert plain.status == 200
+    assert base64.b64decode(apis.provider.received[1].body_b64) == SOUND
 
 
 async def test_sound_streams_through_from_its_first_byte(apis: ApiStack, player: Player) -> None:
