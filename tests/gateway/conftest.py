@@ -111,6 +111,7 @@ class Stack:
             worker="edge-t",
             guards=equipment.guards(self._tmp),
             answers=equipment.answers(CounterSettings(), SystemClock(), str),
+            shared=self._tmp,
         )
         self.meters = Meters()
         self.journal = Journal(self._tmp, "edge-t", SystemClock(), fsync="never", reserve_bytes=0)

@@ -52,6 +52,7 @@ def read_policy(section: Section) -> Policy:
         guards=_guards(policy),
         cache=_cache(policy),
         tools=_tools(policy),
+        webhooks=policy.take("webhooks", words(), base.webhooks),
     )
     policy.close()
     return result

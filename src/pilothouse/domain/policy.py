@@ -159,3 +159,4 @@ class Policy(msgspec.Struct, frozen=True):
     guards: tuple[Guard, ...] = ()
     cache: Cache | None = None
     tools: ToolRules = ToolRules()
+    webhooks: tuple[str, ...] = ()  # hosts (`host` or `host:port`) that a client may have its delayed answer sent to

@@ -121,28 +121,40 @@ class Attempts:
                 error = next_error
 
     async def _next(self, run: Run, error: PilothouseError) -> Answer | Way | None:
-        """The next step that has something to offer; where the time is up, only those that need none."""
-        tries = run.policy.retry.attempts
+        """What the next step offers that has something to offer."""
         for step in matching(run.steps, error, run.policy, set()):
-            answer: Answer | None = None
-            if step.static is not None:
-                return Answer(outcome=step.outcome, attempt=None, static=step.static)
-            if step.cached is not None:
-                answer = await run.stale(step.cached) if run.stale is not None else None
-            elif step.delayed is not None or step.handoff is not None:
-                answer = await run.later(step, error, _static_after(run, step)) if run.later is not None else None
-            elif run.left() <= 0:
+            if step.model is not None or step.trim is not None:
+                found: Answer | Way | None = self._way(run, step)
+            elif run.patient:  # its client has been told to wait for an answer
                 continue
-            elif step.trim is not None:
-                shorter = trimmed(run.rendered, step.trim)
-                if shorter is not None:
-                    return Way(run.rendered.resolved.model, "fallback", step, shorter[0], shorter[1], tries)
-            elif step.model is not None:
-                return Way(step.model, "fallback", step, tries=tries)
-            if answer is not None:
-                answer.outcome = step.outcome
-                return answer
+            else:
+                found = await self._answer(run, step, error)
+            if found is not None:
+                return found
         return None
+
+    def _way(self, run: Run, step: Fallback) -> Way | None:
+        """The model that a step asks; None where the time is up, or there is nothing to leave out."""
+        own, tries = run.rendered.resolved.model, run.policy.retry.attempts
+        if run.left() <= 0:
+            return None
+        if step.trim is None:
+            return Way(step.model or own, "fallback", step, tries=tries)
+        shorter = trimmed(run.rendered, step.trim)
+        return Way(own, "fallback", step, shorter[0], shorter[1], tries) if shorter is not None else None
+
+    async def _answer(self, run: Run, step: Fallback, error: PilothouseError) -> Answer | None:
+        """The answer that a step has without asking a model. It is given even where the time is up."""
+        answer: Answer | None = None
+        if step.static is not None:
+            answer = Answer(step.outcome, None, static=step.static)
+        elif step.cached is not None:
+            answer = await run.stale(step.cached) if run.stale is not None else None
+        elif run.later is not None:
+            answer = await run.later(step, error, _static_after(run, step))
+        if answer is not None:
+            answer.outcome = step.outcome
+        return answer
 
     async def _last_chance(self, run: Run, error: PilothouseError, pause: float) -> Way:
         """Wait for what may still come in time, else raise `error`.

@@ -19,6 +19,7 @@ import structlog
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import ClientGone, GuardrailBlocked, PilothouseError, RouteDisabled, StoreError
 from pilothouse.domain.hashing import bytes_hash
+from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.table import Table
 from pilothouse.domain.wires import (
     Authenticate,
@@ -39,6 +40,7 @@ from pilothouse.gateway.deadline import within
 from pilothouse.gateway.estimate import estimate, output_bound, rough_tokens
 from pilothouse.gateway.guards.engine import Book, Guards
 from pilothouse.gateway.keeping import keeps, kept_of, wanted
+from pilothouse.gateway.later import Later
 from pilothouse.gateway.protect import protect
 from pilothouse.gateway.relay import Relay
 from pilothouse.gateway.render import render
@@ -75,15 +77,19 @@ class Gateway:
     admission: Admission | None = None  # None: a door of this process alone
     guards: Book | None = None  # None: a policy with guardrails is refused
     answers: Answers | None = None  # None: nothing is cached
-    breakers: Path | None = None  # the file that the host's workers keep their breakers in; None: each its own
+    shared: Path | None = None  # where the host's workers keep breakers and delayed answers; None: each its own
 
     def __post_init__(self) -> None:
         self.door = self.admission or Admission(LocalCounters(self.clock))
-        self.attempts = Attempts(self.upstream, self.secret, self.clock, shared=self.breakers)
+        breakers = self.shared / "breakers" if self.shared is not None else None
+        self.attempts = Attempts(self.upstream, self.secret, self.clock, shared=breakers)
+        kept = self.shared / "delayed" if self.shared is not None else None
+        self.later = Later(self.attempts.calls, self.clock, kept)
         self._book = PriceBook()
 
     async def close(self) -> None:
         """Let go of connections and counters, when nothing is in flight."""
+        await self.later.close()
         await self.upstream.close()
         await self.door.close()
         self.attempts.close()
@@ -190,6 +196,11 @@ class Gateway:
             count=estimate,
             uncounted=draft.uncounted if api.form is not ANY else [],  # what is no text has tokens nobody knows
         )
+        run.quote = functools.partial(self._quote, draft, table)
+        if draft.later_s:
+            run.patient, run.deadline, run.begun_by = True, now + draft.later_s, now + draft.later_s
+        elif policy.fallback and record.source == "edge":
+            run.later = functools.partial(self.later.step, draft, functools.partial(self._redo, draft, table, find))
         answer = await self.attempts.run(run)
         notes.note_answer(draft, answer)
         if answer.flow is not None:
@@ -202,6 +213,21 @@ class Gateway:
                 notes.note_answer(draft, answer)
                 await self._whole(draft, parsed, answer, guards)
         await self._estimate(draft)
+
+    def _quote(self, draft: Draft, table: Table, model: ModelRef) -> float | None:
+        """USD that one call of `model` is expected to cost; None where it has no price, or nobody asks."""
+        resolved = draft.resolved
+        if resolved is None or (resolved.live.manifest.policy.caps.cost is None and draft.ticket.spendable() is None):
+            return None
+        return self._estimated(msgspec.structs.replace(resolved, model=model), table).usd
+
+    async def _redo(self, draft: Draft, table: Table, find: Resolve, client: Client, seconds: float) -> None:
+        """Serve a request whose client was told to wait, within so many seconds: with a record of its own."""
+        fresh = notes.start(draft.incoming, draft.api, self.clock, self.worker, table)
+        record = fresh.record
+        record.trace_id, record.parent_span_id, record.delayed = draft.record.trace_id, draft.record.span_id, True
+        fresh.later_s = seconds
+        await self._recorded(fresh, client, table, find)
 
     def _named(self, parsed: Parsed, draft: Draft, table: Table) -> Resolved:
         """The edge's way to a release: by the key's environment and the model's name."""
@@ -241,7 +267,10 @@ class Gateway:
     async def _whole(self, draft: Draft, parsed: Parsed, answer: Answer, guards: Guards | None) -> None:
         """An answer that is there as a whole. A client that asked for a stream gets it in a stream's form."""
         api = draft.api
-        if answer.static is not None:
+        stream = parsed.stream
+        if answer.status == 202 and answer.attempt is None:  # our own word that the answer comes later
+            body, stream = answer.body, False
+        elif answer.static is not None:
             body = api.static(answer.static, draft.record)
             draft.text = answer.static
         else:
@@ -253,8 +282,8 @@ class Gateway:
         if answer.completion is not None:
             notes.note_completion(draft, answer.completion)
         draft.reply = body
-        draft.out = api.as_stream(body, parsed) if parsed.stream else body
-        draft.content_type = replies.SSE if parsed.stream else answer.content_type or replies.JSON
+        draft.out = api.as_stream(body, parsed) if stream else body
+        draft.content_type = replies.SSE if stream else answer.content_type or replies.JSON
 
     async def _relay(self, draft: Draft, client: Client, answer: Answer, run: Run, guards: Guards | None) -> None:
         """An answer that is still arriving: pass it on, and hold its end back for the record."""

@@ -168,6 +168,8 @@ class Splice:
                 self._texts.append(text_of(delta.content))
             self._tools |= bool(delta is not None and delta.tool_calls)
             self._finished |= bool(choice.finish_reason)
+        if chunk.usage is not None and not chunk.choices and not self._finished:
+            return  # it will be part of the sum
         self._first = self._first or data
         if self._head is not None:
             event = self._rewritten(data)

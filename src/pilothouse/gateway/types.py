@@ -207,6 +207,7 @@ class Draft(msgspec.Struct):
     ticket: Any = None  # gateway.admit.Ticket: what the limits reserved
     wanted: Any = None  # gateway.cache.Asked, of a route that keeps answers
     sent: list[bytes] = []  # what of a stream was sent, where it may be kept
+    later_s: float = 0.0  # nobody waits for it: it is worked on for so long
     uncounted: list[tuple[Attempt, bytes, str]] = []  # tokens that we have to count: upstream body, answer's text
     reshaped: bool = False  # what was sent upstream cannot be rendered again from the client's body
     streaming: bool = False  # the client has the head of a stream

@@ -87,6 +87,7 @@ class Edge:
         # What begins so, with its method ("" for any); looked at in this order, after the paths.
         self._prefixes: tuple[tuple[str, Place], ...] = (
             ("/v1/models/", ("GET", self._model_named)),
+            ("/v1/delayed/", ("GET", self._delayed)),
             ("/v1/", ("", functools.partial(self._model, ANY_API))),
         )
 
@@ -123,6 +124,17 @@ class Edge:
         finally:
             self._meters.in_flight -= 1
             self._live.discard(task)
+
+    async def _delayed(self, request: Request, client: Client) -> None:
+        """An answer that comes later, or that it is still being worked on."""
+        gateway, key = self._gateway, _authorization(request)
+        try:
+            gateway.authenticate(key, gateway.table())
+            kept = await gateway.later.poll(request.path.removeprefix("/v1/delayed/"), key)
+        except PilothouseError as error:
+            _error(client, error)
+            return
+        client.whole(kept.status, kept.headers, kept.body)
 
     async def _feedback(self, request: Request, client: Client) -> None:
         gateway = self._gateway
@@ -193,10 +205,12 @@ class Edge:
             "pilothouse_upstream_open": ("Connections to providers", upstream.open),
             "pilothouse_upstream_idle": ("Of these, the unused", upstream.idle),
             "pilothouse_upstream_created": ("Connections to providers since the start", upstream.created),
+            "pilothouse_delayed_pending": ("Requests worked on after their 202", self._gateway.later.pending),
             **self._gateway.door.gauges(),
         }
         text = self._meters.text({k: (h, float(v)) for k, (h, v) in gauges.items()}, self._journal.lost)
-        client.whole(200, [("content-type", _TEXT)], (text + self.http.account.metrics()).encode())
+        attempts = "\n".join(self._gateway.attempts.metrics()) + "\n"
+        client.whole(200, [("content-type", _TEXT)], (text + self.http.account.metrics() + attempts).encode())
 
     async def drain(self, within_s: float) -> int:
         """Wait for what is in flight, cancel the rest (each is recorded and answered); the number cancelled."""
@@ -283,6 +297,7 @@ class Worker:
             admission=Admission(equipment.counters(table.counters, data, self._clock, read_secret, sole=sole)),
             guards=equipment.guards(app),
             answers=equipment.answers(table.counters, self._clock, read_secret),
+            shared=data.run,
         )
         self._edge = Edge(
             self._gateway, self._meters, self._tasks, lambda: self._table is not None, self._journal, _limits()
