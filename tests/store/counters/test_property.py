@@ -53,14 +53,14 @@ class Fleet:
         self.numbers = itertools.count(1)
         self.diaries: list[Path] = []
 
-    def start(self) -> "subprocess.Popen[str]":
+    def start(self, endless: bool = False) -> "subprocess.Popen[str]":
         number = next(self.numbers)
         self.diaries.append(self.folder / f"{number}.diary")
         given = {
             "folder": str(self.folder / "data"),
             "url": self.url,
             "seed": number,
-            "requests": 250 if self.limit is SLOW else 1500,
+            "requests": 10**9 if endless else (250 if self.limit is SLOW else 1500),
             "tasks": 5,
             "pause_s": 0.005 if self.limit is SLOW else 0.0002,
             "diary": str(self.diaries[-1]),
@@ -182,7 +182,7 @@ async def test_limits_hold_over_workers_of_one_host(tmp_path: Path, workers: int
 @pytest.mark.parametrize("workers", [1, 2, 4])
 async def test_a_killed_worker_gives_back_what_it_held(tmp_path: Path, workers: int) -> None:
     fleet = Fleet(tmp_path, msgspec.structs.replace(QUICK, spend=(Spend(1000.0, "day"),)))
-    some = [fleet.start() for _ in range(workers)]
+    some = [fleet.start(endless=number == 0) for number in range(workers)]
     fleet.ready(*some)
     fleet.go(*some)
     while not fleet.diaries[0].exists() or len(fleet.diaries[0].read_bytes()) < 20_000:  # noqa: ASYNC110 - no event

@@ -23,7 +23,6 @@ from pilothouse.store.counters.bounds import Counter, Counters, Pair, Use, bound
 from pilothouse.store.counters.shared import SharedCounters
 from pilothouse.store.counters.valkey import ValkeyCounters
 
-
 PATIENT_S = 30.0  # a busy machine is not a worker that was stopped, nor a server that is away
 
 

@@ -83,7 +83,7 @@ class Cells:
                 or (purses and _over(row, purses, now, usd))
                 or not at
             ):
-                return self._take_rest(asked, asked.index(pair), tokens, usd)
+                return self._take_rest(asked, asked.index(pair), now, tokens, usd)
             _put5(memory, at + 16, requests, arrival, live + 1.0, held + usd, token_s)
         return None
 
@@ -136,9 +136,8 @@ class Cells:
 
     # --- refusals
 
-    def _take_rest(self, asked: Sequence[Pair], n: int, tokens: float, usd: float) -> Verdict:
+    def _take_rest(self, asked: Sequence[Pair], n: int, now: float, tokens: float, usd: float) -> Verdict:
         """Go on after the first `n` counters where one refuses, in shadow perhaps, or has no slot."""
-        now = self._now_us() * 1e-6 - EPOCH_S
         verdict = Verdict()
         taken = list(asked[:n])
         for pair in asked[n:]:
