@@ -88,9 +88,10 @@ def failure_within(value: Any, *, streaming: bool) -> UpstreamError:
     said = _said_of(value)
     named = next((_STATUS_OF[name] for name in said.names if name in _STATUS_OF), 0)
     status = said.number or named or 500
-    if status < 500 and not streaming and status in (401, 403):
-        status = 500  # the call itself was let in
-    error = _error(status, said, _asked_wait(said), upstream_status=200)
+    # The call itself was let in: credentials that are refused are those of a server behind the provider.
+    error = _by_words(status, said, 200) or _error(
+        500 if status in (401, 403) else status, said, _asked_wait(said), upstream_status=200
+    )
     if type(error) is ServerError:
         what = "the provider broke the stream off" if streaming else "the provider answered with an error"
         code = error.kind if error.kind != "server_error" else ("stream_error" if streaming else "error_in_answer")

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from pilothouse.domain.errors import UpstreamError
+from pilothouse.domain.errors import ServerError, UpstreamError
 from pilothouse.providers.openai import DONE, events, whole_events
 from pilothouse.providers.usage import Usage
 from pilothouse.providers.wire import Flow
@@ -101,9 +101,20 @@ class SseTranslator:
         self._rest = data[at:]
         yield from events(data[:at])
 
-    def last(self) -> Iterator[bytes]:
-        """An event whose blank line the provider left out."""
-        return self.split(b"\n\n") if self._rest.strip() else iter(())
+    def event(self, event: bytes) -> bytes:
+        """See `Translator`."""
+        raise NotImplementedError
+
+    def last(self) -> bytes:
+        """What an event says whose blank line the provider left out; nothing where it is a part of one."""
+        if not self._rest.strip():
+            return b""
+        try:
+            return b"".join(self.event(data) for data in self.split(b"\n\n"))
+        except ServerError as error:
+            if error.kind == "malformed_stream":
+                return b""
+            raise
 
 
 class TranslatedFlow:

@@ -48,22 +48,22 @@ class MessagesTranslator(SseTranslator):
         self._json = False
         self._thoughts: dict[int, dict[str, Any]] = {}
 
-    def event(self, data: bytes) -> bytes:
+    def event(self, event: bytes) -> bytes:
         """Chat events, or nothing; a ping keeps the client's connection alive as a comment."""
-        event = read_event(data)
-        match event.type:
-            case "message_start" if event.message is not None:
-                self.chunks.name, self.chunks.model = event.message.id, event.message.model
-                self._usage = event.message.usage or self._usage
+        seen = read_event(event)
+        match seen.type:
+            case "message_start" if seen.message is not None:
+                self.chunks.name, self.chunks.model = seen.message.id, seen.message.model
+                self._usage = seen.message.usage or self._usage
                 return self.chunks.delta({"content": ""})
             case "content_block_start":
-                return self._start(event)
+                return self._start(seen)
             case "content_block_delta":
-                return self._delta(event, data)
+                return self._delta(seen, event)
             case "content_block_stop":
-                return self._stop(event)
+                return self._stop(seen)
             case "message_delta":
-                return self._ending(event)
+                return self._ending(seen)
             case "message_stop":
                 self.complete = True
                 return self.chunks.usage(self._usage.inclusive()) + DONE
@@ -73,7 +73,7 @@ class MessagesTranslator(SseTranslator):
 
     def end(self) -> bytes:
         """An event whose blank line is missing has been said all the same."""
-        return b"".join(self.event(data) for data in self.last())
+        return self.last()
 
     def _start(self, event: Event) -> bytes:
         block = event.content_block or {}

@@ -162,12 +162,16 @@ def _format(body: dict[str, Any], out: dict[str, Any], model: str) -> str:
         out["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
         return ""
     if "tools" in out or body.get("thinking") or _EFFORT.get(str(body.get("reasoning_effort")), 0):
-        text = msgspec.json.encode(schema).decode()
-        return f"Answer with JSON alone that meets this JSON Schema:\n{text}"
+        return in_words(schema)
     what = declared.get("description") or "Gives the answer."
     out["tools"] = [{"name": JSON_TOOL, "description": what, "input_schema": schema}]
     out["tool_choice"] = {"type": "tool", "name": JSON_TOOL}
     return ""
+
+
+def in_words(schema: dict[str, Any]) -> str:
+    """The instruction for a model that cannot be held to a schema."""
+    return f"Answer with JSON alone that meets this JSON Schema:\n{msgspec.json.encode(schema).decode()}"
 
 
 # Messages

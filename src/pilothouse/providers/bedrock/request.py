@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from pilothouse.providers.anthropic.request import JSON_TOOL, to_messages, unsayable
+from pilothouse.providers.anthropic.request import in_words, to_messages, unsayable
 
 _ANTHROPIC = re.compile(r"(^|[./])(anthropic|claude)")
 _FORCED = re.compile(r"(^|[./])(anthropic|claude|amazon\.nova)")  # models that can be made to call one tool
@@ -49,6 +49,10 @@ def _adapted(body: dict[str, Any], model: str) -> dict[str, Any]:
         declared = dict(wanted.get("json_schema") or {})
         declared.pop("strict", None)
         out["response_format"] = {"type": "json_schema", "json_schema": declared}
+        if not _FORCED.search(model):
+            told = {"role": "system", "content": in_words(declared.get("schema") or {"type": "object"})}
+            out["messages"] = [*out["messages"], told]
+            out.pop("response_format")
     return out
 
 
@@ -130,6 +134,3 @@ def _tools(said: dict[str, Any], messages: list[dict[str, Any]]) -> dict[str, An
     elif choice.get("type") == "tool":
         out["toolChoice"] = {"tool": {"name": choice["name"]}}
     return out
-
-
-__all__ = ["JSON_TOOL", "to_converse"]

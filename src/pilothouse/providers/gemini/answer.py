@@ -194,9 +194,9 @@ class GeminiTranslator(SseTranslator):
         self._calls: dict[int, int] = {}  # candidate → its tool calls so far
         self._open: dict[int, bool] = {}  # candidate → whether it goes on
 
-    def event(self, data: bytes) -> bytes:
+    def event(self, event: bytes) -> bytes:
         """Chat events, or nothing."""
-        response = _read(data, streaming=True)
+        response = _read(event, streaming=True)
         self.chunks.name = self.chunks.name or response.response_id
         self.chunks.model = self.chunks.model or response.model_version
         if response.usage_metadata is not None:
@@ -205,7 +205,7 @@ class GeminiTranslator(SseTranslator):
 
     def end(self) -> bytes:
         """Usage and [DONE] where every candidate is finished."""
-        out = b"".join(self.event(data) for data in self.last())
+        out = self.last()
         if not self._open or any(self._open.values()):
             return out
         return out + self.chunks.usage(self._usage) + DONE

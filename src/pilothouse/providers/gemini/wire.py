@@ -30,7 +30,7 @@ class GeminiWire:
         """The model and whether to stream in the path, the key in a header."""
         base = ask.provider.base_url.rstrip("/")
         if ask.form != "chat":
-            headers = request_headers(ask.key, ask.trace_id, ask.span_id) + ask.headers
+            headers = request_headers(ask.key, ask.trace_id, ask.span_id, ask.headers)
             return Request(f"{base}/openai{PATHS.get(ask.form) or ask.path}", headers, ask.body, ask.method)
         headers = request_headers("", ask.trace_id, ask.span_id)
         headers.append(("x-goog-api-key", ask.key))
