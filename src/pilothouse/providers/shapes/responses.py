@@ -29,7 +29,7 @@ class Responses(OpenAI):
         ]
         for index, item in enumerate(self._items(said)):
             values += self._item_events(said, index, item)
-        if said.rule.fault != "no_done":
+        if said.rule.fault not in ("no_done", "no_finish"):  # its end marker says why it ended
             status = self._status(said)
             kind = "response.incomplete" if status == "incomplete" else "response.completed"
             values.append({"type": kind, "response": self._response(said, self._items(said), status)})
