@@ -92,17 +92,45 @@ KEYS = {
     "routes.NAME.policy.tools.repeats": "The same call this many times in one conversation is a loop; 0: never. Default 5.",
     "routes.NAME.policy.log": "What is kept of bodies.",
     "routes.NAME.policy.timeout.connect": "To a connection. Default `2s`.",
-    "routes.NAME.policy.timeout.first_token": "To the first byte of the answer, per attempt. Default `15s`.",
+    "routes.NAME.policy.timeout.first_token": "To a stream's first token, per attempt. A whole answer has an equal share of the "
+    "time left, and this at least. Default `15s`.",
     "routes.NAME.policy.timeout.idle": "Between chunks of a stream. Default `15s`.",
-    "routes.NAME.policy.timeout.total": "For the whole request, all attempts. Default `60s`.",
+    "routes.NAME.policy.timeout.total": "For the whole request, all attempts; less where the client says so. Default `60s`.",
     "routes.NAME.policy.retry.attempts": "Upstream calls per model, the first included. Default 2.",
-    "routes.NAME.policy.retry.on": "Error classes: `rate_limit`, `server_error`, `timeout`, `connect_failed`, `cut_stream`, "
-    "`invalid_output`, or `error` for all.",
+    "routes.NAME.policy.retry.on": "Error classes: `rate_limit`, `server_error`, `timeout`, `connect_failed`, `cut_stream`, or "
+    "`error` for all of them. Default: the first four. See [Resilience](../resilience.md#error-classes).",
+    "routes.NAME.policy.retry.budget": "Retries are at most this share of the route's requests, and 10 in hand. Default `20 %`.",
     "routes.NAME.policy.retry.backoff": "Base of the exponential back-off. Default `250ms`.",
     "routes.NAME.policy.fallback.model": "Another `provider/model`.",
     "routes.NAME.policy.fallback.static": "A fixed answer.",
-    "routes.NAME.policy.fallback.on": "The error classes it is for. Default `[error]`.",
+    "routes.NAME.policy.fallback.trim": "The same model, with the system message and so many last messages.",
+    "routes.NAME.policy.fallback.cached": "The newest cached answer, at most so old.",
+    "routes.NAME.policy.fallback.delayed": "202 and an address to ask at; the request is worked on for so long.",
+    "routes.NAME.policy.fallback.handoff": "A webhook that takes the request over: a URL, `env://NAME` or `file://PATH`.",
+    "routes.NAME.policy.fallback.on": "The error classes it is for. Default `[error]`; of `trim`, `[context_window]`. "
+    "`context_window`, `content_filter`, `guardrail` and `cost_cap` must be named.",
     "routes.NAME.policy.fallback.outcome": "`fallback`, `degraded` or `escalated`.",
+    "routes.NAME.policy.caps": "What one request may use in all. See [Resilience](../resilience.md).",
+    "routes.NAME.policy.caps.attempts": "Upstream calls of every kind. Default 8.",
+    "routes.NAME.policy.caps.cost": "Money its calls may be expected to cost, such as `0.05 USD`. Default: no cap.",
+    "routes.NAME.policy.breaker": "When a provider's model is left alone. See [Resilience](../resilience.md#circuit-breakers).",
+    "routes.NAME.policy.breaker.failures": "After so many failures in a row; 0: never. Default 5.",
+    "routes.NAME.policy.breaker.share": "Or when this share of at least 10 calls failed. Default `50 %`.",
+    "routes.NAME.policy.breaker.window": "Within so long. Default `30s`.",
+    "routes.NAME.policy.breaker.cooldown": "For how long, or as long as the provider's `Retry-After` says. Default `10s`.",
+    "routes.NAME.policy.hedge": "A second call where the first is late. Default: none.",
+    "routes.NAME.policy.hedge.after": "Late is after so long. Default: after `quantile`.",
+    "routes.NAME.policy.hedge.quantile": "Late is slower than this share of the target's recent calls, 20 at least. Default `95 %`.",
+    "routes.NAME.policy.hedge.share": "At most this share of the route's requests are hedged. Default `5 %`.",
+    "routes.NAME.policy.hedge.model": "Who gets the second call. Default: the same model.",
+    "routes.NAME.policy.balance": "The model's deployments.",
+    "routes.NAME.policy.balance.over": "A list of `provider/model`, or of what follows.",
+    "routes.NAME.policy.balance.over.model": "`provider/model`.",
+    "routes.NAME.policy.balance.over.weight": "Its share among the others' weights. Default 1.",
+    "routes.NAME.policy.balance.by": "`weight` (default), or `load`: the less loaded of two drawn by weight.",
+    "routes.NAME.policy.cut": "What becomes of a stream that breaks off: `error`, `restart` (default) or `continue`. See "
+    "[Resilience](../resilience.md#streams-that-break-off).",
+    "routes.NAME.policy.webhooks": "Hosts that clients may have delayed answers sent to. Default: none.",
     "routes.NAME.policy.log.mode": "`full`, `redacted` (default), `metadata` or `off`.",
     "routes.NAME.policy.guards": "Guardrails, in order: a list of names, or of what follows. See [Guardrails](../guardrails.md).",
     "routes.NAME.policy.guards.use": "`secrets`, `pii`, `prompt_size`, `topics`, `regex`, `tools`, or `module:function` of your own.",
@@ -199,6 +227,7 @@ routes:
     model: p/m
     index: {name: i}
     policy: {timeout: {total: 1s}, retry: {attempts: 1}, fallback: [{static: x}], log: {mode: full},
+      caps: {attempts: 1}, breaker: {failures: 1}, hedge: {after: 1s}, balance: {over: [{model: p/m}]},
       guards: [{use: pii}], cache: {ttl: 1s},
       limits: {requests: 1/s, budget: {per_day: 1 USD}}, budget: {per_day: 1 USD}, queue: {max_wait: 1s}}
     gate: {dataset: d.jsonl, scorers: [exact]}

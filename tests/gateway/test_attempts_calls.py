@@ -285,3 +285,17 @@ async def test_a_record_names_the_body_that_its_deployment_got(stack: Stack) -> 
 async def test_no_policy_means_defaults(stack: Stack) -> None:
     stack.route(stable=live(policy=Policy()))
     assert (await stack.ask()).status == 200 and stack.record.attempts[0].trimmed == 0
+
+
+async def test_a_stale_answer_is_given_where_there_is_none_else(stack: Stack) -> None:
+    stack.script("rules: [{times: 1, reply: from before}, {status: 500}]")
+    stack.route(stable=live(policy=quick(retry=Retry(1), fallback=(Fallback(cached=60.0, outcome="degraded"),))))
+    for stream in (False, True):
+        stack.script("rules: [{times: 1, reply: from before}, {status: 500}]")
+        first = await (await stack.ask(stream=stream)).text()
+        reply = await stack.ask(stream=stream)
+        assert await reply.text() == first and reply.get_header("x-pilothouse-cache") == "stale"
+        record = stack.records[-1]
+        assert (record.outcome, record.cache, record.status) == ("degraded", "stale", 200)
+        assert record.attempts[0].error_type == "server_error" and record.preview_out == "from before"
+    assert (await stack.ask("never asked")).status == 502

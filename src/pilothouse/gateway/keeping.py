@@ -2,8 +2,8 @@
 
 from pilothouse.domain.policy import Policy
 from pilothouse.domain.record import Record
-from pilothouse.gateway.cache import Asked, Kept, asked
-from pilothouse.gateway.types import Draft, Rendered
+from pilothouse.gateway.cache import Answers, Asked, Kept, asked, hit_headers, note_hit
+from pilothouse.gateway.types import Answer, Draft, Rendered
 
 
 def keeps(policy: Policy) -> bool:
@@ -25,6 +25,18 @@ def wanted(policy: Policy, draft: Draft, rendered: Rendered) -> Asked | None:
         body=parsed.body,
         header=draft.incoming.header,
     )
+
+
+async def stale(answers: Answers, draft: Draft, max_age_s: float) -> Answer | None:
+    """The newest kept answer at most so old, for a request that gets none otherwise."""
+    hit = await answers.stale(draft.wanted, max_age_s)
+    if hit is None:
+        return None
+    kept = hit.kept
+    note_hit(draft.record, hit)
+    draft.headers += hit_headers(hit)
+    draft.text, draft.reply = kept.text, kept.reply
+    return Answer("fallback", None, kept.body, content_type=kept.content_type, ready=True)
 
 
 def kept_of(record: Record, draft: Draft, now_us: int) -> Kept:

@@ -118,7 +118,7 @@ class Later:
         if static is not None:
             return Answer(outcome=step.outcome, attempt=None, static=static)
         body = _encode({"id": record.id, "status": "escalated"})
-        return Answer(step.outcome, None, body, form=draft.api.form.name, content_type=JSON, status=202)
+        return Answer(step.outcome, None, body, content_type=JSON, ready=True, status=202)
 
     async def _post(self, webhook: str, body: bytes, name: str) -> bool:
         """Whether the webhook took it."""
@@ -149,7 +149,7 @@ class Later:
         self._tasks.spawn(self._work(draft, redo, token, seconds))
         said = {"id": token, "status": "pending", "poll": f"/v1/delayed/{token}"}
         draft.headers.append(("retry-after", f"{ASK_AGAIN_S:g}"))
-        return Answer(step.outcome, None, _encode(said), form=draft.api.form.name, content_type=JSON, status=202)
+        return Answer(step.outcome, None, _encode(said), content_type=JSON, ready=True, status=202)
 
     async def _work(self, draft: Draft, redo: Redo, token: str, seconds: float) -> None:
         keeper = _Keeper()

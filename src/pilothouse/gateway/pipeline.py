@@ -39,7 +39,7 @@ from pilothouse.gateway.cache import Answers, hit_headers, note_hit, worth
 from pilothouse.gateway.deadline import within
 from pilothouse.gateway.estimate import estimate, output_bound, rough_tokens
 from pilothouse.gateway.guards.engine import Book, Guards
-from pilothouse.gateway.keeping import keeps, kept_of, wanted
+from pilothouse.gateway.keeping import keeps, kept_of, stale, wanted
 from pilothouse.gateway.later import Later
 from pilothouse.gateway.protect import protect
 from pilothouse.gateway.relay import Relay
@@ -196,6 +196,8 @@ class Gateway:
             count=estimate,
             uncounted=draft.uncounted if api.form is not ANY else [],  # what is no text has tokens nobody knows
         )
+        if self.answers is not None and draft.wanted is not None:
+            run.stale = functools.partial(stale, self.answers, draft)
         run.quote = functools.partial(self._quote, draft, table)
         if draft.later_s:
             run.patient, run.deadline, run.begun_by = True, now + draft.later_s, now + draft.later_s
@@ -267,10 +269,10 @@ class Gateway:
     async def _whole(self, draft: Draft, parsed: Parsed, answer: Answer, guards: Guards | None) -> None:
         """An answer that is there as a whole. A client that asked for a stream gets it in a stream's form."""
         api = draft.api
-        stream = parsed.stream
-        if answer.status == 202 and answer.attempt is None:  # our own word that the answer comes later
-            body, stream = answer.body, False
-        elif answer.static is not None:
+        if answer.ready:
+            draft.out, draft.reply, draft.content_type = answer.body, draft.reply or answer.body, answer.content_type
+            return
+        if answer.static is not None:
             body = api.static(answer.static, draft.record)
             draft.text = answer.static
         else:
@@ -282,8 +284,8 @@ class Gateway:
         if answer.completion is not None:
             notes.note_completion(draft, answer.completion)
         draft.reply = body
-        draft.out = api.as_stream(body, parsed) if stream else body
-        draft.content_type = replies.SSE if stream else answer.content_type or replies.JSON
+        draft.out = api.as_stream(body, parsed) if parsed.stream else body
+        draft.content_type = replies.SSE if parsed.stream else answer.content_type or replies.JSON
 
     async def _relay(self, draft: Draft, client: Client, answer: Answer, run: Run, guards: Guards | None) -> None:
         """An answer that is still arriving: pass it on, and hold its end back for the record."""
@@ -334,7 +336,7 @@ class Gateway:
             if attempt.tokens is None:
                 attempt.tokens = estimate(body, text)
         now = self.clock.monotonic()
-        if record.cache not in ("hit", "semantic", "stale"):
+        if record.cache not in ("hit", "semantic", "stale") or any(a.tokens for a in record.attempts):
             settle(record, self._book, table, now)
         if draft.ticket is not None:
             draft.ticket.settle(record)

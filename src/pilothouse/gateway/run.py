@@ -17,6 +17,9 @@ from pilothouse.gateway.types import Accept, Answer, Rendered
 Later = Callable[[Fallback, PilothouseError, str | None], Awaitable[Answer | None]]
 
 
+_DEFAULTS = Policy()
+
+
 def _unknown(*_: Any) -> None:
     return None
 
@@ -69,6 +72,7 @@ class Run(msgspec.Struct):
     count: Callable[[bytes, str], Tokens] | None = None
     patient: bool = False  # nobody waits for the answer: go on until the deadline
     # Kept by the attempts.
+    policy: Policy = _DEFAULTS  # the release's
     steps: Iterator[Fallback] = iter(())
     quoted: float = 0.0  # USD that the calls so far are expected to cost
     reasked: bool = False
@@ -80,16 +84,14 @@ class Run(msgspec.Struct):
     turn: Turn | None = None  # the call whose stream the client is getting
     uncounted: list[tuple[Attempt, bytes, str]] = []  # used tokens that the provider did not report: body, text
 
+    def __post_init__(self) -> None:
+        self.policy = self.rendered.resolved.live.manifest.policy
+
     @property
     def idle_s(self) -> float:
         """Seconds that the client's stream may be silent."""
         timeout = self.policy.timeout
         return timeout.total if self.spliced else timeout.idle
-
-    @property
-    def policy(self) -> Policy:
-        """The release's policy."""
-        return self.rendered.resolved.live.manifest.policy
 
     def left(self) -> float:
         """Seconds until the total timeout."""

@@ -46,6 +46,13 @@ class Targets:
     def pick(self, run: Run, way: Way, failed: set[int]) -> Target:
         """Where the next call goes; raises CircuitOpen where every breaker is open. `failed`: targets by their id."""
         balance, rule = run.policy.balance, run.policy.breaker
+        if not balance.over:
+            target = self.at(run.providers, way.model)
+            wait = self.breakers.wait_s(target.circuit, rule)
+            if wait > PROBE:
+                run.note_open(target, wait)
+                raise open_error(target, wait)
+            return target
         targets = self._deployments(run, way, failed)
         waits = [self.breakers.wait_s(t.circuit, rule) for t in targets]
         ready = [t for t, wait in zip(targets, waits, strict=True) if wait <= PROBE]

@@ -131,6 +131,7 @@ class Answer(msgspec.Struct):
     form: str = "chat"
     strip_usage: bool = False
     content_type: str = ""  # the provider's own; of a stream, only where its form is any
+    ready: bool = False  # `body` is what the client is to get, as it stands
     status: int = 200  # the provider's own, which where the form is any may be another of success
 
 
