@@ -1,0 +1,7 @@
+"""Guardrails of an app that the fault matrix plays."""
+
+from pilothouse.gateway.guards.protocol import Seen
+
+
+def breaks(_seen: Seen) -> None:
+    raise RuntimeError("no verdict")
