@@ -174,7 +174,8 @@ class Chunks:
                 return None
             end = data.find(b"\r\n", at, at + CHUNK_LINE + 2)
             if end < 0:
-                return self._wait(data[at:])
+                self._wait(data[at:])
+                return None
             if self._trailers >= 0 and end == at:
                 return data[at + 2 :]
             self._line(data[at:end])
