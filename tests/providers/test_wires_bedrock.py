@@ -44,12 +44,12 @@ def test_the_signature_of_the_user_guide() -> None:
     assert signature(request, KEYS, Scope("us-east-1", "iam"), SUITE_US) == expected
 
 
-EU = "https://bedrock-runtime.eu-west-1.amazonaws.com"
+EU = "https://bedrock-runtime.eu-west-1.amazonaws.com/model"
 # Made with botocore for the same requests: a path that is encoded twice, a token, a port.
 ORACLE = [
     ("https://bedrock-runtime.us-east-1.amazonaws.com/model/anthropic.claude-3-5-sonnet-20241022-v2%3A0/converse", "",
      "d311a9517f3b4ffed5fe8883a64e6c259cda9c05d76d201ca586f3c679c4ad01"),
-    (f"{EU}/model/arn%3Aaws%3Abedrock%3Aeu-west-1%3A123%3Ainference-profile%2Feu.anthropic.x/converse-stream", "tok+/==",
+    (f"{EU}/arn%3Aaws%3Abedrock%3Aeu-west-1%3A123%3Ainference-profile%2Feu.anthropic.x/converse-stream", "tok+/==",
      "ec8ab26c65d8f3acad80dfe40899c1c6144afd1eb7aedd94956dc9aebb3fc819"),
     ("http://127.0.0.1:8123/model/m/converse", "", "72e460e1c411b7cacbc955b9fd2c6522cdad3f36e2e4b6b5c89abd6ebd8a7a46"),
 ]  # fmt: skip

@@ -26,6 +26,7 @@ class InputDetails(msgspec.Struct, omit_defaults=True):
     cache_write_tokens: int | None = None
     cache_write_1h_tokens: int | None = None
     audio_tokens: int | None = None
+    cache_creation_tokens: int | None = None  # LiteLLM's name for the cache-written ones
 
 
 class OutputDetails(msgspec.Struct, omit_defaults=True):
@@ -65,7 +66,7 @@ class Usage(msgspec.Struct, omit_defaults=True):
         inner = self.prompt_tokens_details
         outer = self.completion_tokens_details
         cached = _within(self._cached(inner), prompt)
-        written = _within(inner.cache_write_tokens if inner else 0, prompt - cached)
+        written = _within((inner.cache_write_tokens or inner.cache_creation_tokens) if inner else 0, prompt - cached)
         output, reasoning = self._output(prompt, said_output, outer)
         return Tokens(
             input_uncached=prompt - cached - written,
@@ -82,10 +83,12 @@ class Usage(msgspec.Struct, omit_defaults=True):
             return max(self.cost_in_usd_ticks, 0) / _TICKS
         if not isinstance(self.cost, int | float) or isinstance(self.cost, bool) or not 0 <= self.cost < float("inf"):
             return None
+        cost = float(self.cost)
         behind = self.cost_details.upstream_inference_cost if self.cost_details else None
-        if self.is_byok:
-            return None if behind is None else float(self.cost) + behind
-        return float(self.cost)
+        own_key = self.is_byok or (self.is_byok is None and behind is not None and behind > cost)
+        if own_key:  # then `cost` is OpenRouter's fee alone
+            return None if behind is None else cost + behind
+        return cost
 
     def _cached(self, inner: InputDetails | None) -> int | None:
         if inner is not None and inner.cached_tokens is not None:
