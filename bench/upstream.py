@@ -108,7 +108,7 @@ async def table(urls: dict[str, str], calls: int) -> None:
                 for suffix, one in kinds:
                     if one is None:
                         continue
-                    n = calls if work == "plain" else calls // 4
+                    n = {"plain": calls, "burst": calls // 4}.get(work, 60 * connections)
                     runs = sorted([await measure(one, connections, n) for _ in range(3)])
                     cpu, rate = runs[1]
                     print(f"{name:10} {work + suffix:12} {connections:3} {cpu:8.4f} {rate:9,.0f}", flush=True)
