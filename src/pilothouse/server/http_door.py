@@ -10,7 +10,6 @@ from pilothouse.server.http_head import Request
 
 SILENT, STREAMING, ANSWERED = range(3)  # how far the answer is
 TOGETHER = 64 << 10  # bytes up to which pieces are copied into one write
-PIECES = 32  # of a stream that wait for one write
 
 
 class Door(asyncio.Protocol):
@@ -23,6 +22,7 @@ class Door(asyncio.Protocol):
         self._request: Request | None = None
         self._answer = SILENT
         self._out: list[bytes] = []  # of a stream: to be written in this turn of the loop
+        self._out_bytes = 0
         self._unread = Unread()
         self._full = False  # more waits for the client than the transport likes
         self._drained: asyncio.Future[None] | None = None  # the handler waits for the client to take it
@@ -70,21 +70,20 @@ class Door(asyncio.Protocol):
         if not data or request is None or request.method == "HEAD":
             return
         self._put(b"%x\r\n%b\r\n" % (len(data), data) if request.chunks else data)
-        if len(data) > TOGETHER:
-            self._flush()
         if self._full:
             await self._drain()
 
     def _put(self, data: bytes) -> None:
         """Write once what is sent in one turn of the loop: the transport makes a system call of each write."""
         self._out.append(data)
-        if len(self._out) == 1:
-            asyncio.get_running_loop().call_soon(self._flush)
-        elif len(self._out) > PIECES:
+        self._out_bytes += len(data)
+        if self._out_bytes > TOGETHER:
             self._flush()
+        elif len(self._out) == 1:
+            asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        out, self._out = self._out, []
+        out, self._out, self._out_bytes = self._out, [], 0
         if out and not self._gone:
             self._transport.write(b"".join(out))
 
