@@ -46,6 +46,7 @@ routes:
     policy:
       timeout: {{first_token: 5s, idle: 2s, total: 10s}}
       retry: {{attempts: 2, backoff: 10ms}}
+      breaker: {{failures: 0}}
 """
 
 

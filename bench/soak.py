@@ -38,6 +38,8 @@ rules:
   - {match: {contains: fault-malformed}, fault: malformed}
   - {match: {contains: fault-reset}, fault: reset}
   - {match: {contains: fault-drop}, fault: drop}
+  - {match: {contains: go slowly}, reply: "word word word word word word word word", chunk_size: 4, chunk_delay: 0.02}
+  - {match: {contains: Please}, reply: "The paragraph says that it should be summarised."}
 """
 FAULTS = ("rate", "server", "cut", "malformed", "reset", "drop")
 WAYS = (("plain", 55), ("stream", 30), ("abort", 5), ("fault", 9), ("large", 1))
@@ -66,13 +68,13 @@ class After:
     outcomes: Counter[str] = field(default_factory=Counter)
 
 
-async def drive(product: Product, total: int, tally: Tally) -> None:
+async def drive(product: Product, total: int, tally: Tally, only: list[str]) -> None:
     """Send all of it from `CLIENTS` connections; what comes back is counted, whatever it is."""
     client = Upstream()
     edge = psutil.Process(product.pids("edge")[0])
     counter = iter(range(total))
     chosen = random.Random(7)
-    ways, weights = zip(*WAYS, strict=True)
+    ways, weights = zip(*(way for way in WAYS if not only or way[0] in only), strict=True)
 
     async def one_client() -> None:
         for number in counter:
@@ -96,9 +98,11 @@ async def _send(client: Upstream, product: Product, way: str, number: int) -> st
         text = f"fault-{FAULTS[number % len(FAULTS)]} " + PROMPT
     elif way == "large":
         text = PROMPT * 3300
+    elif way == "abort":
+        text = "go slowly " + PROMPT
     streamed = way in ("stream", "abort") or (way == "fault" and number % 2 == 0)
     body = {
-        "model": "faulty" if way == "fault" else "bench",
+        "model": "bench" if way in ("plain", "stream") else "faulty",
         "messages": [{"role": "user", "content": text}],
         "metadata": {"n": str(number)},
         "stream": streamed,
@@ -153,7 +157,7 @@ def gauges(product: Product) -> dict[str, float]:
     return {line.split()[0]: float(line.split()[1]) for line in lines if line and line[0] != "#" and "{" not in line}
 
 
-def soak(total: int) -> str:
+def soak(total: int, only: list[str]) -> str:
     """Markdown of what was found."""
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="pilothouse-soak-") as folder, mock() as upstream:
@@ -163,7 +167,7 @@ def soak(total: int) -> str:
             async with scripted() as port:
                 with running(upstream, faulty=f"http://127.0.0.1:{port}", keep=Path(folder)) as product:
                     began = time.monotonic()
-                    await drive(product, total, tally)
+                    await drive(product, total, tally, only)
                     took = time.monotonic() - began
                     await asyncio.sleep(2.0)  # the aborted ones end
                     found = gauges(product)
@@ -215,9 +219,10 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=200_000)
+    parser.add_argument("--ways", nargs="*", default=[], help="only these of the mix")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    text = f"{machine()}\n\n{soak(options.requests)}"
+    text = f"{machine()}\n\n{soak(options.requests, options.ways)}"
     print(text)
     if options.write:
         write("soak", text)

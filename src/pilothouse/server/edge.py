@@ -7,6 +7,7 @@ Starts from `table.json` alone, and goes on without control.
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import functools
 import gc
 import resource
@@ -53,6 +54,7 @@ FLUSH_S = 1.0  # and their answers this long to leave
 EMPTY = Table(revision=0, issued_us=0, entries={}, keys={}, providers={})
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _encode = msgspec.json.encode
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 Place = tuple[str, Callable[[Request, Client], Awaitable[None]]]  # method, and who serves it
 
 
@@ -343,8 +345,20 @@ class Worker:
         return late
 
 
+def _give_back() -> None:
+    """Have large blocks come from the kernel and go back to it: bodies of megabytes would otherwise grow the heap.
+
+    glibc raises its threshold for that with each large block that is freed, unless it is set (mallopt(3)).
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, 256 << 10)
+        libc.mallopt(_M_TRIM_THRESHOLD, 4 << 20)
+
+
 def main() -> None:
     """Read the command line and serve."""
+    _give_back()
     parser = argparse.ArgumentParser(prog="pilothouse.server.edge", description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--host", default="127.0.0.1")
