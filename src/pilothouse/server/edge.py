@@ -44,6 +44,7 @@ from pilothouse.server.http import HttpServer
 from pilothouse.server.http_head import Request
 from pilothouse.server.http_limits import Limits
 from pilothouse.server.link import follow, saved_table
+from pilothouse.store.counters.opened import open_counters
 from pilothouse.telemetry.journal import Journal
 
 log = structlog.get_logger("pilothouse.edge")
@@ -296,7 +297,7 @@ class Worker:
             clock=self._clock,
             pseudonym=functools.partial(pseudonym, secrets.salt),
             worker=worker,
-            admission=Admission(equipment.counters(table.counters, data, self._clock, read_secret, sole=sole)),
+            admission=Admission(open_counters(table.counters, data.path, self._clock, read_secret, sole=sole)),
             guards=equipment.guards(app),
             answers=equipment.answers(table.counters, self._clock, read_secret),
             shared=data.run,

@@ -1,4 +1,4 @@
-"""What a gateway works with beside its wires: counters of limits, guardrails, and the cache."""
+"""What a gateway works with beside its wires and counters: guardrails, and the cache."""
 
 import importlib.util
 from pathlib import Path
@@ -10,24 +10,8 @@ from pilothouse.gateway.cache import Answers
 from pilothouse.gateway.guards.engine import Book
 from pilothouse.gateway.semantic import Near
 from pilothouse.security.detect import Detector
-from pilothouse.server.datadir import DataDir
 from pilothouse.store.cache.memory import Memory
 from pilothouse.store.cache.valkey import ValkeyAnswers
-from pilothouse.store.counters.bounds import Counters
-from pilothouse.store.counters.local import LocalCounters
-from pilothouse.store.counters.shared import SharedCounters
-from pilothouse.store.counters.valkey import ValkeyCounters
-
-
-def counters(
-    settings: CounterSettings, data: DataDir, clock: Clock, secret: SecretReader, *, sole: bool = False
-) -> Counters:
-    """Where limits are counted. `sole`: this worker is the only one of its host. Raises StoreError, ConfigError."""
-    if settings.kind == "local":
-        return LocalCounters(clock)
-    if settings.kind == "valkey":
-        return ValkeyCounters(secret(settings.url), clock, settings.on_error)
-    return SharedCounters(data.path, clock, sole=sole)
 
 
 def guards(app_dir: Path | None) -> Book:
