@@ -179,7 +179,7 @@ def test_notes_on_one_page(live, clock, ana, kit):
     assert release_notes(live, R, 2) == snapshot("""\
 # docs-answer, release 2
 
-Made 2025-06-15 15:06 UTC by person:ana, manifest `761714404d64`, commit not recorded.
+Made 2025-06-15 15:06 UTC by person:ana, manifest `976c97b8d344`, commit not recorded.
 
 try 2
 
@@ -194,7 +194,7 @@ try 2
 | tools | `74234e98` | `74234e98` | unchanged |
 | schema | `fc001f6a` | `fc001f6a` | unchanged |
 | index | `74234e98` | `74234e98` | unchanged |
-| policy | `59734f9f` | `59734f9f` | unchanged |
+| policy | `da69d221` | `da69d221` | unchanged |
 
 `prompt`:
 

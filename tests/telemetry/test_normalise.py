@@ -104,7 +104,7 @@ def test_buckets_are_disjoint_and_sum_to_the_totals_or_say_so(counts: list[int |
         assert found.tokens is None
         return
     assert found.tokens is not None
-    assert min(msgspec.structs.astuple(found.tokens)) >= 0
+    assert min(msgspec.structs.astuple(found.tokens)[:5]) >= 0
     if INCONSISTENT not in found.attributes:
         assert found.tokens.input == said.get("gen_ai.usage.input_tokens", found.tokens.input)
         assert found.tokens.output == said.get("gen_ai.usage.output_tokens", found.tokens.output)

@@ -71,7 +71,7 @@ class Rule:
         return ",".join(f"{d}={v[:64]}" for d, v in self._dimensions(record))
 
     def _dimensions(self, record: Record) -> list[tuple[str, str]]:
-        found = []
+        found: list[tuple[str, str]] = []
         for dimension in self.limit.by:
             attribute = _OF_REQUEST.get(dimension)
             value = self._known.get(dimension, "") if attribute is None else getattr(record, attribute)

@@ -71,7 +71,7 @@ class Told(SseTranslator):
 
     def end(self) -> bytes:
         """What a provider said that left out the last blank line."""
-        return b"".join(self.event(event) for event in self.last())
+        return self.last()
 
     def _chunk(self, chunk: Chunk, out: list[bytes]) -> None:
         if chunk.usage is not None:

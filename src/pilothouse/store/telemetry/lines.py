@@ -51,7 +51,7 @@ _COLUMNS: dict[str, dict[str, str]] = {
             duration_ms DOUBLE, ttft_ms DOUBLE, status INTEGER, error_type VARCHAR, served_model VARCHAR,
             fingerprint VARCHAR, response_id VARCHAR, finish_reason VARCHAR, tokens {_TOKENS}, cost_usd DOUBLE,
             delivered BOOLEAN, retry_after_s DOUBLE, backoff_ms DOUBLE, ratelimit_limit BIGINT,
-            ratelimit_remaining BIGINT, cancelled BOOLEAN)[]""",
+            ratelimit_remaining BIGINT, cancelled BOOLEAN, trimmed INTEGER)[]""",
         "payload": _PAYLOAD,
         "labels": "MAP(VARCHAR, VARCHAR)",
     },

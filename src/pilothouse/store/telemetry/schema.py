@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS attempts (
   finish_reason VARCHAR, input_uncached BIGINT, cache_read BIGINT, cache_write BIGINT, output_text BIGINT,
   reasoning BIGINT, tokens_estimated BOOLEAN, cost_usd DOUBLE, delivered BOOLEAN, retry_after_s DOUBLE,
   backoff_ms DOUBLE, ratelimit_limit BIGINT, ratelimit_remaining BIGINT,
-  cancelled BOOLEAN
+  cancelled BOOLEAN, trimmed INTEGER
 )"""
 
 SPANS = """
@@ -92,7 +92,7 @@ ADDED: dict[int, dict[str, str]] = {
         "requests": "api VARCHAR, cache VARCHAR, saved_usd DOUBLE, stream_end VARCHAR, limit_hits VARCHAR[], "
         "guard_hits VARCHAR[], queued_ms DOUBLE, priority VARCHAR, delayed BOOLEAN, validation_stages VARCHAR[], "
         "coerced_fields VARCHAR[]",
-        "attempts": "cancelled BOOLEAN",
+        "attempts": "cancelled BOOLEAN, trimmed INTEGER",
     },
 }
 
