@@ -144,6 +144,16 @@ def test_a_damaged_file_shuts_nobody_out_for_good(clock: FrozenClock, tmp_path: 
     breakers.close()
 
 
+def test_without_its_file_a_worker_has_breakers_of_its_own(clock: FrozenClock, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    breakers = Breakers(clock, tmp_path / "file" / "breakers")
+    one = breakers.circuit("fake/small ")
+    for _ in range(3):
+        breakers.failed(one, RULE, probe=False)
+    assert breakers.state(one) == "open"
+    breakers.close()
+
+
 def test_no_failures_means_never(breakers: Breakers) -> None:
     one, never = breakers.circuit("fake/small "), Breaker(failures=0)
     for _ in range(50):

@@ -19,9 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.policy import Breaker
+
+log = structlog.get_logger("pilothouse.gateway")
 
 CLOSED, PROBE = -1.0, 0.0  # what `enter` answers beside a wait
 LEAST_CALLS = 10.0
@@ -52,9 +55,14 @@ class Breakers:
         self._clock = clock
         self._file = -1
         if path is not None:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            if os.fstat(self._file).st_size < BYTES:
-                os.ftruncate(self._file, BYTES)
+            try:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                if os.fstat(self._file).st_size < BYTES:
+                    os.ftruncate(self._file, BYTES)
+            except OSError as error:  # a gateway that cannot share what it learns still serves
+                log.warning("breakers are not shared with other workers", path=str(path), error=str(error))
+                self._file = -1
         self._memory = mmap.mmap(self._file, BYTES)
         self._view = memoryview(self._memory)
         self._v = self._view.cast("d")

@@ -129,7 +129,8 @@ def test_a_store_of_the_first_version_gets_the_columns_that_have_come_since(tmp_
     with old.transaction() as write:
         for column in ("api", "limit_hits", "saved_usd"):
             write.execute(f"ALTER TABLE requests DROP COLUMN {column}")
-        write.execute("ALTER TABLE attempts DROP COLUMN cancelled")
+        for column in ("cancelled", "trimmed"):
+            write.execute(f"ALTER TABLE attempts DROP COLUMN {column}")
         write.execute("INSERT INTO requests (id) VALUES ('r1')")
         write.execute("UPDATE meta SET value = '1' WHERE key = 'schema_version'")
     old.close()
@@ -137,6 +138,6 @@ def test_a_store_of_the_first_version_gets_the_columns_that_have_come_since(tmp_
     assert new.query("SELECT id, api, limit_hits, saved_usd FROM requests") == [
         {"id": "r1", "api": None, "limit_hits": None, "saved_usd": None}
     ]
-    assert new.query("SELECT cancelled FROM attempts") == []
+    assert new.query("SELECT cancelled, trimmed FROM attempts") == []
     assert new.query("SELECT value FROM meta WHERE key = 'schema_version'") == [{"value": str(SCHEMA_VERSION)}]
     new.close()
