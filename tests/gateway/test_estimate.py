@@ -77,3 +77,11 @@ def test_tools_and_their_calls_count() -> None:
 def test_any_body_has_some_estimate(body: bytes) -> None:
     found = estimate(body, "")
     assert found.estimated and found.input >= 0
+
+
+@pytest.mark.parametrize("text", ["x" * 200_000, " " * 200_000, "=" * 200_000, "ก" * 5_000, "a word, " * 20_000])
+def test_a_text_that_takes_long_to_count_is_guessed(text: str) -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": text}]}, ensure_ascii=False).encode()
+    found = estimate(body, text)  # counted, 200,000 letters would take ten minutes
+    assert found.output == rough_tokens(text.encode())
+    assert found.input > 0 and found.estimated

