@@ -6,7 +6,7 @@ genai-prices, by the provider's kind, address or name. Servers of one's own (`vl
 the list's part: their counts stand in no usage that is read here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -21,6 +21,8 @@ from pilothouse.domain.table import Price, ProviderEntry, Table
 
 _LIST_S = 300.0  # a listed price is looked up again after this long: some change with the time of day
 _HOUR_FACTOR = 1.6  # Anthropic: a cache write kept for an hour costs 2 times the input, one for 5 minutes 1.25 times
+_BUCKETS = ("input_uncached", "cache_read", "cache_write", "output_text", "reasoning")
+_PARTS = TokenParts.__struct_fields__
 _NAMES = {  # kind → its name in genai-prices
     "azure-openai": "azure",
     "anthropic": "anthropic",
@@ -242,10 +244,7 @@ def settle(record: Record, book: PriceBook, table: Table, now: float) -> None:
             continue
         seen.append(tokens)
         rates = book.rates(attempt, table.providers.get(attempt.provider), table.prices, now, record.ts_us)
-        source = "provider" if rates is None or rates.source != "config" else rates.source
-        if attempt.cost_usd is None or source == "config":
-            attempt.cost_usd = None if rates is None else rates.cost(tokens)
-            source = "" if rates is None else rates.source
+        source = _price(attempt, tokens, rates)
         if attempt.cost_usd is None:
             unpriced = True
             continue
@@ -257,23 +256,20 @@ def settle(record: Record, book: PriceBook, table: Table, now: float) -> None:
         record.cost_source = ""
 
 
-def _sum(seen: Iterable[Tokens]) -> Tokens | None:
-    parts = list(seen)
-    if not parts:
+def _price(attempt: Attempt, tokens: Tokens, rates: Rates | None) -> str:
+    """Set what the attempt cost, where that is known; who says so."""
+    if attempt.cost_usd is not None and (rates is None or rates.source != "config"):
+        return "provider"
+    attempt.cost_usd = None if rates is None else rates.cost(tokens)
+    return "" if rates is None else rates.source
+
+
+def _sum(seen: list[Tokens]) -> Tokens | None:
+    if not seen:
         return None
-    inner = [t.of_which for t in parts if t.of_which is not None]
+    inner = [t.of_which for t in seen if t.of_which is not None]
     return Tokens(
-        input_uncached=sum(t.input_uncached for t in parts),
-        cache_read=sum(t.cache_read for t in parts),
-        cache_write=sum(t.cache_write for t in parts),
-        output_text=sum(t.output_text for t in parts),
-        reasoning=sum(t.reasoning for t in parts),
-        estimated=any(t.estimated for t in parts),
-        of_which=TokenParts(
-            cache_write_1h=sum(p.cache_write_1h for p in inner),
-            input_audio=sum(p.input_audio for p in inner),
-            output_audio=sum(p.output_audio for p in inner),
-        )
-        if inner
-        else None,
+        **{name: sum(getattr(t, name) for t in seen) for name in _BUCKETS},
+        estimated=any(t.estimated for t in seen),
+        of_which=TokenParts(**{name: sum(getattr(p, name) for p in inner) for name in _PARTS}) if inner else None,
     )

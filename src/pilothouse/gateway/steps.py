@@ -15,6 +15,7 @@ from pilothouse.domain.errors import (
     GuardrailBlocked,
     InvalidOutput,
     PilothouseError,
+    QuotaExceeded,
     RateLimited,
     ServerError,
     UpstreamError,
@@ -60,6 +61,8 @@ def again(policy: Policy, error: PilothouseError, tried: int) -> bool:
         return "retry" in policy.invalid and tried < max(tries, 2)
     if tried >= tries or kind in ("circuit_open", "cost_cap"):
         return False
+    if isinstance(error, QuotaExceeded) and not policy.balance.over:
+        return False  # waiting brings no credit; another deployment may have some
     # What broke before its first token has shown nothing to anybody: that is what `restart` means.
     return meant(policy.retry.on, kind) or (kind == "cut_stream" and policy.cut != "error")
 

@@ -113,19 +113,16 @@ def _result(block: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tools(said: dict[str, Any], messages: list[dict[str, Any]]) -> dict[str, Any]:
-    tools: list[dict[str, Any]] = []
-    for tool in said.get("tools") or []:
-        spec: dict[str, Any] = {"name": tool["name"], "inputSchema": {"json": tool["input_schema"]}}
-        if tool.get("description"):
-            spec["description"] = tool["description"]
-        tools.append({"toolSpec": spec})
-        if tool.get("cache_control"):
-            tools.append(_cache_point(tool["cache_control"]))
     choice = said.get("tool_choice") or {}
     if choice.get("type") == "none":
         if any("toolUse" in block or "toolResult" in block for turn in messages for block in turn["content"]):
             raise unsayable("`tool_choice: none` after tool calls")
         return {}
+    tools: list[dict[str, Any]] = []
+    for tool in said.get("tools") or []:
+        tools.append({"toolSpec": _spec(tool)})
+        if tool.get("cache_control"):
+            tools.append(_cache_point(tool["cache_control"]))
     if not tools:
         return {}
     out: dict[str, Any] = {"tools": tools}
@@ -134,3 +131,8 @@ def _tools(said: dict[str, Any], messages: list[dict[str, Any]]) -> dict[str, An
     elif choice.get("type") == "tool":
         out["toolChoice"] = {"tool": {"name": choice["name"]}}
     return out
+
+
+def _spec(tool: dict[str, Any]) -> dict[str, Any]:
+    spec: dict[str, Any] = {"name": tool["name"], "inputSchema": {"json": tool["input_schema"]}}
+    return spec | ({"description": tool["description"]} if tool.get("description") else {})
