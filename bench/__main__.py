@@ -2,7 +2,7 @@
 
 --seconds N    of load per figure (default 4)
 --only NAME    edge, review or footprint
---no-litellm   leave the comparison out
+--no-peers     leave the comparisons out
 --write        put the tables into docs/benchmarks.md
 """
 
@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--only", choices=["edge", "review", "footprint"])
-    parser.add_argument("--no-litellm", action="store_true")
+    parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     tables: dict[str, str] = {"machine": machine()}
@@ -33,7 +33,7 @@ def main() -> None:
     if options.only in (None, "review"):
         tables["review"] = review.table()
     if options.only in (None, "edge"):
-        tables["edge"] = edge.table(options.seconds, litellm=not options.no_litellm)
+        tables["edge"] = edge.table(options.seconds, peers=not options.no_peers)
     for name, table in tables.items():
         print(f"\n## {name}\n\n{table}", flush=True)
         if options.write:

@@ -1,49 +1,97 @@
-"""CPU per request at the edge with everything on, beside direct calls and LiteLLM."""
+"""CPU per request and added latency at the edge with everything on, beside direct calls, TensorZero and LiteLLM."""
 
 import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
-from bench import litellm
+from bench import litellm, tensorzero
 from bench.load import Figure, Target, mock, run
-from bench.product import running
+from bench.product import Product, running
 
-SHAPES = (("plain", False), ("20-chunk stream, at once", True))
+PLAIN, STREAM, PACED = "plain", "20-chunk stream, at once", "20-chunk stream, 5 ms apart"
+WAITING = "plain, provider answers after 50 ms"
+SHAPES = ((PLAIN, False), (STREAM, True))
+CLIENTS = 8
+Peer = Callable[[str], AbstractContextManager[Target]]
 
 
-def table(seconds: float, *, litellm: bool) -> str:
-    """Markdown of every figure, direct first."""
+def table(seconds: float, *, peers: bool) -> str:
+    """Markdown: every figure, direct first, and what they come to."""
     figures: list[Figure] = []
-    with mock() as upstream, mock(gap_ms=5) as paced:
-        figures += _direct(upstream, paced, seconds)
-        figures += _pilothouse(upstream, paced, seconds)
-        if litellm:
-            figures += _litellm(upstream, seconds)
-    return as_markdown(figures)
+    with mock() as upstream, mock(gap_ms=5) as paced, mock(delay_ms=50) as waiting:
+        direct = {url: Target("direct", url, "none", "gpt-4o-mini") for url in (upstream, paced, waiting)}
+        for shape, stream in SHAPES:
+            figures.append(_run(direct[upstream], seconds, shape, stream=stream))
+        figures.append(_run(direct[paced], seconds, PACED, stream=True))
+        figures += _pilothouse(upstream, seconds)
+        figures += _beside(direct[waiting], waiting, seconds)
+        with running(paced) as product:
+            figures.append(_run(_edge(product), seconds, PACED, stream=True))
+        if peers:
+            figures += _peer(tensorzero.gateway, upstream, seconds)
+            figures += _peer(litellm.proxy, upstream, seconds)
+            figures += _peer_waiting(tensorzero.gateway, waiting, seconds)
+    return as_markdown(figures) + "\n\n" + "\n".join(comparison(figures))
 
 
-def _direct(upstream: str, paced: str, seconds: float) -> list[Figure]:
-    target = Target("direct", upstream, "none", "gpt-4o-mini")
-    result = [run(target, stream=stream, connections=8, seconds=seconds, shape=shape) for shape, stream in SHAPES]
-    slow = Target("direct", paced, "none", "gpt-4o-mini")
-    return [*result, run(slow, stream=True, connections=8, seconds=seconds, shape="20-chunk stream, 5 ms apart")]
+def _run(target: Target, seconds: float, shape: str, *, stream: bool, connections: int = CLIENTS) -> Figure:
+    return run(target, stream=stream, connections=connections, seconds=seconds, shape=shape)
 
 
-def _pilothouse(upstream: str, paced: str, seconds: float) -> list[Figure]:
-    result: list[Figure] = []
+def _edge(product: Product) -> Target:
+    return Target("Pilothouse", product.gateway, product.key, "bench", product.pids("edge"))
+
+
+def _pilothouse(upstream: str, seconds: float) -> list[Figure]:
     with running(upstream) as product:
-        target = Target("Pilothouse", product.gateway, product.key, "bench", product.pids("edge"))
-        result += [run(target, stream=stream, connections=8, seconds=seconds, shape=shape) for shape, stream in SHAPES]
-        result.append(run(target, stream=False, connections=32, seconds=seconds, shape="plain"))
-    with running(paced) as product:
-        target = Target("Pilothouse", product.gateway, product.key, "bench", product.pids("edge"))
-        shape = "20-chunk stream, 5 ms apart"
-        result.append(run(target, stream=True, connections=8, seconds=seconds, shape=shape))
-    return result
+        target = _edge(product)
+        result = [_run(target, seconds, shape, stream=stream) for shape, stream in SHAPES]
+        result.append(_run(target, seconds, PLAIN, stream=False, connections=32))
+    with running(upstream, workers=2) as product:
+        target = _edge(product)
+        two = Target("Pilothouse, 2 workers", target.base_url, target.key, target.model, target.pids)
+        return [*result, _run(two, seconds, PLAIN, stream=False)]
 
 
-def _litellm(upstream: str, seconds: float) -> list[Figure]:
+def _beside(direct: Target, waiting: str, seconds: float) -> list[Figure]:
+    """Direct calls and the gateway in turn, at a load that leaves the machine idle for the most part."""
+    with running(waiting) as product:
+        target = _edge(product)
+        return [_run(direct, seconds, WAITING, stream=False), _run(target, seconds, WAITING, stream=False)]
+
+
+def _peer(peer: Peer, upstream: str, seconds: float) -> list[Figure]:
     with contextlib.ExitStack() as stack:
-        target = stack.enter_context(litellm.proxy(upstream))
-        return [run(target, stream=stream, connections=8, seconds=seconds, shape=shape) for shape, stream in SHAPES]
+        target = stack.enter_context(peer(upstream))
+        return [_run(target, seconds, shape, stream=stream) for shape, stream in SHAPES]
+
+
+def _peer_waiting(peer: Peer, waiting: str, seconds: float) -> list[Figure]:
+    with peer(waiting) as target:
+        return [_run(target, seconds, WAITING, stream=False)]
+
+
+def _found(figures: list[Figure], name: str, shape: str) -> Figure | None:
+    return next((f for f in figures if f.name.startswith(name) and f.shape == shape), None)
+
+
+def comparison(figures: list[Figure]) -> list[str]:
+    """What the figures come to, one line each."""
+    lines = []
+    for shape in (PLAIN, STREAM):
+        ours = _found(figures, "Pilothouse", shape)
+        for peer in ("TensorZero", "LiteLLM"):
+            theirs = _found(figures, peer, shape)
+            if ours and theirs and ours.cpu_ms and theirs.cpu_ms:
+                ratio = ours.cpu_ms / theirs.cpu_ms
+                said = f"{ratio:.2f} of" if ratio > 0.1 else f"1/{1 / ratio:.0f} of"
+                lines.append(f"- {shape}: {said} {theirs.name}'s CPU per request.")
+    for shape in (PLAIN, WAITING, PACED):
+        direct, ours = _found(figures, "direct", shape), _found(figures, "Pilothouse", shape)
+        if direct and ours:
+            p50, p99 = ours.p50 - direct.p50, ours.p99 - direct.p99
+            lines.append(f"- {shape}, {CLIENTS} clients: {p50:+.2f} ms at p50, {p99:+.2f} ms at p99 over direct calls.")
+    return lines
 
 
 def as_markdown(figures: list[Figure]) -> str:
