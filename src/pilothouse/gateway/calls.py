@@ -203,6 +203,8 @@ async def _first_token(flow: Flow, form: Form) -> Began:
     while True:
         data = await flow.read()
         if data is None:
+            if flow.held.lstrip().startswith(b"{"):
+                form.read(flow.held)  # an error in the place of a stream: raises what it says
             raise CutStream("the stream ended before its first token", hint="ask again", upstream_status=flow.status)
         flow.held += data
         end = form.whole(flow.held)

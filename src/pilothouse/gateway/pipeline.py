@@ -246,7 +246,8 @@ class Gateway:
         """What one call of the primary model may use: the input by its size, the output as far as it is bounded."""
         parsed, model = resolved.parsed, resolved.model
         tokens_in = rough_tokens(parsed.raw)
-        tokens_out = output_bound(parsed.body, resolved.live.manifest.params)
+        silent = parsed.api in ("embeddings", "moderations")  # their answers are no tokens
+        tokens_out = 0 if silent else output_bound(parsed.body, resolved.live.manifest.params)
         provider, now_us = table.providers.get(model.provider), self.clock.now_us()
         usd = self._book.quote(model, provider, table.prices, tokens_in, tokens_out, self.clock.monotonic(), now_us)
         return Estimate(tokens_in, tokens_out, usd)

@@ -58,7 +58,7 @@ def again(policy: Policy, error: PilothouseError, tried: int) -> bool:
     kind = error_class(error)
     tries = policy.retry.attempts
     if kind == "invalid_output":
-        return "retry" in policy.invalid and tried < max(tries, 2)
+        return "retry" in policy.invalid and tried < max(tries, 2) and error.kind != "output_truncated"
     if tried >= tries or kind in ("circuit_open", "cost_cap"):
         return False
     if isinstance(error, QuotaExceeded) and not policy.balance.over:
