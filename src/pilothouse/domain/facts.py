@@ -46,7 +46,7 @@ class IndexUse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TraceFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Identity and accounted time of the route's traces [T2.1 T2.2].
+    """Identity, accounted time, steps and cost of the route's traces [T2.1 T2.2 T7.1 T7.4].
 
     A request whose trace has no spans is a trace of its own: its stages account for it.
     """
@@ -62,6 +62,14 @@ class TraceFacts(msgspec.Struct, frozen=True, kw_only=True):
     workflows: int = 0  # distinct trace ids
     workflow_cost_mean: float | None = None  # per trace id, over those whose every request has a price [T7.1]
     workflow_cost_p95: float | None = None
+    workflows_priced: int = 0
+    workflow_cost_mean_before: float | None = None  # of the time before the window that is as long as it
+    workflow_cost_p95_before: float | None = None
+    workflows_priced_before: int = 0
+    steps_mean: float | None = None  # requests per trace id [T7.4]
+    steps_p95: float | None = None
+    documents: int = 0  # that retrievals brought into traces with spans
+    documents_repeated: int = 0  # of them: brought before into the same trace
 
 
 class RedactionFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,9 +90,14 @@ class SchemaFacts(msgspec.Struct, frozen=True, kw_only=True):
     valid: int  # after repair and retry
     repaired: int  # valid only after at least one repair
     retried: int  # asked again at least once because of the schema
+    mended: int  # repaired, asked again, or both [T4.2]
+    coerced: int  # with a field that was made to fit its type
     delivered_invalid: int
     missing: dict[str, int]  # field (JSON pointer) → requests; the 50 commonest
     mismatched: dict[str, int]
+    unlisted: dict[str, int]  # of the mismatched: fields with a value outside their enum [T4.4]
+    unlisted_before: frozenset[str]  # fields for which that had happened in the 28 days before the window
+    cost: float  # of these requests, all attempts
     errors: dict[str, int]  # the 10 commonest explanations of a final failure
     invalid_attempt_cost: float | None  # cost of attempts thrown away as invalid; None where none is priced
 
@@ -119,6 +132,13 @@ class ProviderFacts(msgspec.Struct, frozen=True, kw_only=True):
     usage_expected: int  # answered attempts
 
 
+class WayUse(msgspec.Struct, frozen=True):
+    """What one way to fall back has served: requests in the window, and when it last did, of 90 days."""
+
+    requests: int
+    last_us: int
+
+
 class RuntimeFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Retries, timeouts, fallbacks [T2.4 T6.2 T6.3 T6.4]."""
 
@@ -138,6 +158,25 @@ class RuntimeFacts(msgspec.Struct, frozen=True, kw_only=True):
     primary_scores: int
     undelivered_cost: float | None  # cost of attempts whose output nobody got
     providers: list[ProviderFacts]
+    kinds: dict[str, int]  # primary, retry, fallback, hedge, reask, continue → attempts [T6.2]
+    cancelled: int  # attempts that we gave up: hedges that lost, and those whose client left
+    ways: dict[str, WayUse]  # model, trim, static, cached, delayed, handoff → what it served [T6.6]
+
+
+class QueueFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits and what waited for them [T6.5]. Depths by the intervals in which requests waited."""
+
+    waited: int  # requests that waited, whether they were let in or not
+    waited_in_vain: int  # of them: refused in the end
+    wait_ms_p95: float | None  # of those that waited: how old the 95th of a hundred grew
+    depth_mean: float  # requests waiting, over the whole window (Little: Σ waits ÷ its length)
+    depth_peak: int  # at once
+    refused: int  # by a limit or budget of ours
+    hits: dict[str, int]  # `limit:what`, `limit:what:shadow` → requests
+    delayed: int  # taken over with a 202 and worked on afterwards
+    delayed_failed: int  # of them: never answered; what other queues call dead letters
+    busy_peak: float | None  # requests in work at once, on average over the busiest hour; without their waits
+    arrivals_peak: int  # requests that came in the busiest hour
 
 
 class Spender(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,8 +187,19 @@ class Spender(msgspec.Struct, frozen=True, kw_only=True):
     cost: float
 
 
+class SegmentUse(msgspec.Struct, frozen=True, kw_only=True):
+    """A segment with what it cost and brought [T7.6]. Revenue is what scores named `revenue` say, in USD."""
+
+    segment: str  # empty: the request names none
+    requests: int
+    cost: float
+    success: int
+    revenue: float | None = None
+    revenue_cost: float = 0.0  # of the requests whose revenue is known
+
+
 class CostFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Money [T7.1 T7.3 T7.7]. `priced` requests have a known cost; the others are in no sum."""
+    """Money [T7.1 T7.3 T7.6 T7.7]. `priced` requests have a known cost; the others are in no sum."""
 
     priced: int
     unpriced: int  # with tokens or an answered attempt, but no price
@@ -164,6 +214,44 @@ class CostFacts(msgspec.Struct, frozen=True, kw_only=True):
     baseline_per_success: float | None  # of the 28 days before the window
     unowned: float  # spend without a key
     top_keys: list[Spender]  # 10 at most
+    p95_before: float | None  # of the time before the window that is as long as it
+    priced_before: int
+    segmented: float  # spend of requests that name their segment; the tier is the route's
+    segments: list[SegmentUse]  # 10 at most, dearest first
+    judged: int  # successes with a score [T7.7]
+    judged_good: int  # of them: with a mean score of at least one half
+    judged_before: int  # in the 28 days before the window
+    judged_good_before: int
+
+
+class CacheFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The gateway's cache of answers and the providers' of prompts [T7.5]; `*_before`: the 28 days before the window.
+
+    Requests that were told to go past the cache are in no count.
+    """
+
+    asked: int  # requests for which the cache was asked
+    hits: int  # answered from it, by meaning too
+    semantic: int  # of them: by meaning
+    saved: float | None  # USD that the hits cost when they were made
+    asked_before: int
+    hits_before: int
+    input_tokens: int
+    cached_tokens: int  # of them: read from the provider's cache
+    input_tokens_before: int
+    cached_tokens_before: int
+    semantic_judged: int  # hits by meaning with a score named `semantic_hit`, in window and baseline
+    semantic_false: int  # of them: below one half
+
+
+class ContextUse(msgspec.Struct, frozen=True, kw_only=True):
+    """Input tokens of the delivered attempts at one model [T7.4]."""
+
+    provider: str
+    model: str
+    n: int
+    mean: float
+    p95: float
 
 
 class LatencyFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,7 +317,10 @@ class RouteFacts(msgspec.Struct, frozen=True, kw_only=True):
     schema: SchemaFacts
     retrieval: RetrievalUse | None  # None: no retrieval seen on the route, in window or baseline
     runtime: RuntimeFacts
+    queue: QueueFacts
     cost: CostFacts
+    cache: CacheFacts
+    contexts: list[ContextUse]  # most used first
     latency: list[LatencyFacts]  # most used model first
     burn: list[BurnWindow]  # 5 min, 30 min, 1 h, 6 h, 3 d
     days: list[Day]  # oldest first

@@ -6,6 +6,7 @@ import msgspec
 
 from pilothouse.domain.limit import Limit
 from pilothouse.domain.model_ref import ModelRef
+from pilothouse.domain.record import Way
 
 LogMode = Literal["full", "redacted", "metadata", "off"]
 ErrorClass = Literal[
@@ -55,6 +56,12 @@ class Fallback(msgspec.Struct, frozen=True):
     handoff: str | None = None
     on: tuple[ErrorClass, ...] = ("error",)
     outcome: Degraded = "fallback"
+
+    @property
+    def way(self) -> Way:
+        """Which of its ways is given."""
+        given: tuple[Way, ...] = ("static", "trim", "cached", "delayed", "handoff")
+        return next((name for name in given if getattr(self, name) is not None), "model")
 
 
 class Caps(msgspec.Struct, frozen=True):

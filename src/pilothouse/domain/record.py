@@ -10,6 +10,7 @@ Source = Literal["edge", "eval", "replay"]
 AttemptKind = Literal["primary", "retry", "fallback", "hedge", "reask", "continue"]
 CacheUse = Literal["", "miss", "hit", "semantic", "stale", "bypass"]
 StreamEnd = Literal["", "complete", "error", "restarted", "continued"]
+Way = Literal["", "model", "trim", "static", "cached", "delayed", "handoff"]
 PREVIEW = 200  # characters
 
 
@@ -80,6 +81,7 @@ class Validation(msgspec.Struct):
     error: str = ""  # the first error after repair, explained
     missing: list[str] = []  # required fields that were absent, as JSON pointers
     mismatched: list[str] = []  # fields of the wrong type or outside an enum, as JSON pointers
+    unlisted: list[str] = []  # of them: those with a value outside their enum
     delivered_invalid: bool = False
     stages: list[str] = []  # each stage that looked at the output, in order: `exact`, `extract`, `repair`, `coerce` …
     coerced: list[str] = []  # fields made to fit their type, as JSON pointers
@@ -179,6 +181,7 @@ class Record(msgspec.Struct, kw_only=True):
     queued_ms: float = 0.0  # waited for a limit
     priority: str = ""
     delayed: bool = False  # answered with 202; this record is of the work done afterwards
+    way: Way = ""  # of the fallback that gave the answer; empty where none did
 
 
 class Document(msgspec.Struct):

@@ -153,7 +153,7 @@ class Attempts:
         elif run.later is not None:
             answer = await run.later(step, error, _static_after(run, step))
         if answer is not None:
-            answer.outcome = step.outcome
+            answer.outcome, run.record.way = step.outcome, step.way
         return answer
 
     async def _last_chance(self, run: Run, error: PilothouseError, pause: float) -> Way:
@@ -208,7 +208,10 @@ class Attempts:
                 await asyncio.sleep(wait)
                 kind = "continue" if way.kind == "continue" else "retry"
                 continue
-            answer.outcome = way.step.outcome if way.step else "success"
+            if way.step is None:
+                answer.outcome = "success"
+            else:
+                answer.outcome, run.record.way = way.step.outcome, way.step.way
             return answer
         raise AssertionError("unreachable: the last try returns or raises")
 

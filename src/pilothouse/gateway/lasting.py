@@ -71,7 +71,7 @@ class Streams:
             if more.attempt is not None:
                 more.attempt.delivered = True
             if step is not None:
-                run.record.outcome = step.outcome
+                run.record.outcome, run.record.way = step.outcome, step.way
             return more.flow
         return None
 

@@ -33,6 +33,7 @@ from pilothouse.providers.openai import Choice, Completion, text_of
 
 _ERRORS_MAX = 20  # errors looked at for missing and mismatched fields
 _MISMATCH = frozenset(("type", "enum", "const", "format", "pattern", "minimum", "maximum", "minLength", "maxLength"))
+_LISTED = frozenset(("enum", "const"))
 _FINISHED = frozenset(("stop", "tool_calls", "end_turn", "tool_use"))  # the model said that it was done
 
 
@@ -90,6 +91,8 @@ def _begin(record: Record) -> Validation:
     before = record.validation
     kept = [*before.stages, record.attempts[-1].kind] if before and record.attempts else []
     result = Validation(first_ok=before is None, ok=True, retried=before.retried + 1 if before else 0, stages=kept)
+    if before is not None:  # what an answer lacked stays noted where the next one has it
+        result.missing, result.mismatched, result.unlisted = before.missing, before.mismatched, before.unlisted
     record.validation = result
     return result
 
@@ -199,6 +202,8 @@ def _fields(errors: list[Any], result: Validation) -> None:
             result.missing.append(pointer([*at, error.kind.value]))
         elif kind in _MISMATCH:
             result.mismatched.append(pointer(at))
+            if kind in _LISTED:
+                result.unlisted.append(pointer(at))
 
 
 def _toolbox(rendered: Rendered) -> Toolbox | None:

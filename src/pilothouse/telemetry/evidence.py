@@ -2,62 +2,47 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
 
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.facts import (
     BurnWindow,
-    CostFacts,
     Day,
     IndexUse,
     LatencyFacts,
     ManifestUse,
     ModelUse,
     ProviderFacts,
+    QueueFacts,
     RedactionFacts,
     RetrievalUse,
     RouteFacts,
     RuntimeFacts,
     SchemaFacts,
-    Spender,
     TelemetryFacts,
     TraceFacts,
+    WayUse,
 )
 from pilothouse.store.telemetry import TelemetryStore
-from pilothouse.telemetry import questions
+from pilothouse.telemetry import questions, spending
+from pilothouse.telemetry.answers import Answers, Row, Rows, by_route, counts, known_sum
 
 BASELINE_US = 28 * 86_400_000_000
 UNTYPED = ("", "unknown", "internal")
 _FIELDS_MAX = 50
 _ERRORS_MAX = 10
 
-Row = dict[str, Any]
-Rows = list[Row]
 _MANY = (
     *("OUTCOMES", "MANIFESTS", "MODELS", "LATENCY", "PROVIDERS", "PROVIDER_ERRORS", "FIELDS", "KEYS", "SCORES"),
     *("BURN", "DAYS", "COST_BASELINE", "WORKFLOWS", "SPANNED", "STAGED", "ORPHANS", "RETRIEVALS", "INDEXES"),
+    *("COST_BEFORE", "WORKFLOWS_BEFORE", "CACHE_BEFORE", "UNLISTED_BEFORE", "SEGMENTS", "JUDGED", "SEMANTIC"),
+    *("REVENUE", "CONTEXTS", "REPEATS", "KINDS", "WAYS", "LIMIT_HITS", "QUEUE", "BUSY"),
 )
-
-
-class _Answers:
-    """What the store said, by question and (route, env)."""
-
-    def __init__(self, route: str, env: str, answers: dict[str, dict[tuple[str, str], Rows]]) -> None:
-        self._key = (route, env)
-        self._answers = answers
-
-    def all(self, question: str) -> Rows:
-        return self._answers[question].get(self._key, [])
-
-    def one(self, question: str) -> Row:
-        rows = self.all(question)
-        return rows[0] if rows else {}
 
 
 def gather(store: TelemetryStore, clock: Clock, since_us: int, until_us: int) -> TelemetryFacts:
     """Facts of every route with traffic in [since_us, until_us), over one snapshot of the store. Raises StoreError."""
     began = clock.monotonic()
-    bounds = {"since": since_us, "until": until_us, "base": since_us - BASELINE_US}
+    bounds = {"since": since_us, "until": until_us, "base": since_us - BASELINE_US, "prior": 2 * since_us - until_us}
     with store.reading() as ask:
 
         def answer(question: str) -> Rows:
@@ -66,11 +51,12 @@ def gather(store: TelemetryStore, clock: Clock, since_us: int, until_us: int) ->
 
         answer("REVIEW_REQUESTS")
         answer("REVIEW_TRACES")
-        answers = {question: _by_route(answer(question)) for question in ("REQUESTS", *_MANY)}
-        answers["DUPLICATES"] = _by_route(_duplicates(answer))
+        answer("REVIEW_SCORES")
+        answers = {question: by_route(answer(question)) for question in ("REQUESTS", *_MANY)}
+        answers["DUPLICATES"] = by_route(_duplicates(answer))
         losses = {row["what"]: row["n"] for row in answer("LOSSES")}
     routes = [
-        _route(_Answers(route, env, answers), route, env, (since_us, until_us))
+        _route(Answers(route, env, answers), route, env, (since_us, until_us))
         for route, env in sorted(answers["REQUESTS"])
     ]
     return TelemetryFacts(
@@ -88,14 +74,7 @@ def _duplicates(answer: Callable[[str], Rows]) -> Rows:
     return answer("DUPLICATES") if answer("ANY_DUPLICATE")[0]["n"] else []
 
 
-def _by_route(rows: Rows) -> dict[tuple[str, str], Rows]:
-    by_route: defaultdict[tuple[str, str], Rows] = defaultdict(list)
-    for row in rows:
-        by_route[row.pop("route"), row.pop("env")].append(row)
-    return by_route
-
-
-def _route(of: _Answers, route: str, env: str, window: tuple[int, int]) -> RouteFacts:
+def _route(of: Answers, route: str, env: str, window: tuple[int, int]) -> RouteFacts:
     totals = of.one("REQUESTS")
     outcomes = of.all("OUTCOMES")
     failed = [row for row in outcomes if row["outcome"] == "failed"]
@@ -107,10 +86,10 @@ def _route(of: _Answers, route: str, env: str, window: tuple[int, int]) -> Route
         requests=totals["requests"],
         first_us=totals["first_us"],
         last_us=totals["last_us"],
-        outcomes=_counts(outcomes, "outcome"),
+        outcomes=counts(outcomes, "outcome"),
         failures=sum(row["n"] for row in failed),
         failures_typed=sum(row["n"] for row in failed if row["error_type"] not in UNTYPED),
-        errors=_counts(failed, "error_type"),
+        errors=counts(failed, "error_type"),
         with_usage=totals["with_usage"],
         with_tokens=totals["with_tokens"],
         manifests=[_manifest(row) for row in of.all("MANIFESTS")],
@@ -120,7 +99,10 @@ def _route(of: _Answers, route: str, env: str, window: tuple[int, int]) -> Route
         schema=_schema(of, totals),
         retrieval=_retrieval(of),
         runtime=_runtime(of, totals),
-        cost=_cost(of, totals),
+        queue=_queue(of, totals, (window[1] - window[0]) / 1e3),
+        cost=spending.cost(of, totals),
+        cache=spending.cache(of, totals),
+        contexts=spending.contexts(of),
         latency=[_latency(row) for row in of.all("LATENCY")],
         burn=[
             BurnWindow(seconds=row["seconds"], total=row["total"], failed=row["failed"], duration_hist=row["hist"])
@@ -129,13 +111,6 @@ def _route(of: _Answers, route: str, env: str, window: tuple[int, int]) -> Route
         days=[Day(**row) for row in of.all("DAYS")],
         scores={row["name"]: (row["mean"], row["n"]) for row in of.all("SCORES")},
     )
-
-
-def _counts(rows: Rows, name: str) -> dict[str, int]:
-    counts: defaultdict[str, int] = defaultdict(int)
-    for row in rows:
-        counts[row[name] or ""] += row["n"]
-    return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
 def _manifest(row: Row) -> ManifestUse:
@@ -152,11 +127,12 @@ def _manifest(row: Row) -> ManifestUse:
     )
 
 
-def _traces(of: _Answers, totals: Row) -> TraceFacts:
+def _traces(of: Answers, totals: Row) -> TraceFacts:
     spanned, staged = of.one("SPANNED"), of.one("STAGED")
     alone = totals["requests"] - spanned.get("requests", 0)
     alone_accounted = totals["accounted"] - spanned.get("accounted", 0)
-    orphans, workflows, duplicates = of.one("ORPHANS"), of.one("WORKFLOWS"), of.one("DUPLICATES")
+    orphans, duplicates, repeats = of.one("ORPHANS"), of.one("DUPLICATES"), of.one("REPEATS")
+    workflows, before = of.one("WORKFLOWS"), of.one("WORKFLOWS_BEFORE")
     return TraceFacts(
         identified=totals["identified"],
         duplicate_ids=duplicates.get("n", 0),
@@ -169,12 +145,20 @@ def _traces(of: _Answers, totals: Row) -> TraceFacts:
         workflows=workflows.get("traces", 0),
         workflow_cost_mean=workflows.get("cost_mean"),
         workflow_cost_p95=workflows.get("cost_p95"),
+        workflows_priced=workflows.get("priced", 0),
+        workflow_cost_mean_before=before.get("cost_mean"),
+        workflow_cost_p95_before=before.get("cost_p95"),
+        workflows_priced_before=before.get("priced", 0),
+        steps_mean=workflows.get("steps_mean"),
+        steps_p95=workflows.get("steps_p95"),
+        documents=repeats.get("documents", 0),
+        documents_repeated=repeats.get("repeated", 0),
     )
 
 
 def _redaction(totals: Row, outcomes: Rows) -> RedactionFacts:
     return RedactionFacts(
-        by_status=_counts([row for row in outcomes if row["redaction_status"]], "redaction_status"),
+        by_status=counts([row for row in outcomes if row["redaction_status"]], "redaction_status"),
         skipped_without_reason=totals["skipped_without_reason"],
         requests_with_secrets=totals["requests_with_secrets"],
         secrets_unredacted=totals["secrets_unredacted"],
@@ -182,7 +166,7 @@ def _redaction(totals: Row, outcomes: Rows) -> RedactionFacts:
     )
 
 
-def _schema(of: _Answers, totals: Row) -> SchemaFacts:
+def _schema(of: Answers, totals: Row) -> SchemaFacts:
     fields = of.all("FIELDS")
 
     def commonest(what: str, most: int) -> dict[str, int]:
@@ -194,15 +178,20 @@ def _schema(of: _Answers, totals: Row) -> SchemaFacts:
         valid=totals["valid"],
         repaired=totals["repaired"],
         retried=totals["schema_retried"],
+        mended=totals["mended"],
+        coerced=totals["coerced"],
         delivered_invalid=totals["delivered_invalid"],
         missing=commonest("missing", _FIELDS_MAX),
         mismatched=commonest("mismatched", _FIELDS_MAX),
+        unlisted=commonest("unlisted", _FIELDS_MAX),
+        unlisted_before=frozenset(row["field"] for row in of.all("UNLISTED_BEFORE")),
+        cost=totals["structured_cost"],
         errors=commonest("error", _ERRORS_MAX),
-        invalid_attempt_cost=_sum(row["invalid_cost"] for row in of.all("PROVIDERS")),
+        invalid_attempt_cost=known_sum(row["invalid_cost"] for row in of.all("PROVIDERS")),
     )
 
 
-def _retrieval(of: _Answers) -> RetrievalUse | None:
+def _retrieval(of: Answers) -> RetrievalUse | None:
     row = of.one("RETRIEVALS")
     if not row:
         return None
@@ -219,12 +208,12 @@ def _retrieval(of: _Answers) -> RetrievalUse | None:
     return RetrievalUse(**row, versions=versions)
 
 
-def _runtime(of: _Answers, totals: Row) -> RuntimeFacts:
+def _runtime(of: Answers, totals: Row) -> RuntimeFacts:
     providers = of.all("PROVIDERS")
     errors: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for row in of.all("PROVIDER_ERRORS"):
         errors[row["provider"]][row["error_type"]] = row["n"]
-    scores = of.all("SCORES")
+    scores = [row for row in of.all("SCORES") if row["name"] not in questions.NO_QUALITY]
     return RuntimeFacts(
         attempts=sum(row["attempts"] for row in providers),
         attempts_declared=totals["attempts_declared"] or 0,
@@ -240,8 +229,28 @@ def _runtime(of: _Answers, totals: Row) -> RuntimeFacts:
         primary_score_mean=_mean(scores, "primary"),
         fallback_scores=sum(row["fallback_n"] for row in scores),
         primary_scores=sum(row["primary_n"] for row in scores),
-        undelivered_cost=_sum(row["undelivered"] for row in providers),
+        undelivered_cost=known_sum(row["undelivered"] for row in providers),
         providers=[_provider(row, errors[row["provider"]]) for row in providers],
+        kinds=counts(of.all("KINDS"), "kind"),
+        cancelled=sum(row["cancelled"] for row in of.all("KINDS")),
+        ways={row["way"]: WayUse(row["n"], row["last_us"]) for row in of.all("WAYS")},
+    )
+
+
+def _queue(of: Answers, totals: Row, window_ms: float) -> QueueFacts:
+    queue, busy = of.one("QUEUE"), of.one("BUSY")
+    return QueueFacts(
+        waited=totals["waited"],
+        waited_in_vain=totals["waited_in_vain"],
+        wait_ms_p95=queue.get("p95"),
+        depth_mean=totals["wait_ms"] / window_ms,
+        depth_peak=queue.get("peak", 0),
+        refused=totals["limited"],
+        hits=counts(of.all("LIMIT_HITS"), "hit"),
+        delayed=totals["delayed"],
+        delayed_failed=totals["delayed_failed"],
+        busy_peak=busy.get("busy"),
+        arrivals_peak=busy.get("arrivals", 0),
     )
 
 
@@ -261,26 +270,6 @@ def _provider(row: Row, errors: dict[str, int]) -> ProviderFacts:
     )
 
 
-def _cost(of: _Answers, totals: Row) -> CostFacts:
-    baseline = of.one("COST_BASELINE")
-    p50, p95, p99 = totals["cost_quantiles"] or (None, None, None)
-    return CostFacts(
-        priced=totals["priced"],
-        unpriced=totals["unpriced"],
-        spend=totals["spend"],
-        mean=totals["cost_mean"],
-        p50=p50,
-        p95=p95,
-        p99=p99,
-        baseline_mean=baseline.get("mean"),
-        baseline_requests=baseline.get("requests", 0),
-        per_success=totals["spend"] / totals["priced_success"] if totals["priced_success"] else None,
-        baseline_per_success=baseline.get("per_success"),
-        unowned=totals["unowned"],
-        top_keys=[Spender(id=row["key_id"], requests=row["n"], cost=row["cost"]) for row in of.all("KEYS")],
-    )
-
-
 def _latency(row: Row) -> LatencyFacts:
     duration = row["duration"] or (None, None, None)
     ttft = row["ttft"] or (None, None, None)
@@ -295,12 +284,6 @@ def _latency(row: Row) -> LatencyFacts:
         ttft_p95=ttft[1],
         ttft_p99=ttft[2],
     )
-
-
-def _sum(values: Any) -> float | None:
-    """The sum of what is known; None where nothing is."""
-    known = [value for value in values if value is not None]
-    return float(sum(known)) if known else None
 
 
 def _mean(scores: Rows, side: str) -> float | None:

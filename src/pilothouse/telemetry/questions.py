@@ -1,8 +1,9 @@
 """The review's questions to the telemetry store: each one group-by over the window, all routes at once.
 
-Parameters are named: $since and $until bound the window, $base is 28 days before it, all in µs. `review_traces` is a
-temporary table of the traces that have spans, with the routes whose requests they hold; `review_requests` has these
-requests, so that only one question looks through all requests for them.
+Parameters are named: $since and $until bound the window, $base is 28 days before it, $prior as long before it as it
+lasts, all in µs. `review_traces` is a temporary table of the traces that have spans, with the routes whose requests
+they hold; `review_requests` has these requests, so that only one question looks through all requests for them.
+`review_scores` has the scores of window and baseline with what their requests say.
 """
 
 # ruff: noqa: S608  # every fragment is a constant of this module; values are parameters
@@ -10,10 +11,15 @@ requests, so that only one question looks through all requests for them.
 from pilothouse.domain.errors import INVALID_OUTPUT_CODES
 from pilothouse.store.telemetry import dialect
 
+SEMANTIC_HIT = "semantic_hit"  # a score: whether an answer from the cache by meaning fits its question
+REVENUE_SCORE = "revenue"  # a score: what a request brought, in USD
+NO_QUALITY = (SEMANTIC_HIT, REVENUE_SCORE)  # scores that do not say how good an answer is
 PARTS = ("prompt", "system", "model", "params", "tools", "schema", "index", "policy")
 BURN_SECONDS = (300, 1800, 3600, 21_600, 259_200)
 _INVALID = ", ".join(f"'{code}'" for code in INVALID_OUTPUT_CODES)
+_REFUSALS = "'limit_exceeded', 'budget_exceeded', 'queue_full', 'queue_timeout'"
 _WINDOW = "source = 'edge' AND ts >= make_timestamp($since) AND ts < make_timestamp($until)"
+_PRIOR = "source = 'edge' AND ts >= make_timestamp($prior) AND ts < make_timestamp($since)"
 _MODEL = "coalesce(nullif(served_model, ''), requested_model)"
 _QUANTILES = "[0.5, 0.95, 0.99]"
 _STAGED = """(coalesce(stage_queue, 0) + coalesce(stage_preprocessing, 0) + coalesce(stage_model, 0)
@@ -30,6 +36,9 @@ SELECT route, env, count(*) AS requests, epoch_us(min(ts)) AS first_us, epoch_us
   count(*) FILTER (structured) AS structured, count(*) FILTER (valid_first) AS valid_first,
   count(*) FILTER (valid) AS valid, count(*) FILTER (valid AND len(repairs) > 0) AS repaired,
   count(*) FILTER (validation_retries > 0) AS schema_retried,
+  count(*) FILTER (structured AND (len(repairs) > 0 OR validation_retries > 0)) AS mended,
+  count(*) FILTER (len(coerced_fields) > 0) AS coerced,
+  coalesce(sum(cost_usd) FILTER (structured), 0) AS structured_cost,
   count(*) FILTER (delivered_invalid) AS delivered_invalid,
   sum(attempt_count)::BIGINT AS attempts_declared, count(*) FILTER (retries > 0) AS retried,
   count(*) FILTER (retries > 0 AND outcome = 'success') AS retried_recovered,
@@ -42,6 +51,16 @@ SELECT route, env, count(*) AS requests, epoch_us(min(ts)) AS first_us, epoch_us
   coalesce(sum(cost_usd), 0) AS spend, avg(cost_usd) AS cost_mean,
   quantile_cont(cost_usd, {_QUANTILES}) AS cost_quantiles,
   coalesce(sum(cost_usd) FILTER (key_id = ''), 0) AS unowned,
+  coalesce(sum(cost_usd) FILTER (segment <> ''), 0) AS segmented,
+  count(*) FILTER (queued_ms > 0) AS waited, coalesce(sum(queued_ms), 0) AS wait_ms,
+  count(*) FILTER (queued_ms > 0 AND error_type IN ({_REFUSALS})) AS waited_in_vain,
+  count(*) FILTER (error_type IN ({_REFUSALS})) AS limited,
+  count(*) FILTER (delayed) AS delayed, count(*) FILTER (delayed AND outcome = 'failed') AS delayed_failed,
+  count(*) FILTER (cache IN ('miss', 'hit', 'semantic')) AS cache_asked,
+  count(*) FILTER (cache IN ('hit', 'semantic')) AS cache_hits, count(*) FILTER (cache = 'semantic') AS cache_semantic,
+  sum(saved_usd) AS saved,
+  coalesce(sum(input_uncached + cache_read + cache_write), 0)::BIGINT AS input_tokens,
+  coalesce(sum(cache_read), 0)::BIGINT AS cached_tokens,
   count(cost_usd) FILTER (outcome = 'success') AS priced_success,
   count(*) FILTER ({_STAGED} >= 0.8 * duration_ms) AS accounted,
   quantile_cont(greatest(0, duration_ms - {_STAGED}), 0.5) AS unaccounted_ms
@@ -91,25 +110,121 @@ WHERE {_WINDOW} AND error_type <> '' GROUP BY ALL ORDER BY n DESC"""
 
 FIELDS = f"""
 SELECT route, env, what, field, count(*) AS n FROM (
-  SELECT route, env, 'missing' AS what, unnest(missing_fields) AS field FROM requests
+  SELECT route, env, 'missing' AS what, unnest(list_distinct(missing_fields)) AS field FROM requests
   WHERE {_WINDOW} AND len(missing_fields) > 0
-  UNION ALL SELECT route, env, 'mismatched', unnest(mismatched_fields) FROM requests
+  UNION ALL SELECT route, env, 'mismatched', unnest(list_distinct(mismatched_fields)) FROM requests
   WHERE {_WINDOW} AND len(mismatched_fields) > 0
+  UNION ALL SELECT route, env, 'unlisted', unnest(list_distinct(unlisted_fields)) FROM requests
+  WHERE {_WINDOW} AND len(unlisted_fields) > 0
   UNION ALL SELECT route, env, 'error', validation_error FROM requests
   WHERE {_WINDOW} AND structured AND NOT valid AND validation_error <> '')
 GROUP BY ALL ORDER BY n DESC"""
+
+UNLISTED_BEFORE = """
+SELECT DISTINCT route, env, unnest(unlisted_fields) AS field FROM requests
+WHERE source = 'edge' AND ts >= make_timestamp($base) AND ts < make_timestamp($since) AND len(unlisted_fields) > 0"""
+
+KINDS = f"""
+SELECT route, env, kind, count(*) AS n, count(*) FILTER (cancelled) AS cancelled FROM attempts
+WHERE {_WINDOW} GROUP BY ALL ORDER BY n DESC"""
+
+WAYS = """
+SELECT route, env, way, count(*) FILTER (ts >= make_timestamp($since)) AS n, epoch_us(max(ts)) AS last_us
+FROM requests WHERE source = 'edge' AND way <> '' AND outcome NOT IN ('failed', 'refused')
+  AND ts >= make_timestamp($until - 90 * 86400000000) AND ts < make_timestamp($until)
+GROUP BY ALL ORDER BY n DESC"""
+
+LIMIT_HITS = f"""
+SELECT route, env, hit, count(*) AS n FROM (
+  SELECT route, env, unnest(list_distinct(limit_hits)) AS hit FROM requests WHERE {_WINDOW} AND len(limit_hits) > 0)
+GROUP BY ALL ORDER BY n DESC"""
+
+# How many wait at once: each adds one when it comes, and takes it off when its wait is over.
+QUEUE = f"""
+WITH waiting AS (
+  SELECT route, env, epoch_us(ts) AS came, queued_ms FROM requests WHERE {_WINDOW} AND queued_ms > 0),
+steps AS (
+  SELECT route, env, came AS moment, 1 AS step FROM waiting
+  UNION ALL SELECT route, env, came + queued_ms * 1000, -1 FROM waiting),
+depths AS (
+  SELECT route, env, sum(step) OVER (PARTITION BY route, env ORDER BY moment, step ROWS UNBOUNDED PRECEDING) AS depth
+  FROM steps)
+SELECT d.route, d.env, max(depth)::BIGINT AS peak, any_value(p95) AS p95 FROM depths d
+JOIN (SELECT route, env, quantile_cont(queued_ms, 0.95) AS p95 FROM waiting GROUP BY ALL) w USING (route, env)
+GROUP BY d.route, d.env"""
+
+BUSY = f"""
+SELECT route, env, max(busy) AS busy, max(n) AS arrivals FROM (
+  SELECT route, env, epoch_us(ts) // 3600000000 AS hour, count(*) AS n,
+    sum(duration_ms - coalesce(queued_ms, 0)) / 3600000 AS busy
+  FROM requests WHERE {_WINDOW} GROUP BY ALL)
+GROUP BY route, env"""
 
 KEYS = f"""
 SELECT route, env, key_id, count(*) AS n, coalesce(sum(cost_usd), 0) AS cost FROM requests
 WHERE {_WINDOW} AND key_id <> '' GROUP BY route, env, key_id
 QUALIFY row_number() OVER (PARTITION BY route, env ORDER BY cost DESC, key_id) <= 10 ORDER BY cost DESC"""
 
-SCORES = f"""
-SELECT s.route, s.env, s.name, avg(s.value) AS mean, count(*) AS n,
-  avg(s.value) FILTER (q.fallback_used) AS fallback_mean, count(*) FILTER (q.fallback_used) AS fallback_n,
-  avg(s.value) FILTER (NOT q.fallback_used) AS primary_mean, count(*) FILTER (NOT q.fallback_used) AS primary_n
-FROM scores s LEFT JOIN (SELECT id, fallback_used FROM requests WHERE {_WINDOW}) q ON q.id = s.request_id
-WHERE s.ts >= make_timestamp($since) AND s.ts < make_timestamp($until) GROUP BY ALL"""
+SEGMENTS = f"""
+SELECT route, env, segment, count(*) AS n, coalesce(sum(cost_usd), 0) AS cost,
+  count(*) FILTER (outcome = 'success') AS success
+FROM requests WHERE {_WINDOW} GROUP BY route, env, segment
+QUALIFY row_number() OVER (PARTITION BY route, env ORDER BY cost DESC, segment) <= 10 ORDER BY cost DESC"""
+
+CONTEXTS = f"""
+SELECT route, env, provider, model, count(*) AS n, avg(tokens) AS mean, quantile_cont(tokens, 0.95) AS p95
+FROM (SELECT *, input_uncached + cache_read + cache_write AS tokens FROM attempts WHERE {_WINDOW} AND delivered)
+WHERE tokens IS NOT NULL GROUP BY route, env, provider, model ORDER BY n DESC"""
+
+CACHE_BEFORE = """
+SELECT route, env, count(*) FILTER (cache IN ('miss', 'hit', 'semantic')) AS asked,
+  count(*) FILTER (cache IN ('hit', 'semantic')) AS hits,
+  coalesce(sum(input_uncached + cache_read + cache_write), 0)::BIGINT AS input_tokens,
+  coalesce(sum(cache_read), 0)::BIGINT AS cached_tokens
+FROM requests WHERE source = 'edge' AND ts >= make_timestamp($base) AND ts < make_timestamp($since)
+GROUP BY route, env"""
+
+# A score that names no route is of its request's.
+REVIEW_SCORES = """
+CREATE OR REPLACE TEMP TABLE review_scores AS
+SELECT coalesce(nullif(s.route, ''), q.route, '') AS route, coalesce(nullif(s.env, ''), q.env, '') AS env, s.name,
+  s.value, s.request_id, s.ts >= make_timestamp($since) AS recent, q.fallback_used, q.outcome, q.cache, q.segment,
+  q.cost_usd, q.ts >= make_timestamp($since) AS of_window
+FROM scores s LEFT JOIN (
+  SELECT id, ts, route, env, fallback_used, outcome, cache, segment, cost_usd FROM requests
+  WHERE source = 'edge' AND ts >= make_timestamp($base) AND ts < make_timestamp($until)
+    AND id IN (SELECT request_id FROM scores WHERE ts >= make_timestamp($base) AND ts < make_timestamp($until))) q
+  ON q.id = s.request_id
+WHERE s.ts >= make_timestamp($base) AND s.ts < make_timestamp($until)"""
+
+SCORES = """
+SELECT route, env, name, avg(value) AS mean, count(*) AS n,
+  avg(value) FILTER (of_window AND fallback_used) AS fallback_mean,
+  count(*) FILTER (of_window AND fallback_used) AS fallback_n,
+  avg(value) FILTER (of_window AND NOT fallback_used) AS primary_mean,
+  count(*) FILTER (of_window AND NOT fallback_used) AS primary_n
+FROM review_scores WHERE recent GROUP BY ALL"""
+
+JUDGED = f"""
+SELECT route, env, count(*) FILTER (of_window) AS judged, count(*) FILTER (of_window AND good) AS good,
+  count(*) FILTER (NOT of_window) AS judged_before, count(*) FILTER (NOT of_window AND good) AS good_before
+FROM (SELECT route, env, request_id, any_value(of_window) AS of_window, avg(value) >= 0.5 AS good FROM review_scores
+      WHERE outcome = 'success' AND name NOT IN ({", ".join(f"'{name}'" for name in NO_QUALITY)})
+      GROUP BY route, env, request_id)
+GROUP BY route, env"""
+
+SEMANTIC = f"""
+SELECT route, env, count(*) AS judged, count(*) FILTER (NOT good) AS wrong
+FROM (SELECT route, env, request_id, avg(value) >= 0.5 AS good FROM review_scores
+      WHERE cache = 'semantic' AND name = '{SEMANTIC_HIT}' GROUP BY route, env, request_id)
+GROUP BY route, env"""
+
+REVENUE = f"""
+SELECT route, env, segment, sum(revenue) AS revenue, coalesce(sum(cost), 0) AS cost
+FROM (SELECT route, env, coalesce(segment, '') AS segment, request_id, sum(value) AS revenue,
+        any_value(cost_usd) AS cost
+      FROM review_scores WHERE of_window AND name = '{REVENUE_SCORE}' GROUP BY ALL)
+GROUP BY ALL"""
 
 BURN = f"""
 SELECT route, env, w.seconds, sum(requests)::BIGINT AS total,
@@ -160,12 +275,20 @@ SELECT route, env, count(*) AS n FROM (
   SELECT route, env, row_number() OVER (PARTITION BY hash(id) ORDER BY ts) AS nth FROM requests WHERE {_WINDOW})
 WHERE nth > 1 GROUP BY ALL"""
 
-WORKFLOWS = f"""
-SELECT route, env, count(*) AS traces, avg(cost) FILTER (priced) AS cost_mean,
-  quantile_cont(cost, 0.95) FILTER (priced) AS cost_p95
-FROM (SELECT route, env, hash(trace_id) AS trace, sum(cost_usd) AS cost, count(cost_usd) = count(*) AS priced
-      FROM requests WHERE {_WINDOW} GROUP BY ALL)
+_WORKFLOWS = """
+SELECT route, env, count(*) AS traces, count(*) FILTER (priced) AS priced, avg(cost) FILTER (priced) AS cost_mean,
+  quantile_cont(cost, 0.95) FILTER (priced) AS cost_p95, avg(steps) AS steps_mean,
+  quantile_cont(steps, 0.95) AS steps_p95
+FROM (SELECT route, env, hash(trace_id) AS trace, sum(cost_usd) AS cost, count(cost_usd) = count(*) AS priced,
+        count(*) AS steps
+      FROM requests WHERE {} GROUP BY ALL)
 GROUP BY route, env"""
+WORKFLOWS = _WORKFLOWS.format(_WINDOW)
+WORKFLOWS_BEFORE = _WORKFLOWS.format(_PRIOR)
+
+COST_BEFORE = f"""
+SELECT route, env, count(cost_usd) AS priced, quantile_cont(cost_usd, 0.95) AS p95 FROM requests
+WHERE {_PRIOR} GROUP BY route, env"""
 
 REVIEW_REQUESTS = f"""
 CREATE OR REPLACE TEMP TABLE review_requests AS
@@ -238,6 +361,15 @@ WITH {_RETRIEVALS}
 SELECT route, env, index_name AS name, index_version AS version, count(*) AS n,
   epoch_us(min(ts)) AS first_us, epoch_us(max(ts)) AS last_us
 FROM found WHERE recent GROUP BY ALL ORDER BY n DESC"""
+
+REPEATS = """
+SELECT route, env, sum(n)::BIGINT AS documents, sum(n - kinds)::BIGINT AS repeated FROM (
+  SELECT route, env, trace_id, count(*) AS n, count(DISTINCT id) AS kinds FROM (
+    SELECT t.route, t.env, trace_id, unnest(s.documents).id AS id
+    FROM spans s JOIN review_traces t USING (trace_id)
+    WHERE t.recent AND len(s.documents) > 0 AND s.ts >= make_timestamp($since) AND s.ts < make_timestamp($until))
+  WHERE id <> '' GROUP BY route, env, trace_id)
+GROUP BY route, env"""
 
 LOSSES = """
 SELECT what, sum(count)::BIGINT AS n FROM losses

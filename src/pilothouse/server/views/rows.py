@@ -26,7 +26,7 @@ _SAME = (
 _TEXT = (
     "parent_span_id", "app", "tier", "session", "user", "segment", "requested_model", "provider", "served_model",
     "fingerprint", "error_type", "error_message", "cost_source", "log_mode", "upstream_hash",
-    "upstream_redacted_hash", "preview_in", "preview_out", "cache", "stream_end", "priority",
+    "upstream_redacted_hash", "preview_in", "preview_out", "cache", "stream_end", "priority", "way",
 )  # fmt: skip
 _ATTEMPT = (
     "n", "kind", "provider", "model", "offset_ms", "duration_ms", "ttft_ms", "status", "error_type", "served_model",
@@ -103,6 +103,7 @@ def _validation(row: Mapping[str, Any]) -> Validation | None:
         delivered_invalid=bool(row["delivered_invalid"]),
         stages=row.get("validation_stages") or [],
         coerced=row.get("coerced_fields") or [],
+        unlisted=row.get("unlisted_fields") or [],
     )
 
 

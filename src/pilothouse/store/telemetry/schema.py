@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS requests (
   upstream_hash VARCHAR, upstream_redacted_hash VARCHAR, preview_in VARCHAR, preview_out VARCHAR,
   labels MAP(VARCHAR, VARCHAR), api VARCHAR, cache VARCHAR, saved_usd DOUBLE, stream_end VARCHAR,
   limit_hits VARCHAR[], guard_hits VARCHAR[], queued_ms DOUBLE, priority VARCHAR, delayed BOOLEAN,
-  validation_stages VARCHAR[], coerced_fields VARCHAR[]
+  validation_stages VARCHAR[], coerced_fields VARCHAR[], way VARCHAR, unlisted_fields VARCHAR[]
 )"""  # limit_hits: `name:what`, `name:what:shadow`; guard_hits: `use:at:action:found`
 
 ATTEMPTS = """
@@ -91,7 +91,7 @@ ADDED: dict[int, dict[str, str]] = {
     2: {
         "requests": "api VARCHAR, cache VARCHAR, saved_usd DOUBLE, stream_end VARCHAR, limit_hits VARCHAR[], "
         "guard_hits VARCHAR[], queued_ms DOUBLE, priority VARCHAR, delayed BOOLEAN, validation_stages VARCHAR[], "
-        "coerced_fields VARCHAR[]",
+        "coerced_fields VARCHAR[], way VARCHAR, unlisted_fields VARCHAR[]",
         "attempts": "cancelled BOOLEAN, trimmed INTEGER",
     },
 }
