@@ -40,7 +40,9 @@ async def leaves_the_queue(house: House, row: Row) -> str:
 async def reads_slowly(house: House, row: Row) -> str:
     """Takes nothing for longer than a provider may be silent, then all."""
     body = body_of(row)
-    reader, writer = await raw(house, head_of(row, 0, len(body)).replace("host: x", "host: x\r\nconnection: close"), body)
+    reader, writer = await raw(
+        house, head_of(row, 0, len(body)).replace("host: x", "host: x\r\nconnection: close"), body
+    )
     await reader.readuntil(b"\r\n\r\n")
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     await asyncio.sleep(0.9)
@@ -83,7 +85,9 @@ async def gives_up_polling(house: House, row: Row) -> str:
             await asyncio.sleep(0.05)
             builder = house.client.get(house.url + first["poll"]).header("authorization", f"Bearer {row.key}")
     headers = {name: reply.get_header(name) or "" for name in ("content-type", "retry-after", "x-pilothouse-cache")}
-    return "202 pending, then " + fault_said.answer(reply.status, headers, bytes(await reply.bytes()), row.api, row.says)
+    return "202 pending, then " + fault_said.answer(
+        reply.status, headers, bytes(await reply.bytes()), row.api, row.says
+    )
 
 
 async def _json(house: House, row: Row) -> dict[str, str]:

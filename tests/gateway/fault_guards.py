@@ -3,5 +3,5 @@
 from pilothouse.gateway.guards.protocol import Seen
 
 
-def breaks(_seen: Seen) -> None:
+def no(_seen: Seen) -> None:
     raise RuntimeError("no verdict")

@@ -1,8 +1,8 @@
-"""The fault matrix: one row per fault, API, stream or not, and policy, with what comes of it. Played over real sockets by
-test_fault_matrix.py; docs/fault-matrix.md is written from it.
+"""The fault matrix: one row per fault, API, stream or not, and policy, with what comes of it.
 
-Every answer of the scripted provider says that it used 20 + 5 tokens, at 0.001 USD a token: 0.025 USD a call. Models are
-`a` (the route's own), `b`, `c` and `cheap` (a tenth of the price).
+Played over real sockets by test_fault_matrix.py; docs/fault-matrix.md is written from it. Every answer of the scripted
+provider says that it used 20 + 5 tokens, at 0.001 USD a token: 0.025 USD a call. Models are `a` (the route's own), `b`,
+`c` and `cheap` (a tenth of the price).
 """
 
 from typing import Any
@@ -12,8 +12,6 @@ from tests.gateway.fault_stage import Row, Seen
 from pilothouse.domain.limit import Limit, Rate, Spend
 from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.policy import Breaker, Cache, Caps, Fallback, Guard, Hedge, Queue, Retry, Timeouts, ToolRules
-
-TODO = Seen("", "", "", "")
 
 
 def model(name: str, provider: str = "fake") -> ModelRef:
@@ -35,7 +33,7 @@ STATIC = Fallback(static="Please call us.", on=("error",), outcome="degraded")
 B = {"fallback": (to("b"),)}
 FINE = {"reply": "All is well."}
 B_FINE = {"model": "b", "reply": "All is well, says b."}
-WORDS = "one two three four five six"
+WORDS = "one, two, three and four, five."
 SAID_B = "All is well, says b."
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
 LOOK = {
@@ -73,7 +71,7 @@ PII = "alice@example.org"  # what the tests' redaction looks for
 
 
 def broken(fault: str, **more: Any) -> dict[str, Any]:
-    """A stream of six words that breaks after three."""
+    """A stream that breaks after `one, two, three and `."""
     return {"reply": WORDS, "chunk_size": 5, "fault": fault} | more
 
 
@@ -85,7 +83,7 @@ REFUSALS = group(
         policy="2 tries",
         given=TWICE,
         rules=[{"status": 429, "retry_after": 0.1, "times": 1}, FINE],
-        seen=TODO,
+        seen=Seen("200 answer", "primary rate_limit, retry ok", "0.025", "success"),
     ),
     Row(
         id="429-ms",
@@ -93,7 +91,7 @@ REFUSALS = group(
         policy="2 tries",
         given=TWICE,
         rules=[{"status": 429, "headers": {"retry-after-ms": "120"}, "times": 1}, FINE],
-        seen=TODO,
+        seen=Seen("200 answer", "primary rate_limit, retry ok", "0.025", "success"),
     ),
     Row(
         id="429-bare",
@@ -101,7 +99,7 @@ REFUSALS = group(
         policy="2 tries, back-off with jitter",
         given=TWICE,
         rules=[{"status": 429, "times": 1}, FINE],
-        seen=TODO,
+        seen=Seen("200 answer", "primary rate_limit, retry ok", "0.025", "success"),
     ),
     Row(
         id="429-long",
@@ -109,15 +107,15 @@ REFUSALS = group(
         policy="2 tries, total 1.2 s",
         given=TWICE | {"timeout": QUICK},
         rules=[{"status": 429, "retry_after": 7}],
-        seen=TODO,
+        seen=Seen("429 rate_limit, Retry-After 7", "primary rate_limit", "none", "failed: rate_limit"),
     ),
     Row(
         id="429-date",
         fault="429, Retry-After as a date",
         policy="2 tries, total 1.2 s",
         given=TWICE | {"timeout": QUICK},
-        rules=[{"status": 429, "retry_at_s": 38}],
-        seen=TODO,
+        rules=[{"status": 429, "retry_at_s": 58}],
+        seen=Seen("429 rate_limit, Retry-After about 60", "primary rate_limit", "none", "failed: rate_limit"),
     ),
     Row(
         id="429-stream",
@@ -128,7 +126,7 @@ REFUSALS = group(
         rules=[{"status": 429, "retry_after": 0.1, "times": 1}, FINE],
         says="All is well.",
         complaint="7",
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary rate_limit, retry ok", "0.025", "success"),
     ),
     Row(
         id="429-fallback",
@@ -139,7 +137,7 @@ REFUSALS = group(
         given={"fallback": (to("b", "rate_limit"),)},
         rules=[{"model": "a", "refuse": "rate_limit", "retry_after": 60}, B_FINE],
         says=SAID_B,
-        seen=TODO,
+        seen=Seen("200 answer", "primary rate_limit, fallback(b) ok", "0.025", "fallback"),
     ),
     Row(
         id="quota",
@@ -148,7 +146,7 @@ REFUSALS = group(
         given=TWICE | {"fallback": (to("b", "rate_limit"),)},
         rules=[{"model": "a", "refuse": "quota"}, B_FINE],
         says=SAID_B,
-        seen=TODO,
+        seen=Seen("200 answer", "primary insufficient_quota, fallback(b) ok", "0.025", "fallback"),
     ),
     Row(
         id="500-retried",
@@ -156,7 +154,7 @@ REFUSALS = group(
         policy="2 tries",
         given=TWICE,
         rules=[{"status": 500, "times": 1}, FINE],
-        seen=TODO,
+        seen=Seen("200 answer", "primary server_error, retry ok", "0.025", "success"),
     ),
     Row(
         id="500-twice",
@@ -164,7 +162,7 @@ REFUSALS = group(
         policy="2 tries",
         given=TWICE,
         rules=[{"status": 500}],
-        seen=TODO,
+        seen=Seen("502 server_error", "primary server_error, retry server_error", "none", "failed: server_error"),
     ),
     Row(
         id="500-responses-stream",
@@ -177,7 +175,7 @@ REFUSALS = group(
         rules=[{"model": "a", "status": 500}, B_FINE],
         says=SAID_B,
         complaint="7",
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary server_error, fallback(b) ok", "0.025", "fallback"),
     ),
     Row(
         id="500-messages-stream",
@@ -190,7 +188,7 @@ REFUSALS = group(
         rules=[{"model": "a", "status": 500}, B_FINE],
         says=SAID_B,
         complaint="7",
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary server_error, fallback(b) ok", "0.025", "fallback"),
     ),
     Row(
         id="500-embeddings",
@@ -199,7 +197,7 @@ REFUSALS = group(
         api="embeddings",
         given=TWICE,
         rules=[{"status": 500, "times": 1}, {}],
-        seen=TODO,
+        seen=Seen("200 answer", "primary server_error, retry ok", "0.020", "success"),
     ),
     Row(
         id="503-after",
@@ -207,7 +205,7 @@ REFUSALS = group(
         policy="2 tries, total 1.2 s",
         given=TWICE | {"timeout": QUICK},
         rules=[{"status": 503, "retry_after": 5}],
-        seen=TODO,
+        seen=Seen("502 server_error, Retry-After 5", "primary server_error", "none", "failed: server_error"),
     ),
     Row(
         id="503-gemini",
@@ -217,7 +215,7 @@ REFUSALS = group(
         given={"fallback": (to("b", provider="bedrock"),)},
         rules=[{"model": "a", "refuse": "overloaded"}, B_FINE],
         says=SAID_B,
-        seen=TODO,
+        seen=Seen("200 answer", "primary server_error, fallback(b) ok", "0.025", "fallback"),
     ),
     Row(
         id="529",
@@ -228,7 +226,7 @@ REFUSALS = group(
         given=TWICE,
         rules=[{"refuse": "overloaded", "times": 1}, FINE],
         says="All is well.",
-        seen=TODO,
+        seen=Seen("200 answer", "primary overloaded, retry ok", "0.025", "success"),
     ),
     Row(
         id="401",
@@ -236,7 +234,7 @@ REFUSALS = group(
         policy="2 tries",
         given=TWICE,
         rules=[{"refuse": "credentials"}],
-        seen=TODO,
+        seen=Seen("502 upstream_credentials", "primary upstream_credentials", "none", "failed: upstream_credentials"),
     ),
     Row(
         id="400",
@@ -244,7 +242,7 @@ REFUSALS = group(
         policy="2 tries, fallback: model b",
         given=TWICE | B,
         rules=[{"model": "a", "status": 400, "error": "no such parameter"}, B_FINE],
-        seen=TODO,
+        seen=Seen("400 upstream_rejected", "primary upstream_rejected", "none", "failed: upstream_rejected"),
     ),
     Row(
         id="413",
@@ -253,7 +251,7 @@ REFUSALS = group(
         given={"fallback": (to("b", "context_window"),)},
         rules=[{"model": "a", "status": 413}, B_FINE],
         says=SAID_B,
-        seen=TODO,
+        seen=Seen("200 answer", "primary context_length_exceeded, fallback(b) ok", "0.025", "fallback"),
     ),
     Row(
         id="context-none",
@@ -261,7 +259,9 @@ REFUSALS = group(
         policy="fallback on other errors only",
         given=TWICE | B,
         rules=[{"model": "a", "refuse": "context_window"}, B_FINE],
-        seen=TODO,
+        seen=Seen(
+            "400 context_length_exceeded", "primary context_length_exceeded", "none", "failed: context_length_exceeded"
+        ),
     ),
     Row(
         id="context-trim",
@@ -272,7 +272,7 @@ REFUSALS = group(
         more={"messages": TALK},
         rules=[{"refuse": "context_window", "times": 1}, FINE],
         says="All is well.",
-        seen=TODO,
+        seen=Seen("200 answer", "primary context_length_exceeded, fallback without 7 messages ok", "0.025", "degraded"),
     ),
     Row(
         id="filter",
@@ -282,7 +282,7 @@ REFUSALS = group(
         at="openai",
         given=TWICE,
         rules=[{"refuse": "content_filter"}],
-        seen=TODO,
+        seen=Seen("400 content_filter", "primary content_filter", "none", "failed: content_filter"),
     ),
     Row(
         id="filter-fallback",
@@ -292,13 +292,22 @@ REFUSALS = group(
         given={"fallback": (Fallback(static="I cannot say.", on=("content_filter",), outcome="degraded"),)},
         rules=[{"refuse": "content_filter"}],
         says="I cannot say.",
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary content_filter", "none", "degraded"),
     ),
 )
 
 SILENCE = group(
     "No connection, or no answer in time",
-    Row(id="refused", fault="connection refused", policy="2 tries", at="gone", given=TWICE, seen=TODO),
+    Row(
+        id="refused",
+        fault="connection refused",
+        policy="2 tries",
+        at="gone",
+        given=TWICE,
+        seen=Seen(
+            "502 connect_failed", "primary connect_failed, retry connect_failed", "none", "failed: connect_failed"
+        ),
+    ),
     Row(
         id="refused-fallback",
         fault="connection refused",
@@ -308,7 +317,7 @@ SILENCE = group(
         given=B,
         rules=[B_FINE],
         says=SAID_B,
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary connect_failed, fallback(b) ok", "0.025", "fallback"),
     ),
     Row(
         id="connect-timeout",
@@ -316,7 +325,7 @@ SILENCE = group(
         policy="connect 0.3 s",
         at="full",
         given={"timeout": QUICK},
-        seen=TODO,
+        seen=Seen("502 connect_failed", "primary connect_failed", "none", "failed: connect_failed"),
     ),
     Row(
         id="tls",
@@ -326,7 +335,7 @@ SILENCE = group(
         given=B | {"timeout": QUICK},
         rules=[B_FINE],
         says=SAID_B,
-        seen=TODO,
+        seen=Seen("200 answer", "primary connect_failed, fallback(b) ok", "0.025", "fallback"),
     ),
     Row(
         id="silent",
@@ -334,7 +343,7 @@ SILENCE = group(
         policy="total 1.2 s",
         given={"timeout": QUICK},
         rules=[{"fault": "stall_head"}],
-        seen=TODO,
+        seen=Seen("504 timeout_total", "primary timeout_total", "unknown", "failed: timeout_total"),
     ),
     Row(
         id="silent-stream",
@@ -345,7 +354,7 @@ SILENCE = group(
         rules=[{"fault": "stall_head", "times": 1}, FINE],
         says="All is well.",
         complaint="14",
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary timeout_first_token, retry ok", "0.025", "success"),
     ),
     Row(
         id="silent-fallback",
@@ -354,7 +363,7 @@ SILENCE = group(
         given={"timeout": QUICK, "fallback": (to("b", "timeout"),)},
         rules=[{"model": "a", "fault": "stall_head"}, B_FINE],
         says=SAID_B,
-        seen=TODO,
+        seen=Seen("200 answer", "primary timeout_first_token, fallback(b) ok", "0.025", "fallback"),
     ),
     Row(
         id="no-token",
@@ -366,7 +375,7 @@ SILENCE = group(
         given={"timeout": QUICK},
         rules=[{"fault": "stall"}],
         complaint="14",
-        seen=TODO,
+        seen=Seen("504 timeout_first_token", "primary timeout_first_token", "unknown", "failed: timeout_first_token"),
     ),
     Row(
         id="no-token-responses",
@@ -379,7 +388,7 @@ SILENCE = group(
         rules=[{"model": "a", "fault": "stall"}, B_FINE],
         says=SAID_B,
         complaint="7",
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary timeout_first_token, fallback(b) ok", "0.025", "fallback"),
     ),
     Row(
         id="half-whole",
@@ -387,7 +396,7 @@ SILENCE = group(
         policy="total 1.2 s",
         given={"timeout": QUICK},
         rules=[{"fault": "stall_mid"}],
-        seen=TODO,
+        seen=Seen("504 timeout_total", "primary timeout_total", "unknown", "failed: timeout_total"),
     ),
     Row(
         id="hurried",
@@ -396,15 +405,25 @@ SILENCE = group(
         headers={"x-pilothouse-timeout": "0.4"},
         rules=[{"latency": 5.0}],
         complaint="15",
-        seen=TODO,
+        seen=Seen("504 timeout_total", "primary timeout_total", "unknown", "failed: timeout_total"),
     ),
     Row(
         id="dropped",
-        fault="connection closed without a byte",
+        fault="a new connection closed without a byte",
         policy="2 tries",
+        house="alone",
         given=TWICE,
         rules=[{"fault": "drop", "times": 1}, FINE],
-        seen=TODO,
+        seen=Seen("200 answer", "primary server_error, retry ok", "0.025", "success"),
+    ),
+    Row(
+        id="dropped-kept",
+        fault="a kept connection closed when it is used again",
+        policy="1 try: a stale connection is no attempt",
+        house="alone, kept",
+        before=("ask 1",),
+        rules=[{"attempt": 2, "fault": "drop"}, FINE],
+        seen=Seen("200 answer", "primary ok", "0.025", "success"),
     ),
     Row(
         id="reset-whole",
@@ -412,14 +431,14 @@ SILENCE = group(
         policy="2 tries",
         given=TWICE,
         rules=[{"fault": "reset", "times": 1}, FINE],
-        seen=TODO,
+        seen=Seen("200 answer", "primary server_error, retry ok", "0.025", "success"),
     ),
     Row(
         id="cut-whole",
         fault="connection closed in a whole answer",
         policy="1 try",
         rules=[{"fault": "cut"}],
-        seen=TODO,
+        seen=Seen("502 server_error", "primary server_error", "unknown", "failed: server_error"),
     ),
 )
 
@@ -434,7 +453,7 @@ CUTS = group(
         rules=[{"fault": "cut_before", "times": 1}, FINE],
         says="All is well.",
         complaint="7",
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary cut_stream, retry ok", "0.025", "success; restarted"),
     ),
     Row(
         id="cut-before-error",
@@ -443,7 +462,7 @@ CUTS = group(
         stream=True,
         given=TWICE | {"cut": "error"},
         rules=[{"fault": "cut_before", "times": 1}, FINE],
-        seen=TODO,
+        seen=Seen("502 cut_stream", "primary cut_stream", "unknown", "failed: cut_stream"),
     ),
     Row(
         id="cut-before-fallback",
@@ -456,7 +475,7 @@ CUTS = group(
         rules=[{"model": "a", "fault": "cut_before"}, B_FINE],
         says=SAID_B,
         complaint="7",
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary cut_stream, fallback(b) ok", "0.025", "fallback; restarted"),
     ),
     Row(
         id="cut",
@@ -465,9 +484,9 @@ CUTS = group(
         stream=True,
         given=TWICE,
         rules=[broken("cut")],
-        says="one two three ",
+        says="one, two, three and ",
         complaint="15",
-        seen=TODO,
+        seen=Seen("200 stream: error cut_stream", "primary cut_stream", "about 0.017", "failed: cut_stream"),
     ),
     Row(
         id="cut-messages",
@@ -479,7 +498,7 @@ CUTS = group(
         given={"cut": "error"},
         rules=[broken("cut")],
         complaint="15",
-        seen=TODO,
+        seen=Seen("200 stream: error cut_stream", "primary cut_stream", "0.021", "failed: cut_stream"),
     ),
     Row(
         id="cut-responses",
@@ -491,7 +510,7 @@ CUTS = group(
         given={"cut": "error"},
         rules=[broken("cut")],
         complaint="15",
-        seen=TODO,
+        seen=Seen("200 stream: error cut_stream", "primary cut_stream", "about 0.017", "failed: cut_stream"),
     ),
     Row(
         id="cut-gemini",
@@ -502,7 +521,7 @@ CUTS = group(
         given={"cut": "error"},
         rules=[broken("cut")],
         complaint="15",
-        seen=TODO,
+        seen=Seen("200 stream: error cut_stream", "primary cut_stream", "about 0.020", "failed: cut_stream"),
     ),
     Row(
         id="cut-bedrock",
@@ -514,7 +533,7 @@ CUTS = group(
         given={"cut": "error"},
         rules=[broken("cut")],
         complaint="15",
-        seen=TODO,
+        seen=Seen("200 stream: error cut_stream", "primary cut_stream", "about 0.019", "failed: cut_stream"),
     ),
     Row(
         id="cut-continued",
@@ -522,10 +541,10 @@ CUTS = group(
         policy="cut: continue, fallback on cut_stream: model b",
         stream=True,
         given={"cut": "continue", "fallback": (to("b", "cut_stream"),)},
-        rules=[broken("cut", model="a"), {"model": "b", "reply": "four five six"}],
+        rules=[broken("cut", model="a"), {"model": "b", "reply": "four, five."}],
         says=WORDS,
         complaint="7",
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary cut_stream, continue(b) ok", "about 0.044", "fallback; continued"),
     ),
     Row(
         id="cut-continued-messages",
@@ -535,9 +554,21 @@ CUTS = group(
         at="plain",
         stream=True,
         given={"cut": "continue", "fallback": (to("b", "cut_stream", provider="plain"),)},
-        rules=[broken("cut", model="a"), {"model": "b", "reply": "four five six"}],
+        rules=[broken("cut", model="a"), {"model": "b", "reply": "four, five."}],
         says=WORDS,
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary cut_stream, continue(b) ok", "about 0.046", "fallback; continued"),
+    ),
+    Row(
+        id="cut-native-messages",
+        fault="closed mid-stream",
+        policy="cut: continue; what the provider says natively is not continued",
+        api="messages",
+        at="claude",
+        stream=True,
+        given={"cut": "continue", "fallback": (to("b", "cut_stream", provider="claude"),)},
+        rules=[broken("cut", model="a"), {"model": "b", "reply": "four, five."}],
+        complaint="7",
+        seen=Seen("200 stream: error cut_stream", "primary cut_stream", "0.021", "failed: cut_stream"),
     ),
     Row(
         id="cut-continued-twice",
@@ -547,10 +578,15 @@ CUTS = group(
         given={"cut": "continue", "fallback": (to("b", "cut_stream"), to("c", "cut_stream"))},
         rules=[
             broken("cut", model="a"),
-            {"model": "b", "reply": "four five six", "chunk_size": 5, "fault": "cut"},
-            {"model": "c", "reply": "six"},
+            {"model": "b", "reply": "four, five and more", "chunk_size": 6, "fault": "cut"},
+            {"model": "c", "reply": "five."},
         ],
-        seen=TODO,
+        seen=Seen(
+            "200 stream: complete",
+            "primary cut_stream, continue(b) cut_stream, continue(c) ok",
+            "about 0.122",
+            "fallback; continued",
+        ),
     ),
     Row(
         id="cut-continued-in-vain",
@@ -558,9 +594,14 @@ CUTS = group(
         policy="cut: continue, fallback on cut_stream: model b",
         stream=True,
         given={"cut": "continue", "fallback": (to("b", "cut_stream"),)},
-        rules=[broken("cut", model="a"), {"model": "b", "status": 500}],
-        says="one two three ",
-        seen=TODO,
+        rules=[broken("cut", model="a", times=1), {"status": 500}],
+        says="one, two, three and ",
+        seen=Seen(
+            "200 stream: error cut_stream",
+            "primary cut_stream, continue(b) server_error, continue server_error",
+            "about 0.022",
+            "failed: cut_stream",
+        ),
     ),
     Row(
         id="stall-mid",
@@ -569,9 +610,9 @@ CUTS = group(
         stream=True,
         given={"timeout": QUICK},
         rules=[broken("stall_mid")],
-        says="one two three ",
+        says="one, two, three and ",
         complaint="18",
-        seen=TODO,
+        seen=Seen("200 stream: error timeout_idle", "primary timeout_idle", "about 0.018", "failed: timeout_idle"),
     ),
     Row(
         id="stall-continued",
@@ -583,10 +624,10 @@ CUTS = group(
             "cut": "continue",
             "fallback": (to("b", "cut_stream"),),
         },
-        rules=[broken("stall_mid", model="a"), {"model": "b", "reply": "four five six"}],
+        rules=[broken("stall_mid", model="a"), {"model": "b", "reply": "four, five."}],
         says=WORDS,
         complaint="7",
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary timeout_idle, continue(b) ok", "about 0.044", "fallback; continued"),
     ),
     Row(
         id="trickle",
@@ -594,8 +635,9 @@ CUTS = group(
         policy="idle 0.4 s, total 1.2 s",
         stream=True,
         given={"timeout": QUICK},
+        priced=False,
         rules=[{"reply": "x" * 400, "chunk_size": 1, "chunk_delay": 0.02}],
-        seen=TODO,
+        seen=Seen("200 stream: error timeout_total", "primary timeout_total", "unknown", "failed: timeout_total"),
     ),
     Row(
         id="reset",
@@ -605,7 +647,7 @@ CUTS = group(
         given={"cut": "error"},
         rules=[broken("reset")],
         complaint="15",
-        seen=TODO,
+        seen=Seen("200 stream: error cut_stream", "primary cut_stream", "about 0.017", "failed: cut_stream"),
     ),
     Row(
         id="garbage",
@@ -615,7 +657,9 @@ CUTS = group(
         given={"cut": "error"},
         rules=[broken("garbage")],
         complaint="7",
-        seen=TODO,
+        seen=Seen(
+            "200 stream: error malformed_stream", "primary malformed_stream", "about 0.018", "failed: malformed_stream"
+        ),
     ),
     Row(
         id="garbage-continued",
@@ -623,10 +667,12 @@ CUTS = group(
         policy="cut: continue on model b",
         stream=True,
         given={"cut": "continue", "fallback": (to("b", "cut_stream"),)},
-        rules=[broken("garbage", model="a"), {"model": "b", "reply": "four five six"}],
+        rules=[broken("garbage", model="a"), {"model": "b", "reply": "four, five."}],
         says=WORDS,
         complaint="7",
-        seen=TODO,
+        seen=Seen(
+            "200 stream: complete", "primary malformed_stream, continue(b) ok", "about 0.045", "fallback; continued"
+        ),
     ),
     Row(
         id="garbage-messages",
@@ -638,7 +684,9 @@ CUTS = group(
         given={"cut": "error"},
         rules=[broken("garbage")],
         complaint="7",
-        seen=TODO,
+        seen=Seen(
+            "200 stream: error malformed_stream", "primary malformed_stream", "0.021", "failed: malformed_stream"
+        ),
     ),
     Row(
         id="no-done",
@@ -648,7 +696,7 @@ CUTS = group(
         given={"cut": "error"},
         rules=[{"reply": WORDS, "fault": "no_done"}],
         complaint="15",
-        seen=TODO,
+        seen=Seen("200 stream: error cut_stream", "primary cut_stream", "0.025", "failed: cut_stream"),
     ),
     Row(
         id="no-done-messages",
@@ -660,7 +708,7 @@ CUTS = group(
         given={"cut": "error"},
         rules=[{"reply": WORDS, "fault": "no_done"}],
         complaint="15",
-        seen=TODO,
+        seen=Seen("200 stream: error cut_stream", "primary cut_stream", "0.025", "failed: cut_stream"),
     ),
     Row(
         id="no-finish",
@@ -670,7 +718,7 @@ CUTS = group(
         given={"cut": "error"},
         rules=[{"reply": WORDS, "fault": "no_finish"}],
         complaint="15",
-        seen=TODO,
+        seen=Seen("200 stream: error cut_stream", "primary cut_stream", "0.025", "failed: cut_stream"),
     ),
     Row(
         id="event-openai",
@@ -680,7 +728,7 @@ CUTS = group(
         given={"cut": "error"},
         rules=[broken("error_event")],
         complaint="7",
-        seen=TODO,
+        seen=Seen("200 stream: error stream_error", "primary stream_error", "about 0.019", "failed: stream_error"),
     ),
     Row(
         id="event-anthropic",
@@ -692,7 +740,7 @@ CUTS = group(
         given={"cut": "error"},
         rules=[broken("error_event")],
         complaint="7",
-        seen=TODO,
+        seen=Seen("200 stream: error overloaded", "primary overloaded", "0.021", "failed: overloaded"),
     ),
     Row(
         id="event-anthropic-continued",
@@ -701,9 +749,9 @@ CUTS = group(
         at="claude",
         stream=True,
         given={"cut": "continue", "fallback": (to("b", "cut_stream"),)},
-        rules=[broken("error_event", model="a"), {"model": "b", "reply": "four five six"}],
+        rules=[broken("error_event", model="a"), {"model": "b", "reply": "four, five."}],
         complaint="7",
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary overloaded, continue(b) ok", "about 0.045", "fallback; continued"),
     ),
     Row(
         id="event-anthropic-first",
@@ -716,7 +764,7 @@ CUTS = group(
         rules=[{"model": "a", "reply": "", "fault": "error_event"}, B_FINE],
         says=SAID_B,
         complaint="7",
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary overloaded, fallback(b) ok", "0.025", "fallback"),
     ),
     Row(
         id="event-openai-first",
@@ -724,10 +772,10 @@ CUTS = group(
         policy="2 tries",
         stream=True,
         given=TWICE,
-        rules=[{"reply": "", "fault": "error_event", "times": 1}, FINE],
+        rules=[{"reply": "", "usage": "none", "fault": "error_event", "times": 1}, FINE],
         says="All is well.",
         complaint="7",
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary stream_error, retry ok", "0.025", "success"),
     ),
     Row(
         id="event-responses",
@@ -739,7 +787,7 @@ CUTS = group(
         given={"cut": "error"},
         rules=[broken("error_event")],
         complaint="7",
-        seen=TODO,
+        seen=Seen("200 stream: error stream_error", "primary stream_error", "about 0.017", "failed: stream_error"),
     ),
 )
 
@@ -751,7 +799,7 @@ NO_ANSWERS = group(
         policy="2 tries",
         given=TWICE,
         rules=[{"fault": "malformed", "times": 1}, FINE],
-        seen=TODO,
+        seen=Seen("200 answer", "primary malformed_response, retry ok", "0.025", "success"),
     ),
     Row(
         id="malformed-messages",
@@ -760,7 +808,7 @@ NO_ANSWERS = group(
         api="messages",
         at="claude",
         rules=[{"fault": "malformed"}],
-        seen=TODO,
+        seen=Seen("502 malformed_response", "primary malformed_response", "unknown", "failed: malformed_response"),
     ),
     Row(
         id="error-in-200",
@@ -769,7 +817,7 @@ NO_ANSWERS = group(
         given=TWICE,
         rules=[{"fault": "error_body", "error": "Network connection lost", "times": 1}, FINE],
         complaint="15",
-        seen=TODO,
+        seen=Seen("200 answer", "primary error_in_answer, retry ok", "0.025", "success"),
     ),
     Row(
         id="error-in-200-messages",
@@ -781,7 +829,7 @@ NO_ANSWERS = group(
         rules=[{"model": "a", "fault": "error_body", "refuse": "overloaded"}, B_FINE],
         says=SAID_B,
         complaint="15",
-        seen=TODO,
+        seen=Seen("200 answer", "primary overloaded, fallback(b) ok", "0.025", "fallback"),
     ),
     Row(
         id="error-in-200-stream",
@@ -792,14 +840,14 @@ NO_ANSWERS = group(
         rules=[{"model": "a", "fault": "error_body"}, B_FINE],
         says=SAID_B,
         complaint="15",
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary error_in_answer, fallback(b) ok", "0.025", "fallback"),
     ),
     Row(
         id="refusal",
         fault="the model refuses (finish_reason content_filter)",
         policy="—",
         rules=[{"reply": "", "finish_reason": "content_filter"}],
-        seen=TODO,
+        seen=Seen("200 answer, finish content_filter", "primary ok", "0.025", "refused"),
     ),
     Row(
         id="truncated",
@@ -808,7 +856,7 @@ NO_ANSWERS = group(
         rules=[{"reply": WORDS, "finish_reason": "length"}],
         says=WORDS,
         complaint="16",
-        seen=TODO,
+        seen=Seen("200 answer, finish length", "primary ok", "0.025", "success"),
     ),
     Row(
         id="truncated-messages",
@@ -820,7 +868,7 @@ NO_ANSWERS = group(
         rules=[{"reply": WORDS, "finish_reason": "length"}],
         says=WORDS,
         complaint="16",
-        seen=TODO,
+        seen=Seen("200 stream: complete, finish max_tokens", "primary ok", "0.025", "success"),
     ),
     Row(
         id="truncated-responses",
@@ -832,7 +880,7 @@ NO_ANSWERS = group(
         rules=[{"reply": WORDS, "finish_reason": "length"}],
         says=WORDS,
         complaint="16",
-        seen=TODO,
+        seen=Seen("200 stream: complete, finish incomplete", "primary ok", "0.025", "success"),
     ),
 )
 
@@ -844,7 +892,7 @@ OUTPUT = group(
         policy="schema; invalid: repair",
         parts={"schema": SCHEMA},
         rules=[{"reply": '```json\n{"n": 1}\n```'}],
-        seen=TODO,
+        seen=Seen("200 answer", "primary ok", "0.025", "success; output valid after fence"),
     ),
     Row(
         id="json-invalid",
@@ -852,7 +900,7 @@ OUTPUT = group(
         policy="schema; invalid: repair, error",
         parts={"schema": SCHEMA},
         rules=[{"reply": "I think it is one."}],
-        seen=TODO,
+        seen=Seen("422 invalid_output", "primary invalid_output", "0.025", "failed: invalid_output; output invalid"),
     ),
     Row(
         id="json-stream",
@@ -861,7 +909,7 @@ OUTPUT = group(
         stream=True,
         parts={"schema": SCHEMA},
         rules=[{"reply": "I think it is one."}],
-        seen=TODO,
+        seen=Seen("422 invalid_output", "primary invalid_output", "0.025", "failed: invalid_output; output invalid"),
     ),
     Row(
         id="json-retried",
@@ -871,7 +919,7 @@ OUTPUT = group(
         given={"invalid": ("repair", "retry", "error")},
         rules=[{"reply": "I think it is one.", "times": 1}, {"json": {"n": 1}}],
         says='{"n":1}',
-        seen=TODO,
+        seen=Seen("200 answer", "primary invalid_output, retry ok", "0.050", "success; output valid, asked again"),
     ),
     Row(
         id="json-reasked",
@@ -884,7 +932,9 @@ OUTPUT = group(
         given={"invalid": ("repair", "reask", "error")},
         rules=[{"json": {"m": 1}, "times": 1}, {"json": {"n": 1}}],
         says='{"n":1}',
-        seen=TODO,
+        seen=Seen(
+            "200 stream: complete", "primary invalid_output, reask ok", "0.050", "success; output valid, asked again"
+        ),
     ),
     Row(
         id="json-fallback",
@@ -894,7 +944,9 @@ OUTPUT = group(
         given={"invalid": ("repair", "fallback", "error"), "fallback": (to("b", "invalid_output"),)},
         rules=[{"model": "a", "reply": "I think it is one."}, {"model": "b", "json": {"n": 1}}],
         says='{"n":1}',
-        seen=TODO,
+        seen=Seen(
+            "200 answer", "primary invalid_output, fallback(b) ok", "0.050", "fallback; output valid, asked again"
+        ),
     ),
     Row(
         id="json-truncated",
@@ -904,7 +956,9 @@ OUTPUT = group(
         given={"invalid": ("repair", "retry", "error")},
         rules=[{"reply": '{"n": 1', "finish_reason": "length"}],
         complaint="16",
-        seen=TODO,
+        seen=Seen(
+            "422 output_truncated", "primary output_truncated", "0.025", "failed: output_truncated; output invalid"
+        ),
     ),
     Row(
         id="tool-unknown",
@@ -912,7 +966,9 @@ OUTPUT = group(
         policy="tools are checked",
         more={"tools": [LOOK]},
         rules=[{"tool_calls": [{"name": "search", "arguments": {}}]}],
-        seen=TODO,
+        seen=Seen(
+            "422 invalid_tool_call", "primary invalid_tool_call", "0.025", "failed: invalid_tool_call; output invalid"
+        ),
     ),
     Row(
         id="tool-arguments",
@@ -922,7 +978,7 @@ OUTPUT = group(
         given={"invalid": ("repair", "reask", "error")},
         rules=[{"tool_calls": [{"name": "look", "arguments": {"x": 1}}], "times": 1}, CALLS],
         says=LOOKED,
-        seen=TODO,
+        seen=Seen("200 answer", "primary invalid_tool_call, reask ok", "0.050", "success; output valid, asked again"),
     ),
     Row(
         id="tool-loop",
@@ -931,7 +987,9 @@ OUTPUT = group(
         more={"tools": [LOOK], "messages": LOOP},
         given={"tools": ToolRules(repeats=5)},
         rules=[{"tool_calls": [{"name": "look", "arguments": {"q": "it"}}]}],
-        seen=TODO,
+        seen=Seen(
+            "422 invalid_tool_call", "primary invalid_tool_call", "0.025", "failed: invalid_tool_call; output invalid"
+        ),
     ),
     Row(
         id="tool-bridge",
@@ -944,7 +1002,7 @@ OUTPUT = group(
         rules=[CALLS],
         says=LOOKED,
         complaint="8",
-        seen=TODO,
+        seen=Seen("200 stream: complete, arguments in 5 pieces", "primary ok", "0.025", "success; output valid"),
     ),
     Row(
         id="tool-bridge-back",
@@ -956,7 +1014,7 @@ OUTPUT = group(
         rules=[CALLS],
         says=LOOKED,
         complaint="8",
-        seen=TODO,
+        seen=Seen("200 stream: complete, arguments in 5 pieces", "primary ok", "0.025", "success; output valid"),
     ),
     Row(
         id="tool-bridge-responses",
@@ -969,7 +1027,7 @@ OUTPUT = group(
         rules=[CALLS],
         says=LOOKED,
         complaint="8",
-        seen=TODO,
+        seen=Seen("200 stream: complete, arguments in 5 pieces", "primary ok", "0.025", "success; output valid"),
     ),
 )
 
@@ -981,7 +1039,7 @@ MONEY = group(
         policy="—",
         rules=[{"usage": {"prompt": 1000, "completion": 5, "cached": 900}}],
         complaint="10",
-        seen=TODO,
+        seen=Seen("200 answer", "primary ok", "0.195", "success"),
     ),
     Row(
         id="cached-tokens-messages",
@@ -992,7 +1050,7 @@ MONEY = group(
         stream=True,
         rules=[{"usage": {"prompt": 1000, "completion": 5, "cached": 900}}],
         complaint="10",
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary ok", "0.195", "success"),
     ),
     Row(
         id="cached-tokens-gemini",
@@ -1001,7 +1059,7 @@ MONEY = group(
         at="gemini",
         rules=[{"usage": {"prompt": 1000, "completion": 5, "cached": 900}}],
         complaint="10",
-        seen=TODO,
+        seen=Seen("200 answer", "primary ok", "0.195", "success"),
     ),
     Row(
         id="reasoning",
@@ -1011,7 +1069,7 @@ MONEY = group(
         at="openai",
         rules=[{"usage": {"prompt": 20, "completion": 2010, "reasoning": 2000}}],
         complaint="10",
-        seen=TODO,
+        seen=Seen("200 answer", "primary ok", "2.030", "success"),
     ),
     Row(
         id="chained",
@@ -1022,7 +1080,7 @@ MONEY = group(
         rules=[{"reply": WORDS, "usage": {"prompt": 20, "completion": 2852}}],
         says=WORDS,
         complaint="9",
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary ok", "2.872", "success"),
     ),
     Row(
         id="uncounted",
@@ -1030,7 +1088,7 @@ MONEY = group(
         policy="—",
         stream=True,
         rules=[{"reply": WORDS, "usage": "none"}],
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary ok", "about 0.021", "success"),
     ),
     Row(
         id="unpriced",
@@ -1038,7 +1096,7 @@ MONEY = group(
         policy="—",
         priced=False,
         rules=[FINE],
-        seen=TODO,
+        seen=Seen("200 answer", "primary ok", "unknown", "success"),
     ),
     Row(
         id="broken-charged",
@@ -1050,7 +1108,7 @@ MONEY = group(
         given={"cut": "error"},
         rules=[broken("reset")],
         complaint="11",
-        seen=TODO,
+        seen=Seen("200 stream: error cut_stream", "primary cut_stream", "about 0.018", "failed: cut_stream"),
     ),
 )
 
@@ -1064,7 +1122,9 @@ LIMITS = group(
         before=("burst 3",),
         rules=[FINE],
         complaint="12",
-        seen=TODO,
+        seen=Seen(
+            "429 limit_exceeded, Retry-After about 30", "", "none", "failed: limit_exceeded; limit few (requests)"
+        ),
     ),
     Row(
         id="limit-messages",
@@ -1076,18 +1136,20 @@ LIMITS = group(
         before=("burst 3",),
         rules=[FINE],
         complaint="11",
-        seen=TODO,
+        seen=Seen(
+            "429 limit_exceeded, Retry-After about 30", "", "none", "failed: limit_exceeded; limit few (requests)"
+        ),
     ),
     Row(
         id="limit-tokens",
-        fault="a burst of 8 before it",
+        fault="a burst of 8 before it, and 2 more",
         policy="limit: 200 tokens/min",
         given={"limits": (Limit(name="tpm", tokens=Rate(200, 60)),)},
         more={"max_tokens": 40},
-        before=("burst 8",),
+        before=("burst 8", "ask 2"),
         rules=[{"usage": {"prompt": 20, "completion": 40}}],
         complaint="12",
-        seen=TODO,
+        seen=Seen("429 limit_exceeded, Retry-After about 30", "", "none", "failed: limit_exceeded; limit tpm (tokens)"),
     ),
     Row(
         id="limit-tokens-unbounded",
@@ -1096,7 +1158,7 @@ LIMITS = group(
         given={"limits": (Limit(name="tpm", tokens=Rate(1000, 60)),)},
         rules=[FINE],
         complaint="12",
-        seen=TODO,
+        seen=Seen("200 answer", "primary ok", "0.025", "success"),
     ),
     Row(
         id="limit-concurrency",
@@ -1105,7 +1167,7 @@ LIMITS = group(
         given={"limits": (Limit(name="one", concurrency=1),)},
         before=("hold",),
         rules=[{"contains": "HOLD", "fault": "stall_head"}, FINE],
-        seen=TODO,
+        seen=Seen("429 limit_exceeded, Retry-After 1", "", "none", "failed: limit_exceeded; limit one (concurrency)"),
     ),
     Row(
         id="limit-shadow",
@@ -1114,51 +1176,72 @@ LIMITS = group(
         given={"limits": (Limit(name="one", requests=Rate(1, 60), shadow=True),)},
         before=("ask 1",),
         rules=[FINE],
-        seen=TODO,
+        seen=Seen("200 answer", "primary ok", "0.025", "success; limit one (requests, shadow)"),
     ),
     Row(
         id="budget",
         fault="the budget is used up",
-        policy="budget: 0.05 USD/day",
+        policy="budget: 0.05 USD/month",
         more={"max_tokens": 5},
-        given={"limits": (Limit(name="budget", spend=(Spend(0.05, "day"),)),)},
+        given={"limits": (Limit(name="budget", spend=(Spend(0.05, "month"),)),)},
         before=("ask 2",),
         rules=[FINE],
         complaint="11",
-        seen=TODO,
+        seen=Seen(
+            "429 budget_exceeded, Retry-After until the period ends",
+            "",
+            "none",
+            "failed: budget_exceeded; limit budget (spend)",
+        ),
     ),
     Row(
         id="budget-embeddings",
         fault="the budget is used up",
-        policy="budget: 0.05 USD/day",
+        policy="budget: 0.05 USD/month",
         api="embeddings",
-        given={"limits": (Limit(name="budget", spend=(Spend(0.05, "day"),)),)},
+        given={"limits": (Limit(name="budget", spend=(Spend(0.05, "month"),)),)},
         before=("ask 3",),
         rules=[{"usage": {"prompt": 20}}],
         complaint="11",
-        seen=TODO,
+        seen=Seen(
+            "429 budget_exceeded, Retry-After until the period ends",
+            "",
+            "none",
+            "failed: budget_exceeded; limit budget (spend)",
+        ),
     ),
     Row(
         id="budget-passed-through",
         fault="the budget of the model is used up",
-        policy="budget by model: 0.05 USD/day; a path that is passed through",
+        policy="budget by model: 0.5 USD/month; a path that is passed through",
         api="rerank",
-        given={"limits": (Limit(name="budget", by=("model",), spend=(Spend(0.05, "day"),)),)},
+        given={"limits": (Limit(name="budget", by=("model",), spend=(Spend(0.5, "month"),)),)},
         before=("ask 2",),
-        rules=[FINE],
+        rules=[{"usage": {"prompt": 20, "completion": 180}}],
         complaint="11",
-        seen=TODO,
+        seen=Seen(
+            "429 budget_exceeded, Retry-After until the period ends",
+            "",
+            "none",
+            "failed: budget_exceeded; limit budget (spend)",
+        ),
     ),
     Row(
         id="budget-raw",
-        fault="a raw model, under a budget of the app",
-        policy="budget per key: none is exempt",
+        fault="a raw model, after a burst of 4 and another",
+        policy="the app's budget per key: 0.06 USD/month; none is exempt",
+        model="fake/budget-raw.a",
         more={"max_tokens": 5},
-        given={"limits": (Limit(name="budget", by=("key",), spend=(Spend(0.04, "day"),)),)},
-        before=("burst 4",),
+        limits=(Limit(name="app", by=("key",), where={"route": "fake/budget-raw.a"}, spend=(Spend(0.06, "month"),)),),
+        before=("burst 4", "ask 1"),
         rules=[FINE],
         complaint="11",
-        seen=TODO,
+        seen=Seen(
+            "429 budget_exceeded, Retry-After until the period ends",
+            "",
+            "none",
+            "failed: budget_exceeded; limit app (spend)",
+        ),
     ),
     Row(
         id="budget-request",
@@ -1167,7 +1250,7 @@ LIMITS = group(
         more={"max_tokens": 500},
         given={"limits": (Limit(name="budget", spend=(Spend(0.05, "request"),)),)},
         rules=[FINE],
-        seen=TODO,
+        seen=Seen("429 budget_exceeded", "", "none", "failed: budget_exceeded; limit budget (spend)"),
     ),
     Row(
         id="budget-trace",
@@ -1177,19 +1260,24 @@ LIMITS = group(
         given={"limits": (Limit(name="budget", spend=(Spend(0.06, "trace"),)),)},
         before=("ask 2",),
         rules=[FINE],
-        seen=TODO,
+        seen=Seen("429 budget_exceeded", "", "none", "failed: budget_exceeded; limit budget (spend)"),
     ),
     Row(
         id="budget-retries",
         fault="prose instead of JSON: the retry is charged, too",
-        policy="budget: 0.06 USD/day; invalid: retry",
+        policy="budget: 0.06 USD/month; invalid: retry",
         parts={"schema": SCHEMA},
         more={"max_tokens": 5},
-        given={"invalid": ("retry", "error"), "limits": (Limit(name="budget", spend=(Spend(0.06, "day"),)),)},
+        given={"invalid": ("retry", "error"), "limits": (Limit(name="budget", spend=(Spend(0.06, "month"),)),)},
         before=("ask 1",),
         rules=[{"reply": "I think it is one."}],
         complaint="11",
-        seen=TODO,
+        seen=Seen(
+            "429 budget_exceeded, Retry-After until the period ends",
+            "",
+            "none",
+            "failed: budget_exceeded; limit budget (spend)",
+        ),
     ),
     Row(
         id="queue-admitted",
@@ -1199,7 +1287,7 @@ LIMITS = group(
         before=("start",),
         rules=[{"latency": 0.3, "times": 1}, FINE],
         complaint="14",
-        seen=TODO,
+        seen=Seen("200 answer", "primary ok", "0.025", "success; queued"),
     ),
     Row(
         id="queue-timeout",
@@ -1209,7 +1297,9 @@ LIMITS = group(
         before=("hold",),
         rules=[{"contains": "HOLD", "fault": "stall_head"}, FINE],
         complaint="14",
-        seen=TODO,
+        seen=Seen(
+            "429 queue_timeout, Retry-After 1", "", "none", "failed: queue_timeout; limit one (concurrency); queued"
+        ),
     ),
     Row(
         id="queue-full",
@@ -1219,7 +1309,7 @@ LIMITS = group(
         before=("hold", "wait"),
         rules=[{"contains": "HOLD", "fault": "stall_head"}, FINE],
         complaint="14",
-        seen=TODO,
+        seen=Seen("429 queue_full, Retry-After 1", "", "none", "failed: queue_full; limit one (concurrency)"),
     ),
     Row(
         id="valkey-open",
@@ -1229,7 +1319,9 @@ LIMITS = group(
         given={"limits": (Limit(name="one", requests=Rate(1, 60)),)},
         before=("ask 1",),
         rules=[FINE],
-        seen=TODO,
+        seen=Seen(
+            "429 limit_exceeded, Retry-After about 60", "", "none", "failed: limit_exceeded; limit one (requests)"
+        ),
     ),
     Row(
         id="valkey-closed",
@@ -1238,7 +1330,7 @@ LIMITS = group(
         house="no Valkey, closed",
         given={"limits": (Limit(name="one", requests=Rate(1, 60)),)},
         rules=[FINE],
-        seen=TODO,
+        seen=Seen("429 counters_unavailable, Retry-After 1", "", "none", "failed: counters_unavailable"),
     ),
     Row(
         id="valkey-cache",
@@ -1247,7 +1339,7 @@ LIMITS = group(
         house="no Valkey, open",
         given={"cache": Cache(ttl=60.0)},
         rules=[FINE],
-        seen=TODO,
+        seen=Seen("200 answer", "primary ok", "0.025", "success; cache miss"),
     ),
 )
 
@@ -1262,28 +1354,28 @@ BREAKERS = group(
         rules=[{"model": "a", "status": 500}, B_FINE],
         says=SAID_B,
         complaint="13",
-        seen=TODO,
+        seen=Seen("200 answer", "fallback(b) ok", "0.025", "fallback"),
     ),
     Row(
         id="breaker-open",
         fault="3 times 500 before it",
-        policy="breaker: 3 failures, 10 s; no fallback",
-        given={"breaker": Breaker(failures=3, cooldown=10.0), "timeout": QUICK},
+        policy="breaker: 3 failures, 20 s; no fallback",
+        given={"breaker": Breaker(failures=3, cooldown=20.0), "timeout": QUICK},
         before=("ask 3",),
         rules=[{"status": 500}],
         complaint="13",
-        seen=TODO,
+        seen=Seen("503 circuit_open, Retry-After about 30", "", "none", "failed: circuit_open"),
     ),
     Row(
         id="breaker-retries",
         fault="2 requests before it, each tried twice",
         policy="breaker: 4 failures: retries count; 2 tries",
         stream=True,
-        given={"breaker": Breaker(failures=4, cooldown=10.0), "timeout": QUICK} | TWICE,
+        given={"breaker": Breaker(failures=4, cooldown=20.0), "timeout": QUICK} | TWICE,
         before=("ask 2",),
         rules=[{"status": 500}],
         complaint="13",
-        seen=TODO,
+        seen=Seen("503 circuit_open, Retry-After about 30", "", "none", "failed: circuit_open"),
     ),
     Row(
         id="breaker-of-fallback",
@@ -1294,18 +1386,18 @@ BREAKERS = group(
         rules=[{"status": 500}],
         says="Please call us.",
         complaint="13",
-        seen=TODO,
+        seen=Seen("200 answer", "", "none", "degraded"),
     ),
     Row(
         id="breaker-streams",
         fault="3 streams that broke off before it",
-        policy="breaker: 3 failures, 10 s",
+        policy="breaker: 3 failures, 20 s",
         stream=True,
-        given={"breaker": Breaker(failures=3, cooldown=10.0), "timeout": QUICK},
+        given={"breaker": Breaker(failures=3, cooldown=20.0), "timeout": QUICK},
         before=("ask 3",),
         rules=[broken("cut")],
         complaint="18",
-        seen=TODO,
+        seen=Seen("503 circuit_open, Retry-After about 30", "", "none", "failed: circuit_open"),
     ),
     Row(
         id="breaker-retry-after",
@@ -1315,7 +1407,7 @@ BREAKERS = group(
         before=("ask 2", "pause 0.2"),
         rules=[{"status": 429, "retry_after": 25}],
         complaint="18",
-        seen=TODO,
+        seen=Seen("503 circuit_open, Retry-After about 30", "", "none", "failed: circuit_open"),
     ),
     Row(
         id="breaker-probe",
@@ -1325,7 +1417,7 @@ BREAKERS = group(
         before=("ask 2", "pause 0.3"),
         rules=[{"status": 500, "times": 2}, FINE],
         says="All is well.",
-        seen=TODO,
+        seen=Seen("200 answer", "primary ok", "0.025", "success"),
     ),
     Row(
         id="breaker-probe-fails",
@@ -1335,7 +1427,7 @@ BREAKERS = group(
         before=("ask 2", "pause 0.6", "ask 1"),
         rules=[{"status": 500}],
         says="Please call us.",
-        seen=TODO,
+        seen=Seen("200 answer", "", "none", "degraded"),
     ),
     Row(
         id="breaker-waits",
@@ -1346,7 +1438,7 @@ BREAKERS = group(
         rules=[{"status": 500, "times": 2}, FINE],
         says="All is well.",
         complaint="13",
-        seen=TODO,
+        seen=Seen("200 answer", "primary ok", "0.025", "success"),
     ),
     Row(
         id="retry-budget",
@@ -1355,7 +1447,7 @@ BREAKERS = group(
         given={"retry": Retry(2, backoff=0.001, budget=0.0), "breaker": Breaker(failures=0)},
         before=("ask 10",),
         rules=[{"status": 500}],
-        seen=TODO,
+        seen=Seen("502 server_error", "primary server_error", "none", "failed: server_error"),
     ),
     Row(
         id="attempts-cap",
@@ -1363,22 +1455,29 @@ BREAKERS = group(
         policy="caps: 3 attempts; 2 tries, fallbacks: models b and c",
         given=TWICE | {"caps": Caps(attempts=3), "fallback": (to("b"), to("c"))},
         rules=[{"status": 500}],
-        seen=TODO,
+        seen=Seen(
+            "429 attempts_cap",
+            "primary server_error, retry server_error, fallback(b) server_error",
+            "none",
+            "failed: attempts_cap",
+        ),
     ),
     Row(
         id="cost-cap",
         fault="prose instead of JSON; the retry would cost too much",
-        policy="caps: 0.04 USD; fallback on cost_cap: a cheap model",
+        policy="caps: 0.06 USD; fallback on cost_cap: a cheap model",
         parts={"schema": SCHEMA},
         more={"max_tokens": 5},
         given={
             "invalid": ("retry", "error"),
-            "caps": Caps(cost=0.07),
+            "caps": Caps(cost=0.06),
             "fallback": (to("cheap", "cost_cap"),),
         },
         rules=[{"model": "a", "reply": "I think it is one."}, {"model": "cheap", "json": {"n": 1}}],
         says='{"n":1}',
-        seen=TODO,
+        seen=Seen(
+            "200 answer", "primary invalid_output, fallback(cheap) ok", "0.028", "fallback; output valid, asked again"
+        ),
     ),
     Row(
         id="cost-cap-first",
@@ -1388,7 +1487,7 @@ BREAKERS = group(
         given={"caps": Caps(cost=0.1), "fallback": (to("cheap", "cost_cap"),)},
         rules=[{"model": "cheap", "reply": "cheap"}],
         says="cheap",
-        seen=TODO,
+        seen=Seen("200 answer", "fallback(cheap) ok", "0.003", "fallback"),
     ),
     Row(
         id="hedge-wins",
@@ -1397,7 +1496,7 @@ BREAKERS = group(
         given={"hedge": Hedge(after=0.2, share=1.0)},
         rules=[{"latency": 4.0, "times": 1, "reply": "slow"}, {"reply": "quick"}],
         says="quick",
-        seen=TODO,
+        seen=Seen("200 answer", "primary cancelled, hedge ok", "about 0.038", "success"),
     ),
     Row(
         id="hedge-loses",
@@ -1407,7 +1506,7 @@ BREAKERS = group(
         given={"hedge": Hedge(after=0.1, share=1.0)},
         rules=[{"latency": 0.5, "times": 1, "reply": "first"}, {"latency": 4.0, "reply": "second"}],
         says="first",
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary ok, hedge cancelled", "about 0.038", "success"),
     ),
     Row(
         id="hedge-budget",
@@ -1416,7 +1515,7 @@ BREAKERS = group(
         given={"hedge": Hedge(after=0.1)},
         before=("ask 1",),
         rules=[{"latency": 0.4}],
-        seen=TODO,
+        seen=Seen("200 answer", "primary ok", "0.025", "success"),
     ),
 )
 
@@ -1432,7 +1531,7 @@ FALLBACKS = group(
         given={"fallback": (STATIC,)},
         rules=[{"status": 500}],
         says="Please call us.",
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary server_error", "none", "degraded"),
     ),
     Row(
         id="in-order",
@@ -1447,7 +1546,9 @@ FALLBACKS = group(
         },
         rules=[{"model": "a", "status": 500}, B_FINE],
         says=SAID_B,
-        seen=TODO,
+        seen=Seen(
+            "200 answer", "primary server_error, fallback(x) connect_failed, fallback(b) ok", "0.025", "fallback"
+        ),
     ),
     Row(
         id="stale",
@@ -1457,7 +1558,9 @@ FALLBACKS = group(
         before=("ask 1",),
         rules=[{"reply": "As I said.", "times": 1}, {"status": 500}],
         says="As I said.",
-        seen=TODO,
+        seen=Seen(
+            "200 answer, from the cache (stale)", "primary server_error", "0, 0.025 saved", "fallback; cache stale"
+        ),
     ),
     Row(
         id="delayed",
@@ -1467,7 +1570,7 @@ FALLBACKS = group(
         given={"fallback": (Fallback(delayed=20.0),), "breaker": Breaker(failures=0)},
         rules=[{"status": 500, "times": 1}, FINE],
         says="All is well.",
-        seen=TODO,
+        seen=Seen("202 pending, then 200 answer", "primary server_error", "none", "fallback"),
     ),
     Row(
         id="handoff",
@@ -1481,7 +1584,7 @@ FALLBACKS = group(
         },
         rules=[{"status": 500, "times": 1}, {}],
         says="A person will call you.",
-        seen=TODO,
+        seen=Seen("200 answer", "primary server_error", "none", "escalated"),
     ),
 )
 
@@ -1494,7 +1597,9 @@ GUARDRAILS = group(
         text="My key is AKIAIOSFODNN7EXAMPLE, is it good?",
         given={"guards": (Guard("secrets"),)},
         rules=[FINE],
-        seen=TODO,
+        seen=Seen(
+            "400 guardrail_blocked", "", "none", "failed: guardrail_blocked; guardrail secrets block api_key@input"
+        ),
     ),
     Row(
         id="guard-mask",
@@ -1507,7 +1612,9 @@ GUARDRAILS = group(
         given={"guards": (Guard("pii", at=("input",), action="mask"),)},
         rules=[{"anywhere": "Write to [EMAIL]. <guard-mask>", "reply": "masked"}, {"reply": "NOT MASKED"}],
         says="masked",
-        seen=TODO,
+        seen=Seen(
+            "200 stream: complete", "primary ok", "0.025", "success; guardrail pii mask email@input; redaction redacted"
+        ),
     ),
     Row(
         id="guard-output",
@@ -1515,7 +1622,12 @@ GUARDRAILS = group(
         policy="guards: topics on the output",
         given={"guards": (Guard("topics", at=("output",), options={"deny": ["project falcon"]}),)},
         rules=[{"reply": "It is called Project Falcon."}],
-        seen=TODO,
+        seen=Seen(
+            "422 guardrail_output",
+            "primary guardrail_output",
+            "0.025",
+            "failed: guardrail_output; guardrail topics block topic_1@output",
+        ),
     ),
     Row(
         id="guard-output-stream",
@@ -1523,8 +1635,14 @@ GUARDRAILS = group(
         policy="guards: topics on the output",
         stream=True,
         given={"guards": (Guard("topics", at=("output",), options={"deny": ["project falcon"]}),)},
+        priced=False,  # how much was said when it was blocked is not the same each time
         rules=[{"reply": "It is a long story, but it is called Project Falcon.", "chunk_size": 4}],
-        seen=TODO,
+        seen=Seen(
+            "200 stream: error guardrail_output",
+            "primary ok",
+            "unknown",
+            "failed: guardrail_output; guardrail topics block topic_1@output",
+        ),
     ),
     Row(
         id="guard-output-messages",
@@ -1534,8 +1652,14 @@ GUARDRAILS = group(
         at="claude",
         stream=True,
         given={"guards": (Guard("topics", at=("output",), options={"deny": ["project falcon"]}),)},
+        priced=False,  # how much was said when it was blocked is not the same each time
         rules=[{"reply": "It is a long story, but it is called Project Falcon.", "chunk_size": 4}],
-        seen=TODO,
+        seen=Seen(
+            "200 stream: error guardrail_output",
+            "primary ok",
+            "unknown",
+            "failed: guardrail_output; guardrail topics block topic_1@output",
+        ),
     ),
     Row(
         id="guard-fallback",
@@ -1548,24 +1672,39 @@ GUARDRAILS = group(
         rules=[{"model": "a", "reply": "It is called Project Falcon."}, B_FINE],
         says=SAID_B,
         complaint="15",
-        seen=TODO,
+        seen=Seen(
+            "200 answer",
+            "primary guardrail_output, fallback(b) ok",
+            "0.050",
+            "fallback; guardrail topics block topic_1@output",
+        ),
     ),
     Row(
         id="guard-closed",
         fault="a guardrail raises",
         policy="guards: the app's own, fail: closed",
-        given={"guards": (Guard("fault_guards:breaks"),)},
+        given={"guards": (Guard("fault_guards:no"),)},
         rules=[FINE],
-        seen=TODO,
+        seen=Seen(
+            "400 guardrail_failed",
+            "",
+            "none",
+            "failed: guardrail_failed; guardrail fault_guards:no error RuntimeError@input",
+        ),
     ),
     Row(
         id="guard-open",
         fault="a guardrail raises",
         policy="guards: the app's own, fail: open",
-        given={"guards": (Guard("fault_guards:breaks", fail="open"),)},
+        given={"guards": (Guard("fault_guards:no", at=("input",), fail="open"),)},
         rules=[FINE],
         says="All is well.",
-        seen=TODO,
+        seen=Seen(
+            "200 answer",
+            "primary ok",
+            "0.025",
+            "success; guardrail fault_guards:no error RuntimeError@input",
+        ),
     ),
     Row(
         id="guard-tools",
@@ -1576,7 +1715,12 @@ GUARDRAILS = group(
         more={"tools": [{"type": "function", **LOOK["function"]}]},  # type: ignore[dict-item]
         given={"guards": (Guard("tools", at=("output",), options={"deny": ["look"]}),)},
         rules=[CALLS],
-        seen=TODO,
+        seen=Seen(
+            "422 guardrail_output",
+            "primary guardrail_output",
+            "0.025",
+            "failed: guardrail_output; guardrail tools block tool_called@output",
+        ),
     ),
 )
 
@@ -1590,7 +1734,7 @@ CACHE = group(
         before=("ask 1",),
         rules=[{"reply": "first", "times": 1}, {"reply": "second"}],
         says="first",
-        seen=TODO,
+        seen=Seen("200 answer, from the cache (hit)", "", "0, 0.025 saved", "success; cache hit"),
     ),
     Row(
         id="cache-stream",
@@ -1603,7 +1747,7 @@ CACHE = group(
         before=("ask 1",),
         rules=[{"reply": "first", "times": 1}, {"reply": "second"}],
         says="first",
-        seen=TODO,
+        seen=Seen("200 stream: complete, from the cache (hit)", "", "0, 0.025 saved", "success; cache hit"),
     ),
     Row(
         id="cache-bypass",
@@ -1614,7 +1758,7 @@ CACHE = group(
         before=("ask 1",),
         rules=[{"reply": "first", "times": 1}, {"reply": "second"}],
         says="second",
-        seen=TODO,
+        seen=Seen("200 answer", "primary ok", "0.025", "success; cache bypass"),
     ),
     Row(
         id="cache-broken",
@@ -1625,7 +1769,7 @@ CACHE = group(
         before=("ask 1",),
         rules=[broken("cut", times=1), {"reply": "second"}],
         says="second",
-        seen=TODO,
+        seen=Seen("200 stream: complete", "primary ok", "0.025", "success; cache miss"),
     ),
 )
 
@@ -1637,7 +1781,7 @@ EDGE = group(
         policy="—",
         client="leaves before the head",
         rules=[{"fault": "stall_head"}],
-        seen=TODO,
+        seen=Seen("gone before the head", "primary cancelled", "about 0.012", "failed: client_closed_request; 499"),
     ),
     Row(
         id="leaves-mid",
@@ -1645,8 +1789,10 @@ EDGE = group(
         policy="—",
         client="leaves mid-stream",
         stream=True,
-        rules=[{"reply": "one two three " * 40, "chunk_size": 14, "chunk_delay": 0.05}],
-        seen=TODO,
+        rules=[{"reply": "one two three and no more", "chunk_size": 13, "fault": "stall_mid"}],
+        seen=Seen(
+            "gone in the middle of the stream", "primary cancelled", "about 0.018", "failed: client_closed_request; 499"
+        ),
     ),
     Row(
         id="leaves-queue",
@@ -1656,7 +1802,7 @@ EDGE = group(
         given={"limits": (Limit(name="one", concurrency=1),), "queue": Queue(max_wait=5.0)},
         before=("hold",),
         rules=[{"contains": "HOLD", "fault": "stall_head"}, FINE],
-        seen=TODO,
+        seen=Seen("gone from the queue", "", "none", "failed: client_closed_request; 499; queued"),
     ),
     Row(
         id="slow-client",
@@ -1665,8 +1811,8 @@ EDGE = group(
         client="reads slowly",
         stream=True,
         given={"timeout": Timeouts(connect=1.0, first_token=2.0, idle=0.4, total=10.0)},
-        rules=[{"reply": "x" * (6 << 20), "chunk_size": 1 << 16}],
-        seen=TODO,
+        rules=[{"reply": "word " * (1 << 20), "chunk_size": 1 << 16}],
+        seen=Seen("200 stream: complete", "primary ok", "0.025", "success"),
     ),
     Row(
         id="stuck-client",
@@ -1675,8 +1821,9 @@ EDGE = group(
         client="reads nothing",
         house="strict",
         stream=True,
-        rules=[{"reply": "x" * (8 << 20), "chunk_size": 1 << 16}],
-        seen=TODO,
+        priced=False,
+        rules=[{"reply": "word " * (2 << 20), "chunk_size": 1 << 16}],
+        seen=Seen("cut by us", "primary cancelled", "unknown", "failed: client_closed_request; 499"),
     ),
     Row(
         id="half-body",
@@ -1684,7 +1831,7 @@ EDGE = group(
         policy="the edge waits for 0.4 s (20 s by default)",
         client="sends half a body",
         house="strict",
-        seen=TODO,
+        seen=Seen("408 request_timeout", "", "", "none"),
     ),
     Row(
         id="too-large",
@@ -1692,34 +1839,53 @@ EDGE = group(
         policy="the edge takes 64 KiB (10 MiB by default)",
         house="strict",
         text="x" * (80 << 10),
-        seen=TODO,
+        seen=Seen("413 request_too_large", "", "none", "failed: request_too_large"),
     ),
-    Row(id="malformed-body", fault="a body that is not JSON", policy="—", raw=b'{"model": "x", ', seen=TODO),
+    Row(
+        id="malformed-body",
+        fault="a body that is not JSON",
+        policy="—",
+        raw=b'{"model": "x", ',
+        seen=Seen("400 malformed_body", "", "none", "failed: malformed_body"),
+    ),
     Row(
         id="malformed-messages-body",
         fault="a body without messages",
         policy="—",
         api="messages",
         raw=b'{"model": "x"}',
-        seen=TODO,
+        seen=Seen("400 bad_request", "", "none", "failed: bad_request"),
     ),
-    Row(id="unknown-route", fault="a route that is not there", policy="—", model="nobody", api="messages", seen=TODO),
+    Row(
+        id="unknown-route",
+        fault="a route that is not there",
+        policy="—",
+        model="nobody",
+        api="messages",
+        seen=Seen("404 unknown_route", "", "none", "failed: unknown_route"),
+    ),
     Row(
         id="disabled",
         fault="a route that was switched off",
         policy="kill switch",
         api="responses",
         entry={"disabled": True, "disabled_reason": "incident 7"},
-        seen=TODO,
+        seen=Seen("503 route_disabled", "", "none", "failed: route_disabled"),
     ),
-    Row(id="no-key", fault="a key that is not known", policy="—", key="ph_dev_wrong", seen=TODO),
+    Row(
+        id="no-key",
+        fault="a key that is not known",
+        policy="—",
+        key="ph_dev_wrong",
+        seen=Seen("401 invalid_api_key", "", "none", "failed: invalid_api_key"),
+    ),
     Row(
         id="untranslatable",
         fault="embeddings of a provider that has none",
         policy="—",
         api="embeddings",
         at="claude",
-        seen=TODO,
+        seen=Seen("400 unsupported_api", "primary unsupported_api", "none", "failed: unsupported_api"),
     ),
     Row(
         id="redaction",
@@ -1728,7 +1894,7 @@ EDGE = group(
         text="redaction must fail",
         rules=[FINE],
         says="All is well.",
-        seen=TODO,
+        seen=Seen("200 answer", "primary ok", "0.025", "success; redaction blocked; no payload"),
     ),
     Row(
         id="disk-low",
@@ -1737,7 +1903,7 @@ EDGE = group(
         house="full disk",
         rules=[FINE],
         says="All is well.",
-        seen=TODO,
+        seen=Seen("200 answer", "primary ok", "0.025", "success; no payload"),
     ),
     Row(
         id="no-journal",
@@ -1746,7 +1912,7 @@ EDGE = group(
         house="no journal",
         rules=[FINE],
         says="All is well.",
-        seen=TODO,
+        seen=Seen("200 answer", "", "", "none; 1 counted as unwritten"),
     ),
 )
 

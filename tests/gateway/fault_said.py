@@ -58,7 +58,9 @@ def answer(status: int, headers: dict[str, str], data: bytes, api: str, says: st
 
 
 def _seconds(value: float) -> str:
-    return f"{value:g}" if value < 10 else f"about {math.ceil(value / 10) * 10}"
+    if value > 90:
+        return "until the period ends"
+    return f"{value:g}" if value < 8 else f"about {math.ceil(value / 30) * 30}"
 
 
 def _event(api: str, data: bytes, said: Said) -> None:

@@ -17,6 +17,7 @@ from tests.gateway.conftest import KEY, Stack, entry, live, redact
 
 from pilothouse.domain.clock import SystemClock
 from pilothouse.domain.hashing import bytes_hash
+from pilothouse.domain.limit import Limit
 from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.policy import Policy, Retry, Timeouts
 from pilothouse.domain.record import Record
@@ -68,8 +69,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     `rules`: of the scripted provider, for this row's requests alone; `model` in them is the model's name in the row.
     `given`: fields of the policy; `parts`: other parts of the manifest; `entry`: of the table's entry.
-    `before`: what happens first: `ask N`, `burst N` at once, `pause S`; and requests that are still on their way: `hold`
-    (one that the row's rules never answer), `start` (the row's own), `wait` (the same, in the queue). `client`: how it behaves, a name in fault_clients. `says`: the text that it gets.
+    `before`: what happens first: `ask N`, `burst N` at once, `pause S`; and requests that are still on their way:
+    `hold` (one that the row's rules never answer), `start` (the row's own), `wait` (the same, in the queue).
+    `client`: how it behaves, a name in fault_clients. `says`: the text that it gets.
     """
 
     id: str
@@ -85,6 +87,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     given: dict[str, Any] = {}
     parts: dict[str, Any] = {}
     entry: dict[str, Any] = {}
+    limits: tuple[Limit, ...] = ()  # of the app
     text: str = "Say something."
     more: dict[str, Any] = {}
     raw: bytes = b""  # a body as it stands
@@ -95,7 +98,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     house: str = "plain"
     priced: bool = True
     says: str | None = None
-    complaint: str = ""  # of FIELD.md, section 1.3
+    complaint: str = ""  # a number of fault_page.COMPLAINTS
 
     @property
     def tag(self) -> str:
@@ -140,7 +143,8 @@ class House(Stack):
             ProviderEntry("chain", "openai", f"{self.url}/v1", "env://OUR_OWN_KEY"),
         ]
         prices = {f"{ref.provider}/{ref.name}": price for row in self.rows for ref, price in _prices(row)}
-        return Table(1, 1, self.entries, {}, {p.name: p for p in found}, prices=prices)
+        limits = tuple(limit for row in self.rows for limit in row.limits)
+        return Table(1, 1, self.entries, {}, {p.name: p for p in found}, prices=prices, limits=limits)
 
     def _full(self) -> int:
         """The port of a listener whose queue is full: a handshake with it never ends."""
@@ -308,7 +312,7 @@ def sound(record: Record, house: House) -> None:
     assert record.stream or record.stream_end == ""
     if record.payload is None or not record.attempts or not record.upstream_hash:
         return
-    stable = house.entries[f"{record.route}@{record.env}"].stable
+    stable = None if record.inline else house.entries[f"{record.route}@{record.env}"].stable
     again = bytes_hash(rebuild_record(record, stable))
     assert again == (record.upstream_redacted_hash or record.upstream_hash), f"{record.route} cannot be replayed"
 
@@ -318,7 +322,7 @@ def attempts_of(record: Record) -> str:
     out = []
     for attempt in record.attempts:
         end = attempt.error_type or "ok"
-        name = attempt.model.removeprefix(f"{record.route}.")
+        name = attempt.model.rpartition(".")[2]
         where = "" if name in ("a", record.requested_model) else f"({name})"
         trimmed = f" without {attempt.trimmed} messages" if attempt.trimmed else ""
         out.append(f"{attempt.kind}{where}{trimmed} {end}")
@@ -330,8 +334,10 @@ def money_of(record: Record) -> str:
     if record.saved_usd is not None:
         return f"{record.cost_usd or 0:.4g}, {record.saved_usd:.4g} saved"
     if record.cost_usd is None:
-        used = any(a.status < 400 and a.error_type != "connect_failed" for a in record.attempts)
-        return "unknown" if used or record.tokens else "none"
+        made = any(
+            a.status < 400 and a.error_type not in ("connect_failed", "unsupported_api") for a in record.attempts
+        )
+        return "unknown" if made else "none"
     guessed = record.tokens is not None and record.tokens.estimated
     return f"{'about ' if guessed else ''}{record.cost_usd:.3f}"
 
@@ -343,8 +349,7 @@ def record_of(record: Record) -> str:
         out.append("499")
     if record.stream_end not in ("", "complete", "error"):
         out.append(record.stream_end)
-    for hit in record.limits:
-        out.append(f"limit {hit.name} ({hit.what}{', shadow' if hit.shadow else ''})")
+    out += [f"limit {hit.name} ({hit.what}{', shadow' if hit.shadow else ''})" for hit in record.limits]
     out += [f"guardrail {hit.use} {hit.action} {hit.found}@{hit.at}" for hit in record.guards]
     if record.cache:
         out.append(f"cache {record.cache}")
