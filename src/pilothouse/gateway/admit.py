@@ -35,16 +35,16 @@ class Estimate(msgspec.Struct, frozen=True):
 
 
 class Ticket:
-    """A request that was let in. Settle it once, when its record is priced."""
+    """A request that was let in. Settle it once, when its record is priced. `estimate`: of one call of its model."""
 
-    __slots__ = ("_admission", "_backup", "_caps", "_estimate", "_number", "_pairs", "_record")
+    __slots__ = ("_admission", "_backup", "_caps", "_number", "_pairs", "_record", "estimate")
 
     def __init__(
         self, admission: "Admission", record: Record, estimate: Estimate, caps: Sequence[float], pairs: Sequence[Pair]
     ) -> None:
         self._admission: Admission | None = admission
         self._record = record
-        self._estimate = estimate
+        self.estimate = estimate
         self._caps = caps
         self._pairs = pairs
         self._number = 0
@@ -62,14 +62,13 @@ class Ticket:
         """Give back what was reserved and charge what was used. A second call does nothing."""
         admission, self._admission = self._admission, None
         if admission is not None and (self._pairs or self._number):
-            admission.settle(self._number, self._pairs, _used(record, self._estimate), self._backup, record)
+            admission.settle(self._number, self._pairs, _used(record, self.estimate), self._backup, record)
 
     def spendable(self) -> float | None:
         """USD that this request may still use under budgets per request and per trace; None: there is none."""
-        most = min(self._caps, default=math.inf)
-        if most == math.inf:
+        if not self._caps:
             return None
-        return max(0.0, most - sum(a.cost_usd or 0.0 for a in self._record.attempts))
+        return max(0.0, min(self._caps) - sum([a.cost_usd or 0.0 for a in self._record.attempts]))
 
 
 class Admission:

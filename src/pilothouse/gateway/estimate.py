@@ -13,7 +13,7 @@ from pilothouse.providers.openai import text_of
 PER_MESSAGE = 4  # tokens around each message, as OpenAI's own counting guide has it
 PER_IMAGE = 1000  # a picture costs 85 to some thousand tokens, whatever its bytes
 _HIGH = bytes(range(128, 256))
-_SOME_DIGITS = (b"1", b"2", b"5", b"7")  # about 4 in 10
+_SOME_DIGITS = b"1257"  # about 4 in 10
 _PLAIN, _DIGIT, _OTHER, _ESCAPE = 0.24, 0.5, 0.2, 0.5  # tokens of an ASCII byte, a digit, another byte, a `\\uXXXX`
 _QUOTE = 0.6  # of a quotation mark inside a string
 _DATA = b";base64,"
@@ -42,9 +42,9 @@ def rough_tokens(body: bytes) -> int:
         body = b"".join((*kept, body[start:]))
         size = len(body)
     other = 0 if body.isascii() else size - len(body.translate(None, _HIGH))
-    escapes = body.count(b"\\u")
-    quotes = body.count(b'\\"')
-    digits = max(int(2.5 * sum(map(body.count, _SOME_DIGITS))) - 3 * escapes, 0)
+    escapes, quotes = (body.count(b"\\u"), body.count(b'\\"')) if b"\\" in body else (0, 0)
+    # One pass that leaves them out takes a quarter of the time that counting each of them does.
+    digits = max(int(2.5 * (size - len(body.translate(None, _SOME_DIGITS)))) - 3 * escapes, 0)
     plain = max(size - digits - other - 6 * escapes - 2 * quotes, 0)
     guess = plain * _PLAIN + digits * _DIGIT + other * _OTHER + escapes * _ESCAPE + quotes * _QUOTE
     return int(guess) + pictures * PER_IMAGE + 1

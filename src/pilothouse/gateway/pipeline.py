@@ -218,10 +218,18 @@ class Gateway:
 
     def _quote(self, draft: Draft, table: Table, model: ModelRef) -> float | None:
         """USD that one call of `model` is expected to cost; None where it has no price, or nobody asks."""
-        resolved = draft.resolved
-        if resolved is None or (resolved.live.manifest.policy.caps.cost is None and draft.ticket.spendable() is None):
+        resolved, ticket = draft.resolved, draft.ticket
+        if resolved is None or (resolved.live.manifest.policy.caps.cost is None and ticket.spendable() is None):
             return None
-        return self._estimated(msgspec.structs.replace(resolved, model=model), table).usd
+        expected: Estimate = ticket.estimate
+        if model == resolved.model:
+            return expected.usd
+        return self._price(model, table, expected.tokens_in, expected.tokens_out)
+
+    def _price(self, model: ModelRef, table: Table, tokens_in: int, tokens_out: int) -> float | None:
+        provider, clock = table.providers.get(model.provider), self.clock
+        now_us = clock.now_us()
+        return self._book.quote(model, provider, table.prices, tokens_in, tokens_out, clock.monotonic(), now_us)
 
     async def _redo(self, draft: Draft, table: Table, find: Resolve, client: Client, seconds: float) -> None:
         """Serve a request whose client was told to wait, within so many seconds: with a record of its own."""
@@ -244,13 +252,10 @@ class Gateway:
 
     def _estimated(self, resolved: Resolved, table: Table) -> Estimate:
         """What one call of the primary model may use: the input by its size, the output as far as it is bounded."""
-        parsed, model = resolved.parsed, resolved.model
-        tokens_in = rough_tokens(parsed.raw)
-        silent = parsed.api in ("embeddings", "moderations")  # their answers are no tokens
-        tokens_out = 0 if silent else output_bound(parsed.body, resolved.live.manifest.params)
-        provider, now_us = table.providers.get(model.provider), self.clock.now_us()
-        usd = self._book.quote(model, provider, table.prices, tokens_in, tokens_out, self.clock.monotonic(), now_us)
-        return Estimate(tokens_in, tokens_out, usd)
+        tokens_in = rough_tokens(resolved.parsed.raw)
+        silent = resolved.parsed.api in ("embeddings", "moderations")  # their answers are no tokens
+        tokens_out = 0 if silent else output_bound(resolved.parsed.body, resolved.live.manifest.params)
+        return Estimate(tokens_in, tokens_out, self._price(resolved.model, table, tokens_in, tokens_out))
 
     async def _given_again(self, draft: Draft, parsed: Parsed) -> bool:
         """Answer from the cache, where it has one."""
