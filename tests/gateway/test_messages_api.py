@@ -15,6 +15,7 @@ from tests.gateway.streams import chat_chunks, completions, cut, told
 from pilothouse.domain.errors import BadRequest, InvalidOutput
 from pilothouse.domain.hashing import bytes_hash
 from pilothouse.domain.manifest import Template
+from pilothouse.domain.model_ref import ModelRef
 from pilothouse.gateway.apis.messages import MESSAGES_API
 from pilothouse.gateway.apis.messages_answer import MessagesSpeaker
 from pilothouse.gateway.apis.messages_request import to_chat
@@ -107,9 +108,10 @@ def _numberless(data: bytes) -> list[bytes]:
     return [line for line in data.split(b"\n") if b"message_start" not in line]
 
 
-async def test_a_route_that_shapes_its_requests_is_asked_in_chat(apis: ApiStack) -> None:
+async def test_a_route_that_shapes_its_requests_is_asked_in_chat_where_that_is_all_its_provider_speaks(apis: ApiStack) -> None:
     apis.script("rules: [{reply: ok}]")
-    stable = live(3, system=Template("Be brief."), params={"temperature": 0.1}, policy=quick())
+    model = ModelRef("plain", "small")
+    stable = live(3, model=model, system=Template("Be brief."), params={"temperature": 0.1}, policy=quick())
     apis.route(stable=stable)
     async with client(apis) as sdk:
         message = await sdk.messages.create(**asked("answer", metadata={"user_id": "u-1"}))

@@ -15,6 +15,7 @@ from tests.gateway.streams import chat_chunks, completions, cut, told
 from pilothouse.domain.errors import BadRequest, ServerError
 from pilothouse.domain.hashing import bytes_hash
 from pilothouse.domain.manifest import Template
+from pilothouse.domain.model_ref import ModelRef
 from pilothouse.gateway.apis.responses import RESPONSES_API
 from pilothouse.gateway.apis.responses_answer import ResponsesSpeaker
 from pilothouse.gateway.apis.responses_request import to_chat
@@ -115,9 +116,10 @@ async def test_structured_output_is_parsed_by_the_sdk(apis: ApiStack) -> None:
     assert sent(apis)["response_format"]["type"] == "json_schema"
 
 
-async def test_a_route_that_shapes_its_requests_is_asked_in_chat(apis: ApiStack) -> None:
+async def test_a_route_that_shapes_its_requests_is_asked_in_chat_where_that_is_all_its_provider_speaks(apis: ApiStack) -> None:
     apis.script("rules: [{reply: ok}]")
-    stable = live(3, system=Template("Be {{ how }}."), params={"temperature": 0.1}, policy=quick())
+    model = ModelRef("plain", "small")
+    stable = live(3, model=model, system=Template("Be {{ how }}."), params={"temperature": 0.1}, policy=quick())
     apis.route(stable=stable)
     async with client(apis) as sdk:
         prompt: Any = {"id": "answer", "variables": {"how": "brief"}}

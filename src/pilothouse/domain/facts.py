@@ -361,6 +361,7 @@ class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
     log_mode: str
     redaction_status: str
     trace_id: str = ""
+    api: str = "chat"  # the one whose request the payload is
 
 
 class StoredText(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,7 +34,7 @@ from pilothouse.gateway.calls import Calls, own_answer, read_from
 from pilothouse.gateway.lasting import Streams
 from pilothouse.gateway.retry import Budgets, backoff_s
 from pilothouse.gateway.run import Run, Turn, Way
-from pilothouse.gateway.steps import FAILURES, again, later_calls, matching, trimmed, with_messages
+from pilothouse.gateway.steps import FAILURES, again, in_chat, later_calls, matching, trimmed, with_messages
 from pilothouse.gateway.targets import Targets, open_error
 from pilothouse.gateway.types import Answer, Rendered
 from pilothouse.providers.openai import Completion
@@ -231,7 +231,8 @@ class Attempts:
         if not more:
             return None
         run.reasked = True
-        return with_messages(rendered, lambda messages: [*messages, *more])
+        asked = in_chat(rendered)  # the errors are explained in chat's words
+        return None if asked is None else with_messages(asked, lambda messages: [*messages, *more])
 
     def _turn(self, run: Run, target: Target, kind: AttemptKind, rendered: Rendered) -> Turn:
         """A call about to be made; raises CostCap."""

@@ -123,12 +123,14 @@ class Calls:
         _head(attempt, reply.status, reply.headers)
         if not 200 <= reply.status < 300:
             raise said.wire.error(reply.status, reply.headers, reply.body, self._clock.now_us())
-        body = said.wire.chat_whole(reply.body) if said.translated else reply.body
+        body = said.wire.chat_whole(reply.body, run.record.ts_us) if said.translated else reply.body
         completion = said.form.read(body)
         read_from(attempt, completion)
         if attempt.tokens is None:
             run.uncounted.append((attempt, turn.body, completion.text))
-        accepted = run.accept(body, completion) if said.form is CHAT else Accepted(body, completion)
+        # What goes on in the background has said nothing yet, and files and numbers are for nobody to judge.
+        judged = said.form is CHAT or (said.form.name in ("messages", "responses") and completion.finish_reason)
+        accepted = run.accept(body, completion, said.form.name) if judged else Accepted(body, completion)
         answer = Answer("success", attempt, accepted.body, accepted.completion, form=said.form.name)
         answer.status, answer.content_type = reply.status, reply.headers.get("content-type", "")
         return answer
@@ -147,7 +149,7 @@ class Calls:
                 if not 200 <= flow.status < 300:
                     body = await flow.rest()
                     raise said.wire.error(flow.status, flow.headers, body, self._clock.now_us())
-                flow = said.wire.chat_stream(flow) if said.translated else flow
+                flow = said.wire.chat_stream(flow, run.record.ts_us) if said.translated else flow
                 began = await _first_token(flow, said.form)
         except TimeoutError as error:
             raise _timed_out(which, window) from error

@@ -16,6 +16,7 @@ import msgspec
 
 from pilothouse.domain.errors import BadRequest, ConfigError
 from pilothouse.domain.manifest import Manifest, Template
+from pilothouse.gateway.render_native import shaped
 from pilothouse.gateway.types import Parsed, Rendered, Resolved
 from pilothouse.providers.openai import text_of
 
@@ -43,7 +44,7 @@ def render(resolved: Resolved, to_chat: ToChat | None = None) -> Rendered:
 
 
 def _native(resolved: Resolved, to_chat: ToChat | None) -> Rendered:
-    """A request of another API: its own bytes where nothing shapes them, chat where something does."""
+    """A request of another API: its own bytes where nothing shapes them, else in its own words or in chat."""
     parsed, manifest = resolved.parsed, resolved.live.manifest
 
     def chat() -> Rendered:
@@ -64,7 +65,10 @@ def _native(resolved: Resolved, to_chat: ToChat | None) -> Rendered:
 
     parts = (manifest.prompt, manifest.system, manifest.tools, manifest.schema)
     if to_chat is not None and (manifest.params or any(part is not None for part in parts)):
-        return chat()
+        fields = shaped(resolved, expand)
+        if fields is None:
+            return chat()
+        return Rendered(resolved, b'{"model":', b"," + _encode(fields)[1:], parsed.stream, form=parsed.api, chat=chat)
     if parsed.named is not None:
         start, end = parsed.named
         before, after = parsed.raw[:start], parsed.raw[end:]

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from pilothouse.domain.errors import (
+    BadRequest,
     CircuitOpen,
     ConnectFailed,
     ContentFilter,
@@ -87,11 +88,20 @@ def later_calls(policy: Policy, step: Fallback | None, tries_left: int) -> int:
 # --- the same request, changed
 
 
-def with_messages(rendered: Rendered, change: Change) -> Rendered | None:
-    """`rendered` with its messages changed; None where its form has none that can be."""
-    if rendered.nameless or rendered.form not in ("chat", "messages"):
+def in_chat(rendered: Rendered) -> Rendered | None:
+    """The same request in chat; None where it cannot be said there."""
+    try:
+        return rendered if rendered.chat is None else rendered.chat()
+    except BadRequest:
         return None
-    body = _decode(rendered.upstream(""))
+
+
+def with_messages(rendered: Rendered, change: Change) -> Rendered | None:
+    """`rendered` with its messages changed, in chat where only chat has them apart; None where they cannot be."""
+    said = in_chat(rendered) if rendered.form == "responses" else rendered
+    if said is None or said.nameless or said.form not in ("chat", "messages"):
+        return None
+    rendered, body = said, _decode(said.upstream(""))
     messages = body.get("messages")
     if not isinstance(messages, list):
         return None
@@ -101,8 +111,8 @@ def with_messages(rendered: Rendered, change: Change) -> Rendered | None:
     body["messages"] = changed
     del body["model"]
     before = rendered.chat
-    in_chat = None if before is None else lambda: _changed(before(), change)
-    return msgspec.structs.replace(rendered, before=b'{"model":', after=b"," + _encode(body)[1:], chat=in_chat)
+    chat = None if before is None else lambda: _changed(before(), change)
+    return msgspec.structs.replace(rendered, before=b'{"model":', after=b"," + _encode(body)[1:], chat=chat)
 
 
 def _changed(rendered: Rendered, change: Change) -> Rendered:

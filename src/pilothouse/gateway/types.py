@@ -142,8 +142,8 @@ class Accepted(msgspec.Struct):
     completion: Completion
 
 
-# Looks at a whole answer before it counts as one; raises InvalidOutput.
-Accept = Callable[[bytes, Completion], Accepted]
+# Looks at a whole answer, in the form of that name, before it counts as one; raises InvalidOutput.
+Accept = Callable[[bytes, Completion, str], Accepted]
 Send = Callable[[bytes], Awaitable[None]]
 Stage = Literal["queue", "preprocessing", "model", "postprocessing"]
 

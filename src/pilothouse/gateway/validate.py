@@ -45,8 +45,11 @@ class _Schema(msgspec.Struct, frozen=True):
     kinds: str
 
 
-def accept(rendered: Rendered, record: Record, body: bytes, completion: Completion) -> Accepted:
-    """The answer as it may be delivered; raises InvalidOutput. `record.validation` says what became of it."""
+def accept(rendered: Rendered, record: Record, body: bytes, completion: Completion, form: str = "chat") -> Accepted:
+    """The answer as it may be delivered; raises InvalidOutput. `record.validation` says what became of it.
+
+    `form`: the one that `body` is in. Only chat is mended; another form's bytes stay as the provider sent them.
+    """
     resolved = rendered.resolved
     if completion.refused:
         return Accepted(body, completion)
@@ -63,7 +66,7 @@ def accept(rendered: Rendered, record: Record, body: bytes, completion: Completi
             result = result or _begin(record)
             result.stages.append("tools")
             for choice in called:
-                changed |= _calls(rendered, choice, box, policy, result)
+                changed |= _calls(rendered, choice, box, result, mend=form == "chat" and "repair" in policy.invalid)
             # What is wrong with the client's own messages is noted, and for the provider to judge.
             result.error = result.error or (_said(asked[0]) if asked else "")
     return Accepted(_rewritten(body, completion) if changed else body, completion)
@@ -211,11 +214,16 @@ def _toolbox(rendered: Rendered) -> Toolbox | None:
     resolved = rendered.resolved
     manifest, body = resolved.live.manifest, resolved.parsed.body
     declared = manifest.tools if manifest.tools is not None else body.get("tools")
-    if not declared or not manifest.policy.tools.check:
+    if not declared or not manifest.policy.tools.check or any(map(_hosted, declared)):
         return None
     said = body | manifest.params
     box = toolbox(declared, said.get("tool_choice"), said.get("parallel_tool_calls"))
     return box if box.has_schemas else None
+
+
+def _hosted(tool: Any) -> bool:
+    """Whether the provider runs this tool itself (web search …): its calls are not in the answer as calls."""
+    return isinstance(tool, dict) and "function" not in tool and tool.get("type") not in (None, "custom", "function")
 
 
 def _errors(rendered: Rendered, choice: Choice, box: Toolbox) -> list[ToolError]:
@@ -229,7 +237,7 @@ def _said(error: ToolError) -> str:
     return f"{error.where}: {error.what}"
 
 
-def _calls(rendered: Rendered, choice: Choice, box: Toolbox, policy: Policy, result: Validation) -> bool:
+def _calls(rendered: Rendered, choice: Choice, box: Toolbox, result: Validation, *, mend: bool) -> bool:
     """Check one alternative's tool calls and mend their arguments where that is allowed; whether any changed."""
     errors = _errors(rendered, choice, box)
     if not errors:
@@ -240,7 +248,7 @@ def _calls(rendered: Rendered, choice: Choice, box: Toolbox, policy: Policy, res
         result.stages.append("truncated")
         said = "the tool calls are cut off: the model reached max_tokens"
         raise _bad_call(result, said, "output_truncated", None)
-    if "repair" in policy.invalid and rendered.form == "chat" and message and message.tool_calls:
+    if mend and message and message.tool_calls:
         result.stages.append("repair")
         before = msgspec.json.encode(message.tool_calls)
         names = repair_arguments(message.tool_calls, box, close=choice.finish_reason in _FINISHED)
@@ -249,7 +257,7 @@ def _calls(rendered: Rendered, choice: Choice, box: Toolbox, policy: Policy, res
             result.repairs += names
             return True
         message.tool_calls = msgspec.json.decode(before)  # as the model said it, for the re-ask
-    may_ask = "reask" in policy.invalid and message is not None
+    may_ask = "reask" in rendered.resolved.live.manifest.policy.invalid and message is not None
     raise _bad_call(result, _said(errors[0]), "invalid_tool_call", reask_calls(message, errors) if may_ask else None)
 
 

@@ -74,10 +74,10 @@ class CompatibleWire:
         """By status, by the error's names, and by its words."""
         return failure(status, headers, body, now_us)
 
-    def chat_whole(self, body: bytes) -> bytes:
+    def chat_whole(self, body: bytes, now_us: int = 0) -> bytes:  # noqa: ARG002  # it says itself when it answered
         """Chat is native."""
         return body
 
-    def chat_stream(self, flow: Flow) -> Flow:
+    def chat_stream(self, flow: Flow, now_us: int = 0) -> Flow:  # noqa: ARG002
         """Chat is native."""
         return flow

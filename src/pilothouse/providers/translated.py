@@ -1,6 +1,6 @@
 """What another provider's answers become: chat completions, whole and as streams of chunks.
 
-`created` is 0 in both: most providers do not say when they answered, and wires read no clock.
+`created` is when the provider was asked: most do not say when they answered, and wires read no clock.
 """
 
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 def completion_body(
-    name: str, model: str, message: dict[str, Any], finish: str | None, usage: Usage | None
+    name: str, model: str, message: dict[str, Any], finish: str | None, usage: Usage | None, created: int
 ) -> dict[str, Any]:
-    """A whole chat completion of one choice."""
+    """A whole chat completion of one choice; `created` in seconds since 1970."""
     body: dict[str, Any] = {
         "id": name,
         "object": "chat.completion",
-        "created": 0,
+        "created": created,
         "model": model,
         "choices": [{"index": 0, "message": {"role": "assistant"} | message, "finish_reason": finish}],
     }
@@ -39,9 +39,10 @@ def summed(usage: Usage) -> Usage:
 
 
 class Chunks:
-    """The chunks of one stream: `name` and `model` are set when the provider has said them."""
+    """The chunks of one stream, asked for at `now_us`; `name` and `model` are set when the provider has said them."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_us: int) -> None:
+        self._created = now_us // 1_000_000
         self.name = ""
         self.model = ""
         self._begun = False
@@ -69,7 +70,7 @@ class Chunks:
         return self._event({"choices": [], "usage": summed(usage)})
 
     def _event(self, rest: dict[str, Any]) -> bytes:
-        head = {"id": self.name, "object": "chat.completion.chunk", "created": 0, "model": self.model}
+        head = {"id": self.name, "object": "chat.completion.chunk", "created": self._created, "model": self.model}
         return b"data: " + _encode(head | rest) + b"\n\n"
 
 
@@ -89,8 +90,8 @@ class Translator(Protocol):
 class SseTranslator:
     """A translator's part that splits server-sent events."""
 
-    def __init__(self) -> None:
-        self.chunks = Chunks()
+    def __init__(self, now_us: int = 0) -> None:
+        self.chunks = Chunks(now_us)
         self.complete = False
         self._rest = b""
 

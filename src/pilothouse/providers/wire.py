@@ -72,8 +72,8 @@ class Wire(Protocol):
     def error(self, status: int, headers: Mapping[str, str], body: bytes, now_us: int) -> UpstreamError:
         """The error that an answer with this status stands for."""
 
-    def chat_whole(self, body: bytes) -> bytes:
-        """A whole native answer as a chat completion; raises ServerError where it is none."""
+    def chat_whole(self, body: bytes, now_us: int = 0) -> bytes:
+        """A whole native answer as a chat completion, made at `now_us`; raises ServerError where it is none."""
 
-    def chat_stream(self, flow: Flow) -> Flow:
+    def chat_stream(self, flow: Flow, now_us: int = 0) -> Flow:
         """A native stream as a stream of chat chunks, which ends with [DONE] only where the native one was complete."""

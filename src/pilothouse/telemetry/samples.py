@@ -13,6 +13,7 @@ def sample_requests(store: TelemetryStore, route: str, env: str, n: int = 20, si
     AND attempt_count > 0 ORDER BY hash(id) LIMIT ?)
 SELECT id, epoch_us(ts) AS ts_us, route, env, release, inline, manifest, requested_model, upstream_hash,
   upstream_redacted_hash, log_mode, coalesce(redaction_status, '') AS redaction_status, trace_id,
+  coalesce(api, 'chat') AS api,
   {", ".join(f"part_{part}" for part in PARTS)}, p.request AS payload_request, p.upstream AS payload_upstream
 FROM drawn LEFT JOIN (SELECT owner, request, upstream FROM payloads) p ON p.owner = id ORDER BY ts, id""",  # noqa: S608  # our own names
         [route, env, since_us, n],

@@ -17,7 +17,7 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
-def whole(body: bytes) -> bytes:
+def whole(body: bytes, now_us: int) -> bytes:
     """A message as a chat completion; raises ServerError where it is none."""
     completion = MESSAGES.read(body)
     message = completion.choices[0].message
@@ -35,14 +35,15 @@ def whole(body: bytes) -> bytes:
         finish = "stop" if finish == "tool_calls" else finish
     elif calls:
         said["tool_calls"] = calls
-    return _encode(completion_body(completion.id, completion.model, said, finish or None, completion.usage))
+    made = now_us // 1_000_000
+    return _encode(completion_body(completion.id, completion.model, said, finish or None, completion.usage, made))
 
 
 class MessagesTranslator(SseTranslator):
     """A stream of messages events → chat chunks. See `Translator`."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, now_us: int) -> None:
+        super().__init__(now_us)
         self._usage = MessagesUsage()
         self._calls: dict[int, int] = {}  # block → tool call; -1: the tool whose input is the answer
         self._json = False

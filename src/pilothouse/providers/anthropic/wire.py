@@ -42,13 +42,13 @@ class AnthropicWire:
         """By status, by the error's type, and by its words."""
         return failure(status, headers, body, now_us)
 
-    def chat_whole(self, body: bytes) -> bytes:
+    def chat_whole(self, body: bytes, now_us: int = 0) -> bytes:
         """A message as a chat completion."""
-        return whole(body)
+        return whole(body, now_us)
 
-    def chat_stream(self, flow: Flow) -> Flow:
+    def chat_stream(self, flow: Flow, now_us: int = 0) -> Flow:
         """Messages events as chat chunks."""
-        return TranslatedFlow(flow, MessagesTranslator())
+        return TranslatedFlow(flow, MessagesTranslator(now_us))
 
 
 ANTHROPIC = AnthropicWire()

@@ -79,7 +79,7 @@ def finish_of(reason: str | None, *, streaming: bool) -> str | None:
     return _FINISH.get(reason, "stop") if reason else None
 
 
-def whole(body: bytes) -> bytes:
+def whole(body: bytes, now_us: int) -> bytes:
     """An answer of Converse as a chat completion; raises ServerError where it is none."""
     try:
         answer = _whole(body)
@@ -95,7 +95,7 @@ def whole(body: bytes) -> bytes:
     if by_tool and finish == "tool_calls":
         finish = "stop"
     usage = answer.usage.inclusive() if answer.usage else None
-    return _encode(completion_body(f"bedrock-{bytes_hash(body)[:24]}", "", message, finish, usage))
+    return _encode(completion_body(f"bedrock-{bytes_hash(body)[:24]}", "", message, finish, usage, now_us // 1_000_000))
 
 
 def _message(content: list[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
@@ -141,8 +141,8 @@ def _malformed(why: str) -> ServerError:
 class ConverseTranslator:
     """A stream of ConverseStream → chat chunks. See `Translator`."""
 
-    def __init__(self, name: str) -> None:
-        self._chunks = Chunks()
+    def __init__(self, name: str, now_us: int) -> None:
+        self._chunks = Chunks(now_us)
         self._chunks.name = name
         self._splitter = Splitter()
         self._calls: dict[int, int] = {}  # block → tool call; -1: the tool whose input is the answer

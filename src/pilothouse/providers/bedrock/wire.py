@@ -45,13 +45,13 @@ class BedrockWire:
         """By status, and by the exception's name in `x-amzn-errortype`."""
         return failure(status, headers, body, now_us)
 
-    def chat_whole(self, body: bytes) -> bytes:
+    def chat_whole(self, body: bytes, now_us: int = 0) -> bytes:
         """An answer of Converse as a chat completion."""
-        return whole(body)
+        return whole(body, now_us)
 
-    def chat_stream(self, flow: Flow) -> Flow:
+    def chat_stream(self, flow: Flow, now_us: int = 0) -> Flow:
         """Its binary event stream as chat chunks."""
-        return TranslatedFlow(flow, ConverseTranslator(flow.headers.get("x-amzn-requestid", "")))
+        return TranslatedFlow(flow, ConverseTranslator(flow.headers.get("x-amzn-requestid", ""), now_us))
 
 
 BEDROCK = BedrockWire()

@@ -119,7 +119,7 @@ def _read(data: bytes, *, streaming: bool) -> Response:
     return response
 
 
-def whole(body: bytes) -> bytes:
+def whole(body: bytes, now_us: int) -> bytes:
     """An answer of generateContent as a chat completion; raises ServerError or ContentFilter."""
     response = _read(body, streaming=False)
     if not response.candidates:
@@ -128,7 +128,7 @@ def whole(body: bytes) -> bytes:
     out: dict[str, Any] = {
         "id": response.response_id,
         "object": "chat.completion",
-        "created": 0,
+        "created": now_us // 1_000_000,
         "model": response.model_version,
         "choices": choices,
     }
@@ -188,8 +188,8 @@ def _gave_up(reason: str, message: str, *, streaming: bool) -> NoReturn:
 class GeminiTranslator(SseTranslator):
     """A stream of generateContent → chat chunks. See `Translator`."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, now_us: int) -> None:
+        super().__init__(now_us)
         self._usage: Usage | None = None
         self._calls: dict[int, int] = {}  # candidate → its tool calls so far
         self._open: dict[int, bool] = {}  # candidate → whether it goes on

@@ -43,13 +43,13 @@ class GeminiWire:
         """By status, by the error's details, and by its words."""
         return failure(status, headers, body, now_us)
 
-    def chat_whole(self, body: bytes) -> bytes:
+    def chat_whole(self, body: bytes, now_us: int = 0) -> bytes:
         """An answer of generateContent as a chat completion."""
-        return whole(body)
+        return whole(body, now_us)
 
-    def chat_stream(self, flow: Flow) -> Flow:
+    def chat_stream(self, flow: Flow, now_us: int = 0) -> Flow:
         """Its stream as chat chunks."""
-        return TranslatedFlow(flow, GeminiTranslator())
+        return TranslatedFlow(flow, GeminiTranslator(now_us))
 
 
 GEMINI = GeminiWire()

@@ -30,7 +30,8 @@ def _replay(control: Control, ident: str, send: bool) -> dict[str, Any]:
     record, request = _stored(control, ident)
     live = None if record.inline else _live(control, record)
     first = record.attempts[0] if record.attempts else None
-    body = rebuild(request, live, record.route, ModelRef(first.provider, first.model) if first else None)
+    model = ModelRef(first.provider, first.model) if first else None
+    body = rebuild(request, live, record.route, model, record.api)
     recorded = record.upstream_redacted_hash or record.upstream_hash
     found = bytes_hash(body)
     told: dict[str, Any] = {
