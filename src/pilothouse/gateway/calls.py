@@ -18,6 +18,7 @@ from pilothouse.domain.record import Attempt
 from pilothouse.domain.table import ProviderEntry
 from pilothouse.domain.wires import SecretReader
 from pilothouse.gateway.deadline import Alarm
+from pilothouse.gateway.gathering import Gathering
 from pilothouse.gateway.run import Run, Turn
 from pilothouse.gateway.types import Accepted, Answer, Rendered
 from pilothouse.providers.chat import CHAT
@@ -28,6 +29,7 @@ from pilothouse.providers.registry import wire_of
 from pilothouse.providers.upstream import Call, Upstream
 from pilothouse.providers.wire import Ask, Flow, Wire
 
+JSON = "application/json"  # the type of an answer that was gathered
 SECRET_S = 30.0  # a secret's value is read again after this long, so that a rotated one is taken up
 
 
@@ -57,7 +59,7 @@ class Calls:
             said = _said(turn.rendered, provider)
             if said.rendered.stream:
                 return await self._stream(run, turn, said)
-            return await self._whole(run, turn, said)
+            return await (self._gathered if said.rendered.gather else self._whole)(run, turn, said)
         except PilothouseError as error:
             attempt.error_type = error.kind
             if isinstance(error, UpstreamError):
@@ -94,7 +96,7 @@ class Calls:
                 form=said.rendered.form,
                 body=turn.body,
                 model=attempt.model,
-                stream=said.rendered.stream,
+                stream=said.rendered.stream or said.rendered.gather,
                 key=self.secret(said.provider.key),
                 trace_id=record.trace_id,
                 span_id=record.span_id if attempt.n == 1 else new_span_id(),
@@ -124,7 +126,11 @@ class Calls:
         if not 200 <= reply.status < 300:
             raise said.wire.error(reply.status, reply.headers, reply.body, self._clock.now_us())
         body = said.wire.chat_whole(reply.body, run.record.ts_us) if said.translated else reply.body
-        completion = said.form.read(body)
+        return self._judged(run, turn, said, body, reply.headers.get("content-type", ""))
+
+    def _judged(self, run: Run, turn: Turn, said: Said, body: bytes, content_type: str) -> Answer:
+        """A whole answer as it may be delivered; raises InvalidOutput."""
+        attempt, completion = turn.attempt, said.form.read(body)
         read_from(attempt, completion)
         if attempt.tokens is None:
             run.uncounted.append((attempt, turn.body, completion.text))
@@ -132,8 +138,41 @@ class Calls:
         judged = said.form is CHAT or (said.form.name in ("messages", "responses") and completion.finish_reason)
         accepted = run.accept(body, completion, said.form.name) if judged else Accepted(body, completion)
         answer = Answer("success", attempt, accepted.body, accepted.completion, form=said.form.name)
-        answer.status, answer.content_type = reply.status, reply.headers.get("content-type", "")
+        answer.status, answer.content_type = attempt.status or 200, content_type
         return answer
+
+    async def _gathered(self, run: Run, turn: Turn, said: Said) -> Answer:
+        """A whole answer out of a stream, which is closed where the answer is lost; see `Gathering`."""
+        attempt, gathering = turn.attempt, Gathering(said.rendered)
+        window, which = _window(run, turn, turn.later)
+        call = self._call(run, turn, said)
+        flow: Flow | None = None
+        try:
+            with Alarm(asyncio.get_running_loop().time() + window):
+                flow = await self._open(run, turn, said, call)
+                await gathering.read(flow)
+            if gathering.why is not None:
+                raise gathering.lost(run.record)
+            return self._judged(run, turn, said, gathering.body(), JSON)
+        except TimeoutError as error:
+            raise _timed_out(which, window) from error
+        finally:
+            if attempt.tokens is None and (seen := gathering.so_far()):  # what was written is paid for, valid or not
+                run.uncounted.append((attempt, turn.body, seen))
+            if flow is not None:
+                await flow.close()
+
+    async def _open(self, run: Run, turn: Turn, said: Said, call: Call) -> Flow:
+        """A stream whose head is good, as chat where its form is translated."""
+        flow = await self.upstream.stream(call)
+        _head(turn.attempt, flow.status, flow.headers)
+        if not 200 <= flow.status < 300:
+            try:
+                body = await flow.rest()
+            finally:
+                await flow.close()
+            raise said.wire.error(flow.status, flow.headers, body, self._clock.now_us())
+        return said.wire.chat_stream(flow, run.record.ts_us) if said.translated else flow
 
     async def _stream(self, run: Run, turn: Turn, said: Said) -> Answer:
         """A stream up to its first token; a provider that answers with an error has not begun."""
@@ -144,12 +183,7 @@ class Calls:
         began: Began | None = None
         try:
             with Alarm(asyncio.get_running_loop().time() + window):
-                flow = await self.upstream.stream(call)
-                _head(attempt, flow.status, flow.headers)
-                if not 200 <= flow.status < 300:
-                    body = await flow.rest()
-                    raise said.wire.error(flow.status, flow.headers, body, self._clock.now_us())
-                flow = said.wire.chat_stream(flow, run.record.ts_us) if said.translated else flow
+                flow = await self._open(run, turn, said, call)
                 began = await _first_token(flow, said.form)
         except TimeoutError as error:
             raise _timed_out(which, window) from error

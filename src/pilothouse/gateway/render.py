@@ -98,15 +98,16 @@ def _route(resolved: Resolved) -> Rendered:
             "type": "json_schema",
             "json_schema": {"name": name, "schema": manifest.schema, "strict": True},
         }
-    # A schema is checked on the whole answer, so a stream is asked for as a whole and cut up afterwards.
+    # A schema is checked on the whole answer, so a stream is gathered, or asked for as a whole, and cut up afterwards.
     stream = parsed.stream and manifest.schema is None
-    if parsed.stream and not stream:
+    gather = parsed.stream and not stream and body.get("n") in (None, 1) and not body.get("logprobs")
+    if parsed.stream and not stream and not gather:
         body.pop("stream", None)
         body.pop("stream_options", None)
-    if stream and not parsed.wants_usage:
+    if (stream or gather) and not parsed.wants_usage:
         body["stream_options"] = (body.get("stream_options") or {}) | _USAGE
     strip = stream and not parsed.wants_usage
-    return Rendered(resolved, b'{"model":', b"," + _encode(body)[1:], stream, strip)
+    return Rendered(resolved, b'{"model":', b"," + _encode(body)[1:], stream, strip, gather=gather)
 
 
 def _inline(resolved: Resolved) -> Rendered:

@@ -106,6 +106,7 @@ class Rendered(msgspec.Struct):
     chat: Callable[[], "Rendered"] | None = None
     nameless: bool = False  # the body has no place for a model's name: it is `before` as it stands
     plain: bool = False  # the body is no JSON: the model's name stands in it without quotes
+    gather: bool = False  # the upstream streams (`stream` is False), and its answer is looked at as a whole
 
     def upstream(self, model: str) -> bytes:
         """The upstream body for this model name."""

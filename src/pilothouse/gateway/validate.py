@@ -29,6 +29,7 @@ from pilothouse.gateway.tools import (
     toolbox,
 )
 from pilothouse.gateway.types import Accepted, Rendered
+from pilothouse.gateway.verdict import begin, invalid
 from pilothouse.providers.openai import Choice, Completion, text_of
 
 _ERRORS_MAX = 20  # errors looked at for missing and mismatched fields
@@ -63,7 +64,7 @@ def accept(rendered: Rendered, record: Record, body: bytes, completion: Completi
         asked = check_messages(resolved.parsed.messages)
         called = [c for c in completion.choices if box.least or (c.message and c.message.tool_calls)]
         if called or asked:
-            result = result or _begin(record)
+            result = result or begin(record)
             result.stages.append("tools")
             for choice in called:
                 changed |= _calls(rendered, choice, box, result, mend=form == "chat" and "repair" in policy.invalid)
@@ -81,23 +82,12 @@ def note_calls(rendered: Rendered, record: Record, completion: Completion) -> No
     called = any(choice.message and choice.message.tool_calls for choice in completion.choices)
     if not called and not errors:
         return
-    result = record.validation or _begin(record)
+    result = record.validation or begin(record)
     result.stages.append("tools")
     if errors:
         result.first_ok = result.ok = False
         result.delivered_invalid = True
         result.error = result.error or _said(errors[0])
-
-
-def _begin(record: Record) -> Validation:
-    """The note of this answer's checks; those of answers before it stay in `stages`."""
-    before = record.validation
-    kept = [*before.stages, record.attempts[-1].kind] if before and record.attempts else []
-    result = Validation(first_ok=before is None, ok=True, retried=before.retried + 1 if before else 0, stages=kept)
-    if before is not None:  # what an answer lacked stays noted where the next one has it
-        result.missing, result.mismatched, result.unlisted = before.missing, before.mismatched, before.unlisted
-    record.validation = result
-    return result
 
 
 def _structured(rendered: Rendered, record: Record, completion: Completion) -> tuple[Validation | None, bool]:
@@ -108,7 +98,7 @@ def _structured(rendered: Rendered, record: Record, completion: Completion) -> t
     if schema is None or not choices:
         return None, False
     held = _Schema(schema, validator(schema, live.parts["schema"]), _kinds(schema))
-    result = _begin(record)
+    result = begin(record)
     changed = [_choice(choice, held, live.manifest.policy, result) for choice in choices]
     return result, any(changed)
 
@@ -135,7 +125,7 @@ def _choice(choice: Choice, held: _Schema, policy: Policy, result: Validation) -
     if choice.finish_reason == "length":
         result.stages.append("truncated")
         said = "the output is cut off: the model reached max_tokens"
-        raise _invalid(result, said, "raise `max_tokens`, or ask for less", code="output_truncated")
+        raise invalid(result, said, "raise `max_tokens`, or ask for less", code="output_truncated")
     may_repair = "repair" in policy.invalid
     mended = text
     if value is NOT_JSON:
@@ -166,9 +156,9 @@ def _found(text: str, choice: Choice, held: _Schema, result: Validation, *, may_
 
 def _not_json(text: str, found: Found, held: _Schema, policy: Policy, result: Validation) -> InvalidOutput:
     if found.refused:
-        return _invalid(result, found.error, "see the output, and the prompt", code="output_refused")
+        return invalid(result, found.error, "see the output, and the prompt", code="output_refused")
     again = reask_messages(text, [found.error], held.schema) if "reask" in policy.invalid else None
-    return _invalid(result, found.error, "ask for JSON in the prompt, or allow `repair`", reask=again)
+    return invalid(result, found.error, "ask for JSON in the prompt, or allow `repair`", reask=again)
 
 
 def _coerced(text: str, mended: str, value: Any, held: _Schema, policy: Policy, result: Validation) -> str:
@@ -185,16 +175,7 @@ def _coerced(text: str, mended: str, value: Any, held: _Schema, policy: Policy, 
     again = None
     if "reask" in policy.invalid:
         again = reask_messages(text, explained(errors, held.schema, quote=True), held.schema)
-    raise _invalid(result, explained(errors, held.schema)[0], "see the record's validation", reask=again)
-
-
-def _invalid(
-    result: Validation, what: str, hint: str, *, code: str = "", reask: list[dict[str, Any]] | None = None
-) -> InvalidOutput:
-    result.ok = False
-    result.error = what
-    said = f"the model's output does not meet the route's schema: {what}"
-    return InvalidOutput(said, where="output", hint=hint, code=code, reask=reask)
+    raise invalid(result, explained(errors, held.schema)[0], "see the record's validation", reask=again)
 
 
 def _fields(errors: list[Any], result: Validation) -> None:
