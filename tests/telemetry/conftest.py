@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pilothouse.domain.clock import FrozenClock
-from pilothouse.domain.ids import new_span_id, new_trace_id, uuid7
+from pilothouse.domain.ids import request_ids
 from pilothouse.domain.manifest import PARTS
 from pilothouse.domain.record import Attempt, Payload, Record, Redaction, Tokens
 from pilothouse.domain.wires import JournalLine
@@ -20,11 +20,12 @@ NOW_US = 1_750_000_000_000_000
 
 def make_record(**changes: Any) -> Record:
     """A plain successful request; `changes` replace its fields."""
+    own, trace, span = request_ids(NOW_US)
     fields: dict[str, Any] = {
-        "id": uuid7(NOW_US),
+        "id": own,
         "ts_us": NOW_US,
-        "trace_id": new_trace_id(),
-        "span_id": new_span_id(),
+        "trace_id": trace,
+        "span_id": span,
         "env": "prod",
         "route": "docs-answer",
         "app": "docs",

@@ -5,11 +5,12 @@ import threading
 import time
 
 _HEX = set("0123456789abcdef")
+_VARIANT = {digit: "89ab"[i % 4] for i, digit in enumerate("0123456789abcdef")}  # its first two bits are 10
 _POOL = 4096  # bytes drawn from the kernel at once
 
 
 class _Random:
-    """The kernel's randomness, drawn ahead: each draw lets go of the interpreter's lock, and a request needs three."""
+    """The kernel's randomness, drawn ahead: each draw lets go of the interpreter's lock."""
 
     def __init__(self) -> None:
         self._pool = b""
@@ -35,16 +36,20 @@ os.register_at_fork(after_in_child=_random.forget)
 
 def uuid7(now_us: int | None = None) -> str:
     """A UUIDv7 (RFC 9562) as 36 characters; `now_us` fixes its time part."""
-    ms = (now_us // 1_000) if now_us is not None else time.time_ns() // 1_000_000  # noqa: TID251  # hot path: no clock object
-    rand = int.from_bytes(_random.take(10), "big")
-    value = (ms & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | (rand >> 68) << 64 | 0b10 << 62 | rand & 0x3FFF_FFFF_FFFF_FFFF
-    h = f"{value:032x}"
-    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+    us = now_us if now_us is not None else time.time_ns() // 1_000  # noqa: TID251  # hot path: no clock object
+    return _uuid7(us, _random.take(10).hex())
 
 
-def new_trace_id() -> str:
-    """32 lower-case hex characters."""
-    return _random.take(16).hex()
+def _uuid7(now_us: int, rand: str) -> str:
+    """`rand`: 19 hex characters or more, of which 74 bits are used."""
+    time_part = f"{now_us // 1_000:012x}"
+    return f"{time_part[-12:-4]}-{time_part[-4:]}-7{rand[:3]}-{_VARIANT[rand[3]]}{rand[4:7]}-{rand[7:19]}"
+
+
+def request_ids(now_us: int) -> tuple[str, str, str]:
+    """A new request's own id (a UUIDv7), its trace id and its span id, from one draw."""
+    rand = _random.take(34).hex()
+    return _uuid7(now_us, rand), rand[20:52], rand[52:]
 
 
 def new_span_id() -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import ClientGone, LimitExceeded, PilothouseError, UpstreamError
 from pilothouse.domain.hashing import bytes_hash
-from pilothouse.domain.ids import new_span_id, new_trace_id, parse_traceparent, uuid7
+from pilothouse.domain.ids import parse_traceparent, request_ids
 from pilothouse.domain.principal import Principal
 from pilothouse.domain.record import Attempt, Record
 from pilothouse.domain.table import Table
@@ -17,12 +17,13 @@ from pilothouse.providers.openai import Completion
 def start(incoming: Incoming, api: Api, clock: Clock, worker: str, table: Table) -> Draft:
     """A draft of a request that has just arrived."""
     now_us = clock.now_us()
-    parent = parse_traceparent(incoming.traceparent)
+    own, trace, span = request_ids(now_us)
+    parent = parse_traceparent(incoming.traceparent) if incoming.traceparent else None
     record = Record(
-        id=uuid7(now_us),
+        id=own,
         ts_us=now_us,
-        trace_id=parent[0] if parent else new_trace_id(),
-        span_id=new_span_id(),
+        trace_id=parent[0] if parent else trace,
+        span_id=span,
         parent_span_id=parent[1] if parent else "",
         table_revision=table.revision,
         worker=worker,

@@ -29,9 +29,9 @@ def blanked(data: bytes) -> tuple[bytes, bool]:
     """`data` with the escapes of quoted text blanked, at equal length, so that `\\n4111…` begins a word; and whether
     these were all the backslashes it has.
     """
-    first, *rest = data.split(b"\\")
-    if not rest:
+    if b"\\" not in data:
         return data, True
+    first, *rest = data.split(b"\\")
     parts, simple = [first], True
     for part in rest:
         if part[:1] in (b"n", b"t", b"r"):
@@ -113,6 +113,8 @@ class Redactor:
         return Redacted(text=redacted, classes=classes, secrets=sum(f.detector.secret for f in found))
 
     def _suspects(self, data: bytes) -> bool:
+        if b"\\" not in data:
+            return self._detectors.suspects(data)
         if self._detectors.suspects(blanked(data)[0]):
             return True
         return b"\\u00" in data and self._detectors.suspects(blanked(_unescaped(data))[0])
