@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from pilothouse.domain.hashing import bytes_hash
 from pilothouse.domain.policy import LogMode
 from pilothouse.domain.record import PREVIEW, Payload, Redaction
 from pilothouse.domain.wires import Redact, Redacted
@@ -120,6 +121,8 @@ def _texts(draft: Draft, *, bodies: bool) -> list[str]:
     if bodies:
         _spoken(draft.incoming.body, draft.parsed.body if draft.parsed is not None else None, out)
         _spoken(draft.reply, None, out)
+        if draft.reshaped:
+            _spoken(_sent(draft), None, out)
     return out
 
 
@@ -129,10 +132,12 @@ def _spoken(raw: bytes, value: Any, out: list[str]) -> None:
     Where its only escapes are these three, they stand in its text as they are, and no string is hidden: that is much
     cheaper than to walk over the values. A name beside a value may raise a suspicion more, which then comes to nothing.
     """
-    escapes = raw.count(b"\\")
-    if not escapes or escapes == raw.count(b"\\n") + raw.count(b'\\"') + raw.count(b"\\t"):
+    if b"\\" not in raw:
+        out.append(raw.decode("utf-8", "replace"))
+        return
+    if raw.count(b"\\") == raw.count(b"\\n") + raw.count(b'\\"') + raw.count(b"\\t"):
         text = raw.decode("utf-8", "replace")
-        out.append(text.replace("\\n", "\n").replace('\\"', '"').replace("\\t", "\t") if escapes else text)
+        out.append(text.replace("\\n", "\n").replace('\\"', '"').replace("\\t", "\t"))
         return
     try:
         strings(_decode(raw) if value is None else value, out)
@@ -191,23 +196,43 @@ def _bodies(draft: Draft, found: Findings, again: Callable[[str], str]) -> None:
     """Both bodies without findings, and the hash of what the redacted request renders to."""
     before, found.changed = found.changed, False
     request = found.body(draft.incoming.body)
-    if found.changed and draft.rendered is not None:
+    sent = _sent(draft)
+    upstream = found.body(sent) if sent else ""
+    if upstream.encode() != sent:
+        draft.record.upstream_redacted_hash = bytes_hash(upstream.encode())
+    elif not sent and found.changed and draft.rendered is not None:
         draft.record.upstream_redacted_hash = again(request)
     found.changed |= before
     response = found.body(draft.reply)
     draft.text = found.text(draft.text)
-    _keep(draft, request, response, _value(request))
+    _keep(draft, Payload(request, response, upstream), _value(request))
 
 
 def _as_it_came(draft: Draft) -> None:
     request = readable(draft.incoming.body)
     body = draft.parsed.body if draft.parsed is not None and draft.parsed.body else request
-    _keep(draft, request, readable(draft.reply), body)
+    _keep(draft, Payload(request, readable(draft.reply), _sent(draft).decode()), body)
 
 
-def _keep(draft: Draft, request: str, response: str, body: Any) -> None:
+def _sent(draft: Draft) -> bytes:
+    """The first upstream body, where it cannot be rendered again from the client's: a guardrail has masked that.
+
+    Empty for all others, and for what is no text.
+    """
+    rendered, attempts = draft.rendered, draft.record.attempts
+    if not draft.reshaped or rendered is None:
+        return b""
+    body = rendered.upstream(attempts[0].model if attempts else rendered.resolved.model.name)
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return b""
+    return body
+
+
+def _keep(draft: Draft, payload: Payload, body: Any) -> None:
     record = draft.record
-    record.payload = Payload(request=request, response=response)
+    record.payload = payload
     record.preview_in = asked(body)[:PREVIEW]
     record.preview_out = draft.text[:PREVIEW]
 

@@ -23,7 +23,12 @@ def rebuild(
 
 
 def rebuild_record(record: Record, live: Live | None) -> bytes:
-    """The same from a record that has its payload; raises the errors of parse and render."""
+    """The same from a record that has its payload; raises the errors of parse and render.
+
+    A body that cannot be rendered again, because a guardrail masked the request, is kept as it was sent.
+    """
+    if record.payload is not None and record.payload.upstream:
+        return record.payload.upstream.encode()
     first = record.attempts[0] if record.attempts else None
     model = ModelRef(first.provider, first.model) if first else None
     return rebuild(record.payload.request if record.payload else "", live, record.route, model, record.api)

@@ -82,7 +82,8 @@ def _why_not(
     if isinstance(live, str):
         return live
     try:
-        body = rebuild(one.payload_request, live, one.route, model, one.api)
+        kept = one.payload_upstream  # only of what cannot be rendered again
+        body = kept.encode() if kept else rebuild(one.payload_request, live, one.route, model, one.api)
     except PilothouseError as error:
         return f"it cannot be rendered: {error.kind}"
     recorded = one.upstream_redacted_hash or one.upstream_hash

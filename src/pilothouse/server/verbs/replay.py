@@ -27,11 +27,12 @@ async def replay(control: Control, ident: str, *, send: bool = False) -> dict[st
 
 
 def _replay(control: Control, ident: str, send: bool) -> dict[str, Any]:
-    record, request = _stored(control, ident)
+    record, kept = _stored(control, ident)
+    request, sent = kept["request"], kept["upstream"]  # `sent` only where it cannot be rendered again
     live = None if record.inline else _live(control, record)
     first = record.attempts[0] if record.attempts else None
     model = ModelRef(first.provider, first.model) if first else None
-    body = rebuild(request, live, record.route, model, record.api)
+    body = sent.encode() if sent else rebuild(request, live, record.route, model, record.api)
     recorded = record.upstream_redacted_hash or record.upstream_hash
     found = bytes_hash(body)
     told: dict[str, Any] = {
@@ -50,7 +51,7 @@ def _replay(control: Control, ident: str, send: bool) -> dict[str, Any]:
     return told
 
 
-def _stored(control: Control, ident: str) -> tuple[Record, str]:
+def _stored(control: Control, ident: str) -> tuple[Record, dict[str, Any]]:
     found = read.request(control.telemetry, ident)
     if found is None:
         raise NotFound(f"no request {ident!r} is stored", hint="the newest ones take a second to be loaded")
@@ -58,7 +59,7 @@ def _stored(control: Control, ident: str) -> tuple[Record, str]:
     if kept is None or not kept["request"]:
         mode = found["log_mode"] or "off"
         raise Refused(f"the body of request {ident} was not kept: its log mode is {mode}", code="no_payload")
-    return rows.record(found), kept["request"]
+    return rows.record(found), kept
 
 
 def _live(control: Control, record: Record) -> Live:
