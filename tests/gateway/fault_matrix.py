@@ -924,7 +924,7 @@ OUTPUT = group(
     Row(
         id="json-reasked",
         fault="a wrong field, once",
-        policy="schema; invalid: repair, reask",
+        policy="schema; invalid: repair, reask; the stream is closed as soon as it is lost",
         api="messages",
         at="plain",
         stream=True,
@@ -933,7 +933,10 @@ OUTPUT = group(
         rules=[{"json": {"m": 1}, "times": 1}, {"json": {"n": 1}}],
         says='{"n":1}',
         seen=Seen(
-            "200 stream: complete", "primary invalid_output, reask ok", "0.050", "success; output valid, asked again"
+            "200 stream: complete",
+            "primary invalid_output, reask ok",
+            "about 0.042",
+            "success; output valid, asked again",
         ),
     ),
     Row(
@@ -1719,7 +1722,7 @@ GUARDRAILS = group(
             "422 guardrail_output",
             "primary guardrail_output",
             "0.025",
-            "failed: guardrail_output; guardrail tools block tool_called@output",
+            "failed: guardrail_output; guardrail tools block tool_called@output; output valid",
         ),
     ),
 )
