@@ -61,6 +61,7 @@ KEYS = {
     "prices.NAME.reasoning": "Per million reasoning tokens. Default: as `output`.",
     "prices.NAME.input_audio": "Per million audio input tokens. Default: not known, and then neither is the cost.",
     "prices.NAME.output_audio": "Per million audio output tokens. Default: likewise.",
+    "prices.NAME.context_window": "How many tokens the model can be given, for the review (T7.4). Default: as genai-prices lists it; for servers of one's own it is not known.",
     "journal.fsync": "`always`, `interval` (every 200 ms, the default) or `never`.",
     "journal.segment": "A segment's size, such as `16MiB`.",
     "journal.reserve": "Free disk under which payloads are dropped, such as `256MiB`.",

@@ -16,6 +16,8 @@ from pilothouse.domain.eval_facts import EvalFacts, RetrievalFacts, TaskFacts
 from pilothouse.domain.evaluation import Verdict
 from pilothouse.domain.facts import (
     BurnWindow,
+    CacheFacts,
+    ContextUse,
     CostFacts,
     Day,
     IndexUse,
@@ -23,17 +25,21 @@ from pilothouse.domain.facts import (
     ManifestUse,
     ModelUse,
     ProviderFacts,
+    QueueFacts,
     RedactionFacts,
     RetrievalUse,
     RouteFacts,
     RuntimeFacts,
     SchemaFacts,
+    SegmentUse,
     Spender,
     TraceFacts,
+    WayUse,
 )
+from pilothouse.domain.limit import Limit, Rate, Spend
 from pilothouse.domain.manifest import IndexRef, Manifest, Template
 from pilothouse.domain.model_ref import ModelRef
-from pilothouse.domain.policy import Fallback, Policy, Retry, Timeouts
+from pilothouse.domain.policy import Caps, Fallback, Policy, Queue, Retry, Timeouts
 from pilothouse.domain.release import Release, Rollback
 from pilothouse.domain.release_facts import Drill, DryRun, ReleaseFacts, StagedChanges
 from pilothouse.domain.security_facts import (
@@ -49,7 +55,8 @@ from pilothouse.review.evidence import Evidence
 from pilothouse.store.state.waivers import Waiver
 from pilothouse.store.telemetry.schema import HISTOGRAM_MS
 
-__all__ = ["CheckOverride", "PlaintextFact", "Waiver"]  # for the tests, through `made`
+# For the tests, through `made`.
+__all__ = ["Caps", "CheckOverride", "Fallback", "PlaintextFact", "Queue", "Rate", "Spend", "Waiver"]
 
 NOW_US = 1_795_444_320_000_000  # 2026-11-23T14:32:00Z
 DAY_US = 86_400_000_000
@@ -66,6 +73,7 @@ MANIFEST = Manifest(
     policy=Policy(
         timeout=Timeouts(connect=2, first_token=5, idle=10, total=30),
         retry=Retry(attempts=2),
+        limits=(Limit(name="slots", concurrency=20),),
         fallback=(Fallback(model=ModelRef("local", "smollm2")), Fallback(static="Later.", outcome="escalated")),
     ),
 )
@@ -90,6 +98,15 @@ def _histogram() -> list[int]:
     return counts
 
 
+def day(age: int, *, growth: float = 0.0, **change: Any) -> Day:
+    """A day `age` days ago; its requests take `growth` of 100 tokens more each week."""
+    tokens = int(1_000 * (100 + growth * 100 * (27 - age) / 7))
+    base = Day(start_us=NOW_US - NOW_US % DAY_US - age * DAY_US, requests=1_000, success=990, failed=1, fallbacks=1,
+               structured=0, valid_first=0, with_tokens=1_000, input_tokens=tokens, output_tokens=50_000,
+               priced=1_000, cost=1.0)  # fmt: skip
+    return msgspec.structs.replace(base, **change)
+
+
 def facts(**change: Any) -> RouteFacts:
     base = RouteFacts(
         route="docs-answer", env="prod", since_us=SINCE_US, until_us=NOW_US, requests=N,
@@ -103,11 +120,15 @@ def facts(**change: Any) -> RouteFacts:
                          last_us=NOW_US)],
         traces=TraceFacts(identified=N, duplicate_ids=0, traces=9_000, traces_with_spans=9_000, accounted=8_900,
                           unaccounted_ms_p50=40.0,
-                          spans=30_000, orphan_spans=0),
+                          spans=30_000, orphan_spans=0, workflows=9_000, workflow_cost_mean=0.0011,
+                          workflow_cost_p95=0.0022, workflows_priced=9_000, workflow_cost_mean_before=0.0011,
+                          workflow_cost_p95_before=0.0022, workflows_priced_before=9_000, steps_mean=1.1,
+                          steps_p95=2.0, documents=40_000, documents_repeated=400),
         redaction=RedactionFacts(by_status={"clean": N - 100, "redacted": 100}, skipped_without_reason=0,
                                  requests_with_secrets=0, secrets_unredacted=0, secrets_found=0),
-        schema=SchemaFacts(structured=N, valid_first=9_950, valid=9_990, repaired=40, retried=0,
+        schema=SchemaFacts(structured=N, valid_first=9_950, valid=9_990, repaired=40, retried=0, mended=40, coerced=5,
                            delivered_invalid=0, missing={"/answer": 10}, mismatched={}, errors={},
+                            unlisted={}, unlisted_before=frozenset(), cost=10.0,
                            invalid_attempt_cost=None),
         retrieval=RetrievalUse(retrievals=N, no_result=100, scored=N, tau=0.4, low_confidence=300,
                                baseline_retrievals=30_000, baseline_no_result=300,
@@ -119,16 +140,26 @@ def facts(**change: Any) -> RouteFacts:
                              providers=[ProviderFacts(provider="openai", attempts=10_050, rate_limited=10,
                                                       timeouts=20, errors={}, worst_hour_attempts=100,
                                                       worst_hour_rate_limited=2, headroom_min=0.6,
-                                                      usage_reported=N, usage_expected=N)]),
+                                                      usage_reported=N, usage_expected=N)],
+                             kinds={"primary": N, "retry": 40, "fallback": 10}, cancelled=0,
+                             ways={"model": WayUse(8, NOW_US), "static": WayUse(2, NOW_US)}),
+        queue=QueueFacts(waited=0, waited_in_vain=0, wait_ms_p95=None, depth_mean=0.0, depth_peak=0, refused=0,
+                         hits={}, delayed=0, delayed_failed=0, busy_peak=4.0, arrivals_peak=500),
         cost=CostFacts(priced=N, unpriced=0, spend=10.0, mean=0.001, p50=0.001, p95=0.002, p99=0.004,
                        baseline_mean=0.001, baseline_requests=20_000, per_success=0.001,
-                       baseline_per_success=0.001, unowned=0.0, top_keys=[Spender(id="k", requests=N, cost=10.0)]),
+                       baseline_per_success=0.001, unowned=0.0, top_keys=[Spender(id="k", requests=N, cost=10.0)],
+                       p95_before=0.002, priced_before=9_000, segmented=10.0,
+                       segments=[SegmentUse(segment="eu", requests=N, cost=10.0, success=N - 20)], judged=0,
+                       judged_good=0, judged_before=0, judged_good_before=0),
+        cache=CacheFacts(asked=N, hits=3_000, semantic=0, saved=1.0, asked_before=30_000, hits_before=9_000,
+                         input_tokens=1_000_000, cached_tokens=400_000, input_tokens_before=4_000_000,
+                         cached_tokens_before=1_600_000, semantic_judged=0, semantic_false=0),
+        contexts=[ContextUse(provider="openai", model="gpt-5-mini-2026-08-07", n=N, mean=8_000.0, p95=40_000.0)],
         latency=[LatencyFacts(model="gpt-5-mini-2026-08-07", requests=N, p50=700.0, p95=1_400.0, p99=2_000.0,
                               ttft_n=N, ttft_p50=200.0, ttft_p95=400.0, ttft_p99=600.0)],
         burn=[BurnWindow(seconds=s, total=1_000, failed=1, duration_hist=_histogram())
               for s in (300, 1_800, 3_600, 21_600, 259_200)],
-        days=[Day(start_us=SINCE_US - DAY_US, requests=1_000, success=990, failed=1, fallbacks=1, structured=0,
-                  valid_first=0, with_tokens=0, input_tokens=0, output_tokens=0, priced=0, cost=0.0)],
+        days=[day(age) for age in range(27, -1, -1)],
     )  # fmt: skip
     return msgspec.structs.replace(base, **change)
 
@@ -191,8 +222,9 @@ def alerts(**change: Any) -> AlertFacts:
     return msgspec.structs.replace(AlertFacts(rules=1, heartbeat_age_s=5.0), **change)
 
 
-def drill(kind: str, days: float = 10, ok: bool = True) -> Drill:
-    return Drill(id=1, kind=kind, route="docs-answer", env="prod", ts_us=int(NOW_US - days * DAY_US), ok=ok)
+def drill(kind: str, days: float = 10, ok: bool = True, env: str = "prod", **detail: Any) -> Drill:
+    ts_us = int(NOW_US - days * DAY_US)
+    return Drill(id=1, kind=kind, route="docs-answer", env=env, ts_us=ts_us, ok=ok, detail=detail)
 
 
 def evidence(**change: Any) -> Evidence:
@@ -202,7 +234,9 @@ def evidence(**change: Any) -> Evidence:
         facts=facts(), registry=frozenset(MANIFEST.hashes().values()), release=release(), evals=evals(),
         alerts=alerts(), rules=(RULE,), security=security(),
         reconstruct=ReconstructSample(n=140, ok=140, sampled_us=NOW_US),
-        drills=tuple(drill(kind) for kind in ("fallback", "alternate_model", "disable_route", "invalid_output")),
+        drills=(*(drill(kind) for kind in ("fallback", "alternate_model", "disable_route", "invalid_output")),
+                drill("faults", days=1, env="staging")),
+        windows={"openai/gpt-5-mini-2026-08-07": 400_000}, system_tokens=200,
     )  # fmt: skip
     return msgspec.structs.replace(base, **change)
 

@@ -121,6 +121,47 @@ def _fallen(m: Any, now: int, before: int) -> Any:
     return m.evidence(facts=msgspec.structs.replace(m.inside(m.facts(), "runtime", fallbacks=now), days=[day]))
 
 
+def _queue(m: Any, **change: Any) -> Any:
+    return _part(m, "queue", **change)
+
+
+def _limit(m: Any, hits: dict[str, int] | None = None, **rule: Any) -> Any:
+    limit = type(m.MANIFEST.policy.limits[0])(**({"name": "own"} | rule))
+    return m.evidence(config=m.policy(limits=(limit,)), facts=m.inside(m.facts(), "queue", hits=hits or {}))
+
+
+def _ways(m: Any, *drills: Any, **days: float) -> Any:
+    """Served by these ways so many days ago."""
+    use = m.facts().runtime.ways["model"]
+    ways = {way: type(use)(1, int(m.NOW_US - age * m.DAY_US)) for way, age in days.items()}
+    return m.evidence(facts=m.inside(m.facts(), "runtime", ways=ways), drills=drills)
+
+
+def _no_baseline(m: Any) -> Any:
+    facts = m.inside(m.facts(), "cost", baseline_mean=None, p95_before=None)
+    return m.evidence(facts=m.inside(facts, "traces", workflows_priced_before=0))
+
+
+def _grown(m: Any, a_week: float) -> Any:
+    return _facts(m, days=[m.day(age, growth=a_week) for age in range(27, -1, -1)])
+
+
+def _context(m: Any, **change: Any) -> Any:
+    return _facts(m, contexts=[msgspec.structs.replace(m.facts().contexts[0], **change)])
+
+
+def _cache(m: Any, **change: Any) -> Any:
+    return _part(m, "cache", **change)
+
+
+def _segment(m: Any, **change: Any) -> Any:
+    return _part(m, "cost", segments=[msgspec.structs.replace(m.facts().cost.segments[0], **change)])
+
+
+def _judged(m: Any, good: int, n: int) -> Any:
+    return _part(m, "cost", judged=n, judged_good=good, judged_before=100, judged_good_before=100)
+
+
 def _no_data(m: Any) -> Any:
     return m.evidence(facts=None, release=None, evals=None, alerts=None, rules=(), security=None, reconstruct=None,
                       registry=None, drills=())  # fmt: skip
@@ -220,18 +261,26 @@ TABLE: list[tuple[str, Any, str]] = [
     ("T4.1", lambda m: _part(m, "schema", structured=1_000, valid_first=980), "WARN"),
     ("T4.1", lambda m: _part(m, "schema", structured=1_000, valid_first=950), "FAIL"),
     ("T4.1", lambda m: _part(m, "schema", structured=29, valid_first=29), "NO_DATA"),
-    ("T4.2", lambda m: _part(m, "schema", structured=1_000, valid=1_000, repaired=18, retried=0), "PASS"),
-    ("T4.2", lambda m: _part(m, "schema", structured=1_000, valid=1_000, repaired=30, retried=0), "WARN"),
-    ("T4.2", lambda m: _part(m, "schema", structured=1_000, valid=1_000, repaired=40, retried=40), "FAIL"),
-    ("T4.2", lambda m: _part(m, "schema", structured=1_000, valid=980, repaired=0, retried=0), "FAIL"),
+    ("T4.2", lambda m: _part(m, "schema", structured=1_000, valid=1_000, mended=18), "PASS"),
+    ("T4.2", lambda m: _part(m, "schema", structured=1_000, valid=1_000, mended=30), "WARN"),
+    ("T4.2", lambda m: _part(m, "schema", structured=1_000, valid=1_000, mended=80), "FAIL"),
+    ("T4.2", lambda m: _part(m, "schema", structured=1_000, valid=980, mended=0), "FAIL"),
+    ("T4.2", lambda m: _part(m, "schema", structured=29, valid=29, mended=0), "NO_DATA"),
     ("T4.3", lambda m: _part(m, "schema", missing={"/a": 30, "/b": 2}), "PASS"),
     ("T4.3", lambda m: _part(m, "schema", missing={"/a": 50}), "WARN"),
     ("T4.3", lambda m: _part(m, "schema", missing={"/a": 200}), "FAIL"),
     ("T4.4", lambda m: _part(m, "schema", mismatched={"/a": 30}), "PASS"),
     ("T4.4", lambda m: _part(m, "schema", mismatched={"/a": 200}), "FAIL"),
+    ("T4.4", lambda m: _part(m, "schema", mismatched={"/a": 1}, unlisted={"/a": 1}), "WARN"),
+    ("T4.4", lambda m: _part(m, "schema", mismatched={"/a": 1}, unlisted={"/a": 1},
+                             unlisted_before=frozenset({"/a"})), "PASS"),
+    ("T4.4", lambda m: _part(m, "schema", structured=29), "NO_DATA"),
     ("T4.5", lambda m: _policy(m, invalid=("repair",)), "FAIL"),
     ("T4.5", lambda m: _part(m, "schema", delivered_invalid=1), "FAIL"),
     ("T4.5", lambda m: m.evidence(drills=()), "NO_DATA"),
+    ("T4.5", lambda m: _policy(m, invalid=("reask", "fallback")), "PASS"),
+    ("T4.5", lambda m: _policy(m, invalid=("reask", "fallback"),
+                               fallback=(m.Fallback(static="x", on=("timeout",)),)), "WARN"),
     ("T4.5", lambda m: m.evidence(drills=(m.drill("invalid_output", days=31),)), "WARN"),
     ("T4.5", lambda m: m.evidence(drills=(m.drill("invalid_output", ok=False),)), "FAIL"),
     # T5
@@ -271,6 +320,10 @@ TABLE: list[tuple[str, Any, str]] = [
     ("T6.3", lambda m: _timeouts(m, total=20.74), "WARN"),
     ("T6.3", lambda m: _timeouts(m, total=10.37), "FAIL"),
     ("T6.3", lambda m: _timeouts(m, idle=0), "FAIL"),
+    ("T6.3", lambda m: _policy(m, invalid=("reask", "error")), "PASS"),  # 25.75 s of 30
+    ("T6.3", lambda m: _policy(m, fallback=(m.Fallback(model=m.MANIFEST.model), m.Fallback(trim=4))), "WARN"),
+    ("T6.3", lambda m: _policy(m, fallback=(m.Fallback(model=m.MANIFEST.model), m.Fallback(trim=4)),
+                               caps=m.Caps(attempts=5)), "PASS"),
     ("T6.4", lambda m: _part(m, "runtime", fallbacks=170), "PASS"),
     ("T6.4", lambda m: _part(m, "runtime", fallbacks=200), "WARN"),
     ("T6.4", lambda m: _part(m, "runtime", fallbacks=1_000), "FAIL"),
@@ -278,17 +331,67 @@ TABLE: list[tuple[str, Any, str]] = [
                              primary_scores=30), "FAIL"),
     ("T6.4", lambda m: _part(m, "runtime", fallback_score_mean=0.8, primary_score_mean=0.9, fallback_scores=29,
                              primary_scores=30), "PASS"),
+    ("T6.5", lambda m: _queue(m, waited=50, wait_ms_p95=60_000.0), "PASS"),
+    ("T6.5", lambda m: _queue(m, waited=50, wait_ms_p95=60_001.0), "WARN"),
+    ("T6.5", lambda m: _queue(m, waited=50, wait_ms_p95=300_001.0), "FAIL"),
+    ("T6.5", lambda m: _queue(m, busy_peak=16.0), "PASS"),
+    ("T6.5", lambda m: _queue(m, busy_peak=16.1), "WARN"),
+    ("T6.5", lambda m: _limit(m, requests=m.Rate(10, 60.0)), "WARN"),  # 500 an hour, where 600 are let in
+    ("T6.5", lambda m: _limit(m, requests=m.Rate(11, 60.0)), "PASS"),
+    ("T6.5", lambda m: _limit(m, concurrency=4, shadow=True), "PASS"),
+    ("T6.5", lambda m: _limit(m, concurrency=4, by=("key",)), "PASS"),
+    ("T6.5", lambda m: _queue(m, delayed=10), "PASS"),
+    ("T6.5", lambda m: _queue(m, delayed=10, delayed_failed=1), "FAIL"),
+    ("T6.5", lambda m: _policy(m, limits=()), "N/A"),
+    ("T6.5", lambda m: _policy(m, limits=(), queue=m.Queue(max_wait=1)), "PASS"),
+    ("T6.5", lambda m: _facts(m, requests=29), "NO_DATA"),
     ("T6.6", lambda m: _policy(m, fallback=()), "FAIL"),
-    ("T6.6", lambda m: m.evidence(facts=m.inside(m.facts(), "runtime", fallbacks=0), drills=()), "NO_DATA"),
-    ("T6.6", lambda m: m.evidence(facts=m.inside(m.facts(), "runtime", fallbacks=0),
-                                  drills=(m.drill("fallback", 91),)), "WARN"),
-    ("T6.6", lambda m: _part(m, "runtime", degraded=600), "WARN"),
+    ("T6.6", lambda m: _ways(m), "NO_DATA"),
+    ("T6.6", lambda m: _ways(m, model=90, static=1), "PASS"),
+    ("T6.6", lambda m: _ways(m, model=91, static=1), "WARN"),
+    ("T6.6", lambda m: _ways(m, model=1), "WARN"),  # its static answer never was
+    ("T6.6", lambda m: _ways(m, m.drill("fallback", 90)), "PASS"),
+    ("T6.6", lambda m: _ways(m, m.drill("fallback", 91)), "WARN"),
+    ("T6.6", lambda m: _ways(m, m.drill("fallback", 1, env="staging", way="static"), model=1), "PASS"),
+    ("T6.6", lambda m: _ways(m, m.drill("fallback", 1, ok=False), model=2, static=2), "FAIL"),
+    ("T6.6", lambda m: _ways(m, m.drill("fallback", 3, ok=False), model=2, static=2), "PASS"),
+    ("T6.6", lambda m: _part(m, "runtime", degraded=440), "PASS"),
+    ("T6.6", lambda m: _part(m, "runtime", degraded=500), "WARN"),
+    ("CR.3", lambda m: m.evidence(drills=()), "NO_DATA"),
+    ("CR.3", lambda m: m.evidence(drills=(m.drill("faults", 1),)), "NO_DATA"),  # not in staging
+    ("CR.3", lambda m: m.evidence(drills=(m.drill("faults", 3, env="staging"),)), "STALE"),
+    ("CR.3", lambda m: m.evidence(drills=(m.drill("faults", 1, ok=False, env="staging"),)), "FAIL"),
+    ("CR.3", lambda m: _timeouts(m, total=20.74), "WARN"),
+    ("CR.3", lambda m: _timeouts(m, total=10.37), "FAIL"),
+    ("CR.3", lambda m: _timeouts(m, connect=0), "FAIL"),
     # T7
     ("T7.1", lambda m: _part(m, "cost", mean=0.00125), "PASS"),
     ("T7.1", lambda m: _part(m, "cost", mean=0.00126), "WARN"),
     ("T7.1", lambda m: _part(m, "cost", mean=0.00161), "FAIL"),
-    ("T7.1", lambda m: _part(m, "cost", baseline_mean=None), "NO_DATA"),
-    ("T7.1", lambda m: _part(m, "cost", baseline_requests=29), "NO_DATA"),
+    ("T7.1", lambda m: _part(m, "cost", p95=0.0025), "PASS"),
+    ("T7.1", lambda m: _part(m, "cost", p95=0.0026), "WARN"),
+    ("T7.1", lambda m: _part(m, "cost", p95=0.0033), "FAIL"),
+    ("T7.1", lambda m: _part(m, "cost", p95=0.0033, priced_before=199), "PASS"),
+    ("T7.1", lambda m: _part(m, "traces", workflow_cost_mean=0.0014), "WARN"),
+    ("T7.1", lambda m: _part(m, "traces", workflow_cost_p95=0.0036), "FAIL"),
+    ("T7.1", lambda m: _part(m, "traces", workflow_cost_p95=0.0036, workflows_priced_before=199), "PASS"),
+    ("T7.1", lambda m: _no_baseline(m), "NO_DATA"),
+    ("T7.1", lambda m: _policy(m, caps=m.Caps(cost=0.002)), "PASS"),
+    ("T7.1", lambda m: _policy(m, caps=m.Caps(cost=0.0019)), "FAIL"),
+    ("T7.1", lambda m: _limit(m, spend=(m.Spend(0.0019, "request"),)), "FAIL"),
+    ("T7.1", lambda m: _limit(m, spend=(m.Spend(0.0021, "trace"),)), "FAIL"),
+    ("T7.1", lambda m: _limit(m, spend=(m.Spend(0.0023, "trace"),)), "PASS"),
+    ("T7.1", lambda m: _limit(m, {"own:spend": 2}, spend=(m.Spend(9.0, "day"),)), "FAIL"),
+    ("T7.1", lambda m: _limit(m, {"own:soft:day:80%:shadow": 2}, spend=(m.Spend(9.0, "day"),)), "PASS"),
+    ("T7.1", lambda m: _limit(m, {"own:spend": 2}, spend=(m.Spend(9.0, "day"),), by=("key",)), "PASS"),
+    ("T7.2", lambda m: _grown(m, 0.09), "PASS"),
+    ("T7.2", lambda m: _grown(m, 0.13), "WARN"),
+    ("T7.2", lambda m: _grown(m, 0.60), "FAIL"),
+    ("T7.2", lambda m: _facts(m, days=[m.day(a, output_tokens=(50 + 3 * (28 - a)) * 1_000) for a in range(28)]),
+     "WARN"),
+    ("T7.2", lambda m: _facts(m, days=[m.day(a, input_tokens=[100_000, 300_000][a % 2]) for a in range(28)]), "PASS"),
+    ("T7.2", lambda m: _facts(m, days=[m.day(a) for a in range(13)]), "NO_DATA"),
+    ("T7.2", lambda m: _facts(m, days=[m.day(a, with_tokens=29) for a in range(28)]), "NO_DATA"),
     ("T7.1", lambda m: _part(m, "cost", priced=0, unpriced=10_000, mean=None), "NO_DATA"),
     ("T7.3", lambda m: _part(m, "cost", p99=0.02), "PASS"),
     ("T7.3", lambda m: _part(m, "cost", p99=0.021), "WARN"),
@@ -296,7 +399,39 @@ TABLE: list[tuple[str, Any, str]] = [
     ("T7.3", lambda m: _part(m, "cost", unowned=0.21), "FAIL"),
     ("T7.3", lambda m: m.evidence(total_spend=20.0, spending_routes=4), "WARN"),
     ("T7.3", lambda m: m.evidence(total_spend=20.0, spending_routes=3), "PASS"),
+    ("T7.4", lambda m: _context(m, p95=280_000.0), "PASS"),
+    ("T7.4", lambda m: _context(m, p95=280_001.0), "WARN"),
+    ("T7.4", lambda m: _context(m, p95=360_001.0), "FAIL"),
+    ("T7.4", lambda m: _context(m, n=29), "NO_DATA"),
+    ("T7.4", lambda m: m.evidence(windows={}), "NO_DATA"),
+    ("T7.4", lambda m: _part(m, "traces", documents_repeated=4_000), "PASS"),
+    ("T7.4", lambda m: _part(m, "traces", documents_repeated=4_001), "WARN"),
+    ("T7.4", lambda m: _part(m, "traces", documents_repeated=10_001), "FAIL"),
+    ("T7.4", lambda m: _part(m, "traces", documents=29, documents_repeated=29), "PASS"),
+    ("T7.5", lambda m: _cache(m, hits=2_001), "PASS"),
+    ("T7.5", lambda m: _cache(m, hits=1_999), "WARN"),
+    ("T7.5", lambda m: _cache(m, cached_tokens=310_000), "PASS"),
+    ("T7.5", lambda m: _cache(m, cached_tokens=290_000), "WARN"),
+    ("T7.5", lambda m: _cache(m, asked_before=0, input_tokens_before=0), "NO_DATA"),
+    ("T7.5", lambda m: _cache(m, asked=0, hits=0), "PASS"),  # no cache of ours, the provider's as before
+    ("T7.5", lambda m: _cache(m, semantic=1_000), "NO_DATA"),
+    ("T7.5", lambda m: _cache(m, semantic=1_000, semantic_judged=49), "NO_DATA"),
+    ("T7.5", lambda m: _cache(m, semantic=1_000, semantic_judged=50), "PASS"),
+    ("T7.5", lambda m: _cache(m, semantic=1_000, semantic_judged=50, semantic_false=1), "FAIL"),
+    ("T7.5", lambda m: _cache(m, semantic=1_000, semantic_judged=100, semantic_false=1), "PASS"),
+    ("T7.6", lambda m: _part(m, "cost", segmented=9.8), "PASS"),
+    ("T7.6", lambda m: _part(m, "cost", segmented=9.79), "WARN"),
+    ("T7.6", lambda m: _part(m, "cost", segmented=8.99), "FAIL"),
+    ("T7.6", lambda m: _segment(m, revenue=6.0, revenue_cost=5.0), "PASS"),
+    ("T7.6", lambda m: _segment(m, revenue=4.0, revenue_cost=5.0), "FAIL"),
+    ("T7.6", lambda m: _part(m, "cost", priced=29), "NO_DATA"),
+    ("T7.6", lambda m: _part(m, "cost", spend=0.0), "NO_DATA"),
     ("T7.7", lambda m: _part(m, "cost", per_success=0.00115), "PASS"),
+    ("T7.7", lambda m: _judged(m, 90, 100), "PASS"),
+    ("T7.7", lambda m: _judged(m, 80, 100), "WARN"),
+    ("T7.7", lambda m: _judged(m, 60, 100), "FAIL"),
+    ("T7.7", lambda m: _judged(m, 0, 100), "FAIL"),
+    ("T7.7", lambda m: _judged(m, 0, 29), "PASS"),
     ("T7.7", lambda m: _part(m, "cost", per_success=0.00141), "FAIL"),
     ("T7.7", lambda m: _facts(m, cost=m.inside(m.facts(), "cost", per_success=0.0012).cost), "WARN"),
     ("T7.7", lambda m: m.evidence(facts=msgspec.structs.replace(

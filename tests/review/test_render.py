@@ -51,7 +51,7 @@ def ready(made):
 def test_text(mixed):
     assert render.text(mixed, width=120) == snapshot("""\
 docs-answer   prod   release 11   high   Ana, Ben   2026-11-23 14:32, last 7 days, 10,000 requests
-NOT READY    observe 0.70    evaluate 0.59    roll back 0.71    security: no FAIL    ready from 0.80
+NOT READY    observe 0.70    evaluate 0.59    roll back 0.79    security: no FAIL    ready from 0.80
 
   FAIL     T3.2  pass rate, lower bound        0.24              n=31   fail < 0.85              Ana → block release
                  'multi-hop' fails 19 of 31; overall 0.87
@@ -63,12 +63,12 @@ NOT READY    observe 0.70    evaluate 0.59    roll back 0.71    security: no FAI
                  from 0.80; security: no FAIL
                  fix: mend the FAIL and NO DATA lines: pilothouse review docs-answer
   WARN     T7.1  cost per request              +31 %             n=10k  warn +25 %               Ana → pin_model
-                 mean 0.0013 USD, p95 0.002 USD
+                 mean 0.0013 USD, p95 0.002 USD; a trace 0.0011 USD, p95 0.0022 USD
                  fix: compare the two releases part by part: pilothouse release diff docs-answer
   NO DATA  T1.0  outputs reconstructed         none sampled yet                                  Ana → freeze releases
                  fix: send it requests, with model: docs-answer
-  NO DATA  55 items, not measured yet: T8.2 T8.5 T8.7 T8.8 T3.4 T3.5 T5.2 T5.3 T5.5 T7.2 T7.4 T7.5 T7.6 T9.3 and 41 more
-  46 pass   3 fail   1 warn   56 no data   1 waived (next expires 2026-11-29)
+  NO DATA  49 items, not measured yet: T8.2 T8.5 T8.7 T8.8 T3.4 T3.5 T5.2 T5.3 T5.5 T9.3 T9.6 T2.7 T9.5 and 36 more
+  52 pass   3 fail   1 warn   50 no data   1 waived (next expires 2026-11-29)
 
   observe ✗   evaluate ✗   roll back ✗
 
@@ -81,8 +81,8 @@ def test_text_of_a_ready_route(ready):
 docs-answer   prod   release 11   lite   Ana, Ben   2026-11-23 14:32, last 7 days, 10,000 requests
 READY        observe 0.73    evaluate 0.78    roll back 0.90    security: no FAIL    ready from 0.50
 
-  NO DATA  31 items, not measured yet: T8.2 T8.5 T3.5 T5.2 T9.3 T9.6 T10.6 CR.3 CR.4 CR.5 CW.1 CW.2 CW.3 and 18 more
-  43 pass   0 fail   31 no data
+  NO DATA  30 items, not measured yet: T8.2 T8.5 T3.5 T5.2 T9.3 T9.6 T10.6 CR.4 CR.5 CW.1 CW.2 CW.3 CM.1 and 17 more
+  44 pass   0 fail   30 no data
 
   observe ✓   evaluate ✓   roll back ✓   last drill 3 h ago, 140 ms
 
@@ -127,10 +127,10 @@ NOT READY    observe 0.00    evaluate 0.00    roll back 0.00    security: no FAI
                   fix: give every paging rule runbook: in pilothouse.yaml
   NO DATA  G3     executable fallbacks          rules not read
                   fix: give each rule actions: [rollback] in pilothouse.yaml, then restart pilothou…
-  NO DATA  25 items, no traffic: T4.1 T4.2 T4.3 T4.4 T7.1 T7.3 T7.7 T1.1 T1.2 T1.3 T1.4 and 14 more
-  NO DATA  3 items, never exercised: T4.5 T6.6 T10.3
+  NO DATA  30 items, no traffic: T4.1 T4.2 T4.3 T4.4 T7.1 T7.2 T7.3 T7.4 T7.5 T7.6 T7.7 and 19 more
+  NO DATA  4 items, never exercised: T4.5 T6.6 T10.3 CR.3
   NO DATA  6 items, releases not read: T10.1 T10.2 T10.4 CR.1 CR.2 CR.6
-  NO DATA  55 items, not measured yet: T8.2 T8.5 T8.7 T8.8 T3.4 T3.5 T5.2 T5.3 T5.5 T7.2 and 45 more
+  NO DATA  49 items, not measured yet: T8.2 T8.5 T8.7 T8.8 T3.4 T3.5 T5.2 T5.3 T5.5 T9.3 and 39 more
   3 pass   1 fail   103 no data
 
   observe ✗   evaluate ✗   roll back ✗
@@ -189,7 +189,7 @@ def test_markdown(mixed):
     assert render.markdown(mixed).partition("<details>")[0] == snapshot("""\
 ## docs-answer: NOT READY
 
-observe 0.70 ✗ · evaluate 0.59 ✗ · roll back 0.71 ✗ · security: no FAIL · ready from 0.80
+observe 0.70 ✗ · evaluate 0.59 ✗ · roll back 0.79 ✗ · security: no FAIL · ready from 0.80
 
 prod · release 11 · high · Ana, Ben · 10,000 requests · last 7 days · 2026-11-23T14:32:00Z
 
@@ -198,12 +198,12 @@ prod · release 11 · high · Ana, Ben · 10,000 requests · last 7 days · 2026
 | FAIL | [T3.2](/evals.json?route=docs-answer) pass rate, lower bound | 0.24<br>'multi-hop' fails 19 of 31; overall 0.87 | 31 | fail \\< 0.85 | Ana → block release | mend the failing cases and run them again: `pilothouse eval run docs-answer` |
 | FAIL | [CR.6](/releases?route=docs-answer&env=prod) way back dry-run | dry run fails<br>release 10 lost its prompt |  | fail no way back | Ana → block release | see the way back: `pilothouse release plan docs-answer` |
 | FAIL | [G6](/review?route=docs-answer&env=prod) observe, evaluate, roll back | least 0.59<br>from 0.80; security: no FAIL |  | fail below floor, or T8 | Ana → block release | mend the FAIL and NO DATA lines: `pilothouse review docs-answer` |
-| WARN | [T7.1](/traces?route=docs-answer&env=prod) cost per request | +31 %<br>mean 0.0013 USD, p95 0.002 USD | 10k | warn +25 % | Ana → pin\\_model | compare the two releases part by part: `pilothouse release diff docs-answer` |
+| WARN | [T7.1](/traces?route=docs-answer&env=prod) cost per request | +31 %<br>mean 0.0013 USD, p95 0.002 USD; a trace 0.0011 USD, p95 0.0022 USD | 10k | warn +25 % | Ana → pin\\_model | compare the two releases part by part: `pilothouse release diff docs-answer` |
 | NO DATA | [T1.0](/traces?route=docs-answer&env=prod) outputs reconstructed | none sampled yet |  |  | Ana → freeze releases | send it requests, with `model: docs-answer` |
 
-NO DATA: 55 items, not measured yet (T8.2, T8.5, T8.7, T8.8, T3.4, T3.5, T5.2, T5.3, T5.5, T7.2, T7.4, T7.5, T7.6, T9.3, T9.6, T2.7, T6.5, T9.5, T10.6, CR.3, CR.4, CR.5, CW.1, CW.2, CW.3, CW.4, CW.5, CM.1, CM.2, CM.3, CM.4, CM.5, CQ.1, CQ.2, CQ.3, CQ.4, CQ.5, I1, I2, I3, I4, I5, I6, I7, V0, V1, V2, V3, V4, V5, V6, V7, G4, G7, G8).
+NO DATA: 49 items, not measured yet (T8.2, T8.5, T8.7, T8.8, T3.4, T3.5, T5.2, T5.3, T5.5, T9.3, T9.6, T2.7, T9.5, T10.6, CR.4, CR.5, CW.1, CW.2, CW.3, CW.4, CW.5, CM.1, CM.2, CM.3, CM.4, CM.5, CQ.1, CQ.2, CQ.3, CQ.4, CQ.5, I1, I2, I3, I4, I5, I6, I7, V0, V1, V2, V3, V4, V5, V6, V7, G4, G7, G8).
 
-46 pass · 3 fail · 1 warn · 56 no data · 1 waived (next expires 2026-11-29)
+52 pass · 3 fail · 1 warn · 50 no data · 1 waived (next expires 2026-11-29)
 
 """)
 
@@ -214,7 +214,7 @@ def test_html(mixed):
   <header class="review-head">
     <h2>docs-answer</h2>
     <p class="review-about">prod · release 11 · high · Ana, Ben · <time datetime="2026-11-23T14:32:00Z">2026-11-23T14:32:00Z</time>, last 7 days, 10,000 requests</p>
-    <p class="review-verdict"><strong class="status-fail">NOT READY</strong>      <span class="review-score score-low">observe <b>0.70</b> ✗</span>      <span class="review-score score-low">evaluate <b>0.59</b> ✗</span>      <span class="review-score score-low">roll back <b>0.71</b> ✗</span>      <span class="review-security">security: no FAIL</span>
+    <p class="review-verdict"><strong class="status-fail">NOT READY</strong>      <span class="review-score score-low">observe <b>0.70</b> ✗</span>      <span class="review-score score-low">evaluate <b>0.59</b> ✗</span>      <span class="review-score score-low">roll back <b>0.79</b> ✗</span>      <span class="review-security">security: no FAIL</span>
       <span class="review-floor">ready from 0.80</span></p>
   </header>  <table class="findings">
     <thead><tr><th scope="col">status</th><th scope="col">item</th><th scope="col">value</th><th scope="col">n</th><th scope="col">threshold</th><th scope="col">owner → fallback</th></tr></thead>
@@ -242,7 +242,7 @@ def test_html(mixed):
     </tr>    <tr class="finding finding-warn" data-item="T7.1">
       <td class="finding-status">WARN</td>
       <td class="finding-item"><a href="/traces?route=docs-answer&amp;env=prod">T7.1</a> cost per request</td>
-      <td class="finding-value">+31 %<div class="finding-detail">mean 0.0013 USD, p95 0.002 USD</div><div class="finding-fix">fix: compare the two releases part by part: <code>pilothouse release diff docs-answer</code></div></td>
+      <td class="finding-value">+31 %<div class="finding-detail">mean 0.0013 USD, p95 0.002 USD; a trace 0.0011 USD, p95 0.0022 USD</div><div class="finding-fix">fix: compare the two releases part by part: <code>pilothouse release diff docs-answer</code></div></td>
       <td class="finding-n">10k</td>
       <td class="finding-threshold">warn +25 %</td>
       <td class="finding-owner">Ana → pin_model</td>
@@ -254,7 +254,7 @@ def test_html(mixed):
       <td class="finding-threshold"></td>
       <td class="finding-owner">Ana → freeze releases</td>
     </tr>    </tbody>
-  </table>  <p class="review-missing"><span class="status-no-data">NO DATA</span> 55 items, not measured yet: <span class="review-ids">T8.2 T8.5 T8.7 T8.8 T3.4 T3.5 T5.2 T5.3 T5.5 T7.2 T7.4 T7.5 T7.6 T9.3 T9.6 T2.7 T6.5 T9.5 T10.6 CR.3 CR.4 CR.5 CW.1 CW.2 CW.3 CW.4 CW.5 CM.1 CM.2 CM.3 CM.4 CM.5 CQ.1 CQ.2 CQ.3 CQ.4 CQ.5 I1 I2 I3 I4 I5 I6 I7 V0 V1 V2 V3 V4 V5 V6 V7 G4 G7 G8</span></p>  <p class="review-counts">46 pass · 3 fail · 1 warn · 56 no data · 1 waived (next expires 2026-11-29)</p>
+  </table>  <p class="review-missing"><span class="status-no-data">NO DATA</span> 49 items, not measured yet: <span class="review-ids">T8.2 T8.5 T8.7 T8.8 T3.4 T3.5 T5.2 T5.3 T5.5 T9.3 T9.6 T2.7 T9.5 T10.6 CR.4 CR.5 CW.1 CW.2 CW.3 CW.4 CW.5 CM.1 CM.2 CM.3 CM.4 CM.5 CQ.1 CQ.2 CQ.3 CQ.4 CQ.5 I1 I2 I3 I4 I5 I6 I7 V0 V1 V2 V3 V4 V5 V6 V7 G4 G7 G8</span></p>  <p class="review-counts">52 pass · 3 fail · 1 warn · 50 no data · 1 waived (next expires 2026-11-29)</p>
   \
 """)
 
@@ -276,9 +276,9 @@ def test_json(mixed):
             "floor": 0.8,
             "observe": 0.6957,
             "evaluate": 0.5867,
-            "roll_back": 0.7083,
+            "roll_back": 0.7917,
             "security_fails": 0,
-            "counts": {"NO_DATA": 56, "PASS": 46, "FAIL": 3, "WARN": 1, "WAIVED": 1},
+            "counts": {"NO_DATA": 50, "PASS": 52, "FAIL": 3, "WARN": 1, "WAIVED": 1},
         }
     )
     assert route["items"][0] == snapshot(

@@ -35,7 +35,7 @@ class Person(msgspec.Struct, frozen=True):
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """USD per million tokens."""
+    """USD per million tokens, and how many tokens the model's context window holds."""
 
     input: float
     output: float
@@ -45,6 +45,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     cache_write_1h: float | None = None
     input_audio: float | None = None
     output_audio: float | None = None
+    context_window: int | None = None
 
 
 class JournalConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +138,7 @@ def _price(section: Section) -> Price:
         cache_write_1h=section.maybe("cache_write_1h", usd),
         input_audio=section.maybe("input_audio", usd),
         output_audio=section.maybe("output_audio", usd),
+        context_window=section.maybe("context_window", whole),
     )
     section.close()
     return price

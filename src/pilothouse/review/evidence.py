@@ -28,6 +28,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     losses: dict[str, int] = {}  # of the recorder, over the window
     total_spend: float | None = None  # of all routes in the environment, USD
     spending_routes: int = 0
+    windows: Mapping[str, int] = {}  # `provider/model` → tokens that its context window holds, where that is known
+    system_tokens: int | None = None  # of the system prompt, about; None: there is none
     registry: frozenset[str] | None = None  # part hashes that resolve
     release: ReleaseFacts | None = None
     evals: EvalFacts | None = None

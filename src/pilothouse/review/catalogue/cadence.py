@@ -22,7 +22,8 @@ BEFORE_RELEASE = (
     ),
     _release.item(
         "CR.3l", "fallbacks exercised", "", "any fault mishandled", "block release",
-        evidence=RELEASES, grade="D", fix="practise against a scripted provider in staging: `pilothouse demo`",
+        evidence=RELEASES, grade="D",
+        fix="make timeouts × tries fit in `policy.timeout.total`: `pilothouse release create {route}`",
     ),
     _release.item(
         "CR.4l", "expected tokens and cost", "", "upper bound > +15 %", "sign-off", evidence=EVALS,

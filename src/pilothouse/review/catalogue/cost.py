@@ -6,7 +6,7 @@ _layer = Layer("7 Cost", "K,M")
 
 ITEMS = (
     _layer.item(
-        "T7.1l", "cost per request", "+25 %", "+60 %", "pin_model",
+        "T7.1l", "cost per request", "+25 %", "+60 %, or over budget", "pin_model",
         limit=above(0.25, 0.60, "change"), evidence=TRACES,
         fix="compare the two releases part by part: `pilothouse release diff {route}`",
     ),
@@ -22,11 +22,12 @@ ITEMS = (
     ),
     _layer.item(
         "T7.4", "use of the context window", "p95 > 70 %, twice > 10 %", "p95 > 90 %, twice > 25 %",
-        "trim history", evidence=TRACES, cadence="W",
+        "trim history", evidence=TRACES, cadence="W", limit=above(0.70, 0.90),
         fix="trim history and duplicate documents: `pilothouse release create {route}`",
     ),
     _layer.item(
         "T7.5", "cache hits", "−10 pp against 4 weeks", "false hits > 1 %", "bypass the cache",
+        limit=below(-0.10, None, "change"),
         evidence=TRACES, fix="keep the constant part of the prompt first: `pilothouse release create {route}`",
     ),
     _layer.item(

@@ -16,7 +16,7 @@ ITEMS = (
         fix="retry only what passes (`policy.retry.on`): `pilothouse release create {route}`",
     ),
     _layer.item(
-        "T6.3l", "timeouts", "> 1 %", "> 5 %, or unset", "pin_model",
+        "T6.3l", "timeouts", "> 1 %, or too long", "> 5 %, or unset", "pin_model",
         limit=above(0.01, 0.05), evidence=TRACES + "&error_type=timeout", cadence="K,R,W",
         fix="make timeouts × tries fit in `policy.timeout.total`: `pilothouse release create {route}`",
     ),
@@ -26,11 +26,13 @@ ITEMS = (
         fix="find why the primary model fails: see the link; or `pilothouse rollback {route}`",
     ),
     _layer.item(
-        "T6.5", "queue depth and age", "age > 60 s", "age > 300 s", "delay batch work", evidence=TRACES, cadence="K",
-        limit=above(60 * SECOND, 300 * SECOND, "ms"), fix="limit concurrency per route in its `policy`",
+        "T6.5", "queue depth and age", "age > 60 s, or ρ > 0.8", "age > 300 s, or lost", "delay batch work",
+        evidence=TRACES, cadence="K",
+        limit=above(60 * SECOND, 300 * SECOND, "ms"),
+        fix="raise the limit, or lower `policy.queue.max_wait`: `pilothouse release create {route}`",
     ),
     _layer.item(
-        "T6.6l", "a way to degrade", "> 90 d ago, or > 5 %", "none declared", "static answer",
+        "T6.6l", "a way to degrade", "a way > 90 d ago, or > 5 %", "none declared", "static answer",
         limit=above(90 * DAY, None, "ms"), evidence=REVIEW, cadence="K,Q",
         fix="add `static:` or a second model to `policy.fallback`: `pilothouse release create {route}`",
     ),

@@ -23,7 +23,7 @@ ITEMS = (
         "`pilothouse release create {route}`, then `pilothouse eval run {route}`",
     ),
     _layer.item(
-        "T4.4", "wrong types and enum values", "> 0.5 %", "> 2 %", "rollback",
+        "T4.4", "wrong types and enum values", "> 0.5 %, or new value", "> 2 %", "rollback",
         limit=above(0.005, 0.02), evidence=_INVALID,
         fix="widen the enum or name its values in the prompt: "
         "`pilothouse release create {route}`, then `pilothouse eval run {route}`",

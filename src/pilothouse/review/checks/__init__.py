@@ -2,13 +2,17 @@
 
 from pilothouse.review.checks import (
     cost,
+    deadline,
     governance,
     monitoring,
+    overload,
     quality,
     records,
     recovery,
     runtime,
     security,
+    structured,
+    tokens,
     versioning,
 )
 from pilothouse.review.result import Check
@@ -17,8 +21,12 @@ CHECKS: dict[str, Check] = {
     **versioning.CHECKS,
     **records.CHECKS,
     **quality.CHECKS,
+    **structured.CHECKS,
     **runtime.CHECKS,
+    **deadline.CHECKS,
+    **overload.CHECKS,
     **cost.CHECKS,
+    **tokens.CHECKS,
     **security.CHECKS,
     **monitoring.CHECKS,
     **recovery.CHECKS,

@@ -1,4 +1,4 @@
-"""T3, T4, T5: is the output good, does it meet its schema, does retrieval find what answers."""
+"""T3, T5: is the output good, does retrieval find what answers."""
 
 from pilothouse.domain.eval_facts import EvalFacts, TaskFacts
 from pilothouse.domain.evaluation import Verdict
@@ -21,8 +21,6 @@ from pilothouse.review.result import (
 CASES_PER_TASK = 30
 P_HARM = 0.05
 EVALUATE = "evaluate the live release: `pilothouse eval run {route}`"
-STEPS_ON_INVALID = ("error", "fallback")  # the ends of `policy.invalid` that hand nothing invalid on
-FINAL_INVALID = Limit(warn=0.005, fail=0.02)
 LOW_CONFIDENCE = Limit(warn=0.10, fail=0.20)
 
 
@@ -130,91 +128,6 @@ def _broke(verdict: Verdict) -> str:
     return f"{interval}{verdict.broke} broke, {verdict.mended} mended"
 
 
-# --- T4 ---------------------------------------------------------------------------------------------------------
-
-
-def _structured(evidence: Evidence) -> Outcome | None:
-    """Why T4 cannot be judged, or None where it can."""
-    if not evidence.structured:
-        return not_applicable("no schema")
-    if evidence.facts is None:
-        return no_data("no traffic", 0)
-    n = evidence.facts.schema.structured
-    return no_data(words.plural(n, "structured request"), n, f"n < {MIN_N}") if n < MIN_N else None
-
-
-def valid_first(evidence: Evidence, item: Item) -> Outcome:
-    """T4.1: outputs that met their schema as the model wrote them."""
-    if (early := _structured(evidence)) or evidence.facts is None:
-        return early or no_data("no traffic", 0)
-    schema = evidence.facts.schema
-    judged = sampled(schema.valid_first, schema.structured, limit_of(item))
-    value = f"{words.share(judged.rate)} (≥ {words.share(judged.bound)})"
-    why = max(schema.errors, key=lambda error: schema.errors[error], default="")
-    detail = words.joined(why, judged.detail)
-    return Outcome(judged.status, value, judged.bound, schema.structured, detail)
-
-
-def repaired(evidence: Evidence, item: Item) -> Outcome:
-    """T4.2: outputs that needed repair or another try, and those that were invalid in the end."""
-    if (early := _structured(evidence)) or evidence.facts is None:
-        return early or no_data("no traffic", 0)
-    schema = evidence.facts.schema
-    n = schema.structured
-    judged = sampled(min(n, schema.repaired + schema.retried), n, limit_of(item))
-    final = sampled(n - schema.valid, n, FINAL_INVALID)
-    value = f"{words.share(judged.rate)} (≤ {words.share(judged.bound)})"
-    invalid = f"{words.share(final.rate)} invalid in the end (≤ {words.share(final.bound)})"
-    cost = f"{words.usd(schema.invalid_attempt_cost)} thrown away" if schema.invalid_attempt_cost else ""
-    detail = words.joined(invalid, cost, judged.detail)
-    return Outcome(worst(judged.status, final.status), value, judged.bound, n, detail)
-
-
-def missing_fields(evidence: Evidence, item: Item) -> Outcome:
-    """T4.3: the required field that is missing most often."""
-    if (early := _structured(evidence)) or evidence.facts is None:
-        return early or no_data("no traffic", 0)
-    return _worst_field(evidence.facts.schema.missing, evidence.facts.schema.structured, limit_of(item))
-
-
-def mismatched_fields(evidence: Evidence, item: Item) -> Outcome:
-    """T4.4: the field that has the wrong type, or a value outside its enum, most often."""
-    if (early := _structured(evidence)) or evidence.facts is None:
-        return early or no_data("no traffic", 0)
-    return _worst_field(evidence.facts.schema.mismatched, evidence.facts.schema.structured, limit_of(item))
-
-
-def _worst_field(fields: dict[str, int], n: int, limit: Limit) -> Outcome:
-    field = min(fields, key=lambda name: (-fields[name], name), default="")
-    judged = sampled(min(n, fields.get(field, 0)), n, limit)
-    detail = words.joined(f"worst: {field}" if field else "", judged.detail)
-    return Outcome(
-        judged.status, f"{words.share(judged.rate)} (≤ {words.share(judged.bound)})", judged.bound, n, detail
-    )
-
-
-def on_invalid(evidence: Evidence, _item: Item) -> Outcome:
-    """T4.5: what the policy does with invalid output, whether a drill has shown it, and what reached callers."""
-    if not evidence.structured:
-        return not_applicable("no schema")
-    steps = evidence.config.manifest.policy.invalid
-    declared = " → ".join(steps)
-    if not steps or steps[-1] not in STEPS_ON_INVALID:
-        return Outcome("FAIL", declared or "undeclared", grade="C")
-    delivered = 0 if evidence.facts is None else evidence.facts.schema.delivered_invalid
-    n = 0 if evidence.facts is None else evidence.facts.schema.structured
-    if delivered:
-        return Outcome("FAIL", f"{delivered:,} invalid delivered", float(delivered), n, declared)
-    drill = evidence.drill("invalid_output")
-    if drill is None:
-        return no_data(
-            "never exercised", n, f"declared: {declared}", "practise with output that breaks the schema, in staging"
-        )
-    age_days = (evidence.now_us - drill.ts_us) / 86_400_000_000
-    status: Status = "FAIL" if not drill.ok else "WARN" if age_days > 30 else "PASS"
-    return Outcome(status, f"exercised {age_days:.0f} d ago", age_days, n, declared, "D", drill.ts_us)
-
-
 # --- T5 ---------------------------------------------------------------------------------------------------------
 
 
@@ -267,11 +180,6 @@ CHECKS: dict[str, Check] = {
     "T3.1": cases_per_task,
     "T3.2": pass_rate,
     "T3.3": regression,
-    "T4.1": valid_first,
-    "T4.2": repaired,
-    "T4.3": missing_fields,
-    "T4.4": mismatched_fields,
-    "T4.5": on_invalid,
     "T5.1": hit_at_k,
     "T5.4": nothing_found,
 }

@@ -18,7 +18,7 @@ from pilothouse.monitoring import facts as alert_facts
 from pilothouse.releases import facts as release_facts
 from pilothouse.review.evidence import WINDOW_S, Evidence
 from pilothouse.server.composition import Control
-from pilothouse.server.evidence import reconstruct, security
+from pilothouse.server.evidence import reconstruct, security, windows
 from pilothouse.store.state import alerts, drills, waivers
 from pilothouse.store.state.tables import parts
 from pilothouse.telemetry import evidence as telemetry_facts
@@ -103,6 +103,8 @@ def _evidence(
         losses=telemetry.losses,
         total_spend=_spend(mine),
         spending_routes=sum(one.cost.spend > 0 for one in mine),
+        windows=windows.windows(control.config, facts.contexts if facts else ()),
+        system_tokens=windows.system_tokens(route.manifest),
         registry=shared.registry,
         release=release,
         evals=eval_facts.read(conn, route, _live(release)),
