@@ -209,6 +209,8 @@ class Breakers:
         """Where the target's slot begins, in words; -1 where it has none."""
         q = self._q
         start, stale = tag % SLOTS, -1
+        if not claim and not q[start * WORDS]:  # nearly every target's, which has not failed
+            return -1
         for step in range(REACH):
             at = (start + step) % SLOTS * WORDS
             found = q[at]

@@ -62,10 +62,10 @@ class Alarm:
 def within(timeouts: Timeouts, header: Header, now: float, *, stream: bool) -> tuple[float, float]:
     """When a request that has come at `now` must be answered, and by when it must have begun."""
     total = timeouts.total
-    whole = next((s for name in _WHOLE if (s := _said(header, name)) is not None), None)
+    whole = _said(header, _WHOLE)
     if whole is not None:
         total = min(total, _less(whole))
-    first = next((s for name in _FIRST if (s := _said(header, name)) is not None), None)
+    first = _said(header, _FIRST)
     if first is None:
         return now + total, now + total
     begun = min(total, _less(first))
@@ -76,11 +76,15 @@ def _less(seconds: float) -> float:
     return max(seconds - MARGIN_S, seconds / 2)
 
 
-def _said(header: Header, name: str) -> float | None:
-    text = header(name)
-    if text is None:
-        return None
-    return grpc_seconds(text) if name == "grpc-timeout" else seconds(text)
+def _said(header: Header, names: tuple[str, ...]) -> float | None:
+    """What the first of these headers that holds a time says, in seconds."""
+    for name in names:
+        text = header(name)
+        if text is not None:
+            said = grpc_seconds(text) if name == "grpc-timeout" else seconds(text)
+            if said is not None:
+                return said
+    return None
 
 
 def seconds(text: str) -> float | None:

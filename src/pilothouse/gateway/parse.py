@@ -1,5 +1,6 @@
 """Body → Parsed: is this a chat request, and what does it ask for? Raises BadRequest with the place of the error."""
 
+import itertools
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ from pilothouse.domain.errors import BadRequest
 from pilothouse.gateway.types import Incoming, Parsed
 
 ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
+_CONTENT = (str, list)
 LABELS_MAX = 32  # more `metadata` than this is not kept as labels
 _decode = msgspec.json.Decoder().decode
 
@@ -35,8 +37,12 @@ def parse(incoming: Incoming) -> Parsed:
         variables=part(prompt, "variables", dict, "object", {}) if prompt else None,
         session=session if isinstance(session, str) else str(session),
         user=user,
-        labels={k: v if isinstance(v, str) else str(v) for k, v in list(metadata.items())[:LABELS_MAX]},
+        labels=_labels(metadata) if metadata else {},
     )
+
+
+def _labels(metadata: dict[str, Any]) -> dict[str, str]:
+    return {k: v if isinstance(v, str) else str(v) for k, v in itertools.islice(metadata.items(), LABELS_MAX)}
 
 
 def json_object(raw: bytes) -> dict[str, Any]:
@@ -76,7 +82,7 @@ def _messages(body: dict[str, Any], prompt: dict[str, Any]) -> list[dict[str, An
         if message.get("role") not in ROLES:
             raise bad("a message's role is missing or unknown", f"messages[{i}].role", f"use one of {sorted(ROLES)}")
         content = message.get("content")
-        if not (content is None or isinstance(content, str | list)):
+        if content is not None and not isinstance(content, _CONTENT):
             raise bad("a message's content is neither text nor parts", f"messages[{i}].content", "send a string")
     return messages
 
