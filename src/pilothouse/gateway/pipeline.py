@@ -304,7 +304,7 @@ class Gateway:
         if answer.form != api.form.name and draft.parsed is not None:
             flow = api.stream_from_chat(flow, draft.parsed)
         if guards is not None and guards.output_rails:
-            flow = GuardedFlow(flow, guards, api.form.name, record)
+            flow = GuardedFlow(flow, guards, api.form, record)
         relay = Relay(flow, api.form, run.idle_s, run.deadline, strip_usage=answer.strip_usage)
         completion, broken = None, None
         try:
@@ -322,8 +322,10 @@ class Gateway:
             raise
         finally:
             seen = completion or relay.so_far()
-            # What a guardrail says of the answer is not the provider's doing.
-            self.attempts.ended(run, answer, seen, None if isinstance(broken, GuardrailBlocked) else broken)
+            if isinstance(broken, GuardrailBlocked) and isinstance(flow, GuardedFlow):  # not the provider's doing
+                self.attempts.ended(run, answer, flow.said(), None)
+            else:
+                self.attempts.ended(run, answer, seen, broken)
             notes.note_delivered(record, answer.attempt or attempt)
             notes.note_completion(draft, seen)
             draft.reply = replies.assembled(seen)

@@ -7,7 +7,8 @@ from pilothouse.domain.record import Record
 from pilothouse.gateway.guards.engine import Guards
 from pilothouse.gateway.guards.stream import GuardedStream
 from pilothouse.gateway.types import Draft, Resolved
-from pilothouse.providers.openai import whole_events
+from pilothouse.providers.form import Form
+from pilothouse.providers.openai import Completion, whole_events
 from pilothouse.providers.wire import Flow
 
 _encode = msgspec.json.Encoder().encode
@@ -63,13 +64,15 @@ async def guarded_answer(guards: Guards, body: bytes, record: Record) -> bytes:
 class GuardedFlow:
     """A stream in the client's form, of which only leaves what the guardrails let go. See Flow."""
 
-    def __init__(self, flow: Flow, guards: Guards, form: str, record: Record) -> None:
+    def __init__(self, flow: Flow, guards: Guards, form: Form, record: Record) -> None:
         self.status, self.headers = flow.status, flow.headers
         self.held = b""
         self._flow = flow
         self._rest = flow.held
         flow.held = b""
-        self._stream = GuardedStream(guards, form, record.guards, record.route)
+        self._form = form
+        self._came: list[bytes] = []
+        self._stream = GuardedStream(guards, form.name, record.guards, record.route)
         self._ended = False
 
     async def read(self) -> bytes | None:
@@ -92,7 +95,14 @@ class GuardedFlow:
         self._rest += data
         end = whole_events(self._rest)
         block, self._rest = self._rest[:end], self._rest[end:]
+        self._came.append(block)
         return block
+
+    def said(self) -> Completion:
+        """All that has come so far, let go or not: the provider has made it, and will be paid for it."""
+        assembly = self._form.assembly()
+        assembly.add(b"".join(self._came))
+        return assembly.completion()
 
     async def rest(self, limit: int = 64 << 10) -> bytes:
         """What is left of an error body, which is not guarded."""

@@ -237,9 +237,10 @@ class Assembly:
         self._done |= event.type == "message_stop"
 
     def completion(self) -> Completion:
-        """What has arrived so far."""
+        """What has arrived so far. The output that `message_start` counts is none yet: usage is known at the end."""
         blocks = [_block(*self._blocks[index]) for index in sorted(self._blocks)]
-        return completion_of(blocks, self._stop, msgspec.structs.replace(self._head, usage=self._usage))
+        usage = self._usage if self._stop is not None else None
+        return completion_of(blocks, self._stop, msgspec.structs.replace(self._head, usage=usage))
 
     def finished(self) -> Completion:
         """The completion of a stream that is at its end; CutStream where it only seems to be."""
