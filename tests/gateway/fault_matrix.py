@@ -498,7 +498,7 @@ CUTS = group(
         given={"cut": "error"},
         rules=[broken("cut")],
         complaint="15",
-        seen=Seen("200 stream: error cut_stream", "primary cut_stream", "0.021", "failed: cut_stream"),
+        seen=Seen("200 stream: error cut_stream", "primary cut_stream", "about 0.017", "failed: cut_stream"),
     ),
     Row(
         id="cut-responses",
@@ -568,7 +568,7 @@ CUTS = group(
         given={"cut": "continue", "fallback": (to("b", "cut_stream", provider="claude"),)},
         rules=[broken("cut", model="a"), {"model": "b", "reply": "four, five."}],
         complaint="7",
-        seen=Seen("200 stream: error cut_stream", "primary cut_stream", "0.021", "failed: cut_stream"),
+        seen=Seen("200 stream: error cut_stream", "primary cut_stream", "about 0.018", "failed: cut_stream"),
     ),
     Row(
         id="cut-continued-twice",
@@ -685,7 +685,7 @@ CUTS = group(
         rules=[broken("garbage")],
         complaint="7",
         seen=Seen(
-            "200 stream: error malformed_stream", "primary malformed_stream", "0.021", "failed: malformed_stream"
+            "200 stream: error malformed_stream", "primary malformed_stream", "about 0.018", "failed: malformed_stream"
         ),
     ),
     Row(
@@ -740,7 +740,7 @@ CUTS = group(
         given={"cut": "error"},
         rules=[broken("error_event")],
         complaint="7",
-        seen=Seen("200 stream: error overloaded", "primary overloaded", "0.021", "failed: overloaded"),
+        seen=Seen("200 stream: error overloaded", "primary overloaded", "about 0.018", "failed: overloaded"),
     ),
     Row(
         id="event-anthropic-continued",
