@@ -108,7 +108,9 @@ def _numberless(data: bytes) -> list[bytes]:
     return [line for line in data.split(b"\n") if b"message_start" not in line]
 
 
-async def test_a_route_that_shapes_its_requests_is_asked_in_chat_where_that_is_all_its_provider_speaks(apis: ApiStack) -> None:
+async def test_a_route_that_shapes_its_requests_is_asked_in_chat_where_that_is_all_its_provider_speaks(
+    apis: ApiStack,
+) -> None:
     apis.script("rules: [{reply: ok}]")
     model = ModelRef("plain", "small")
     stable = live(3, model=model, system=Template("Be brief."), params={"temperature": 0.1}, policy=quick())

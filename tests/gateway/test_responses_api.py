@@ -116,7 +116,9 @@ async def test_structured_output_is_parsed_by_the_sdk(apis: ApiStack) -> None:
     assert sent(apis)["response_format"]["type"] == "json_schema"
 
 
-async def test_a_route_that_shapes_its_requests_is_asked_in_chat_where_that_is_all_its_provider_speaks(apis: ApiStack) -> None:
+async def test_a_route_that_shapes_its_requests_is_asked_in_chat_where_that_is_all_its_provider_speaks(
+    apis: ApiStack,
+) -> None:
     apis.script("rules: [{reply: ok}]")
     model = ModelRef("plain", "small")
     stable = live(3, model=model, system=Template("Be {{ how }}."), params={"temperature": 0.1}, policy=quick())
