@@ -27,7 +27,7 @@ def group(name: str, *rows: Row) -> tuple[Row, ...]:
     return tuple(Row(**{f: getattr(r, f) for f in r.__struct_fields__} | {"group": name}) for r in rows)
 
 
-QUICK = Timeouts(connect=0.3, first_token=0.4, idle=0.4, total=1.2)
+QUICK = Timeouts(connect=0.5, first_token=0.6, idle=0.6, total=2.4)
 TWICE = {"retry": Retry(2, backoff=0.01)}
 STATIC = Fallback(static="Please call us.", on=("error",), outcome="degraded")
 B = {"fallback": (to("b"),)}
@@ -104,7 +104,7 @@ REFUSALS = group(
     Row(
         id="429-long",
         fault="429, Retry-After: 7, longer than the request may take",
-        policy="2 tries, total 1.2 s",
+        policy="2 tries, total 2.4 s",
         given=TWICE | {"timeout": QUICK},
         rules=[{"status": 429, "retry_after": 7}],
         seen=Seen("429 rate_limit, Retry-After 7", "primary rate_limit", "none", "failed: rate_limit"),
@@ -112,7 +112,7 @@ REFUSALS = group(
     Row(
         id="429-date",
         fault="429, Retry-After as a date",
-        policy="2 tries, total 1.2 s",
+        policy="2 tries, total 2.4 s",
         given=TWICE | {"timeout": QUICK},
         rules=[{"status": 429, "retry_at_s": 58}],
         seen=Seen("429 rate_limit, Retry-After about 60", "primary rate_limit", "none", "failed: rate_limit"),
@@ -202,7 +202,7 @@ REFUSALS = group(
     Row(
         id="503-after",
         fault="503, Retry-After: 5",
-        policy="2 tries, total 1.2 s",
+        policy="2 tries, total 2.4 s",
         given=TWICE | {"timeout": QUICK},
         rules=[{"status": 503, "retry_after": 5}],
         seen=Seen("502 server_error, Retry-After 5", "primary server_error", "none", "failed: server_error"),
@@ -322,7 +322,7 @@ SILENCE = group(
     Row(
         id="connect-timeout",
         fault="no handshake",
-        policy="connect 0.3 s",
+        policy="connect 0.5 s",
         at="full",
         given={"timeout": QUICK},
         seen=Seen("502 connect_failed", "primary connect_failed", "none", "failed: connect_failed"),
@@ -340,7 +340,7 @@ SILENCE = group(
     Row(
         id="silent",
         fault="not one byte",
-        policy="total 1.2 s",
+        policy="total 2.4 s",
         given={"timeout": QUICK},
         rules=[{"fault": "stall_head"}],
         seen=Seen("504 timeout_total", "primary timeout_total", "unknown", "failed: timeout_total"),
@@ -348,7 +348,7 @@ SILENCE = group(
     Row(
         id="silent-stream",
         fault="not one byte",
-        policy="first token 0.4 s, 2 tries",
+        policy="first token 0.6 s, 2 tries",
         stream=True,
         given=TWICE | {"timeout": QUICK},
         rules=[{"fault": "stall_head", "times": 1}, FINE],
@@ -368,7 +368,7 @@ SILENCE = group(
     Row(
         id="no-token",
         fault="a head, then silence",
-        policy="first token 0.4 s",
+        policy="first token 0.6 s",
         api="messages",
         at="claude",
         stream=True,
@@ -380,7 +380,7 @@ SILENCE = group(
     Row(
         id="no-token-responses",
         fault="a head, then silence",
-        policy="first token 0.4 s, fallback: model b",
+        policy="first token 0.6 s, fallback: model b",
         api="responses",
         at="openai",
         stream=True,
@@ -393,7 +393,7 @@ SILENCE = group(
     Row(
         id="half-whole",
         fault="half of a whole answer, then silence",
-        policy="total 1.2 s",
+        policy="total 2.4 s",
         given={"timeout": QUICK},
         rules=[{"fault": "stall_mid"}],
         seen=Seen("504 timeout_total", "primary timeout_total", "unknown", "failed: timeout_total"),
@@ -606,7 +606,7 @@ CUTS = group(
     Row(
         id="stall-mid",
         fault="silence mid-stream",
-        policy="idle 0.4 s",
+        policy="idle 0.6 s",
         stream=True,
         given={"timeout": QUICK},
         rules=[broken("stall_mid")],
@@ -617,10 +617,10 @@ CUTS = group(
     Row(
         id="stall-continued",
         fault="silence mid-stream",
-        policy="idle 0.4 s, cut: continue on model b",
+        policy="idle 0.6 s, cut: continue on model b",
         stream=True,
         given={
-            "timeout": Timeouts(connect=1.0, first_token=2.0, idle=0.4, total=8.0),
+            "timeout": Timeouts(connect=1.0, first_token=2.0, idle=0.6, total=8.0),
             "cut": "continue",
             "fallback": (to("b", "cut_stream"),),
         },
@@ -632,7 +632,7 @@ CUTS = group(
     Row(
         id="trickle",
         fault="tokens that never end",
-        policy="idle 0.4 s, total 1.2 s",
+        policy="idle 0.6 s, total 2.4 s",
         stream=True,
         given={"timeout": QUICK},
         priced=False,
@@ -1810,10 +1810,10 @@ EDGE = group(
     Row(
         id="slow-client",
         fault="the client takes nothing for 0.9 s",
-        policy="idle 0.4 s: a slow client is not a silent provider",
+        policy="idle 0.6 s: a slow client is not a silent provider",
         client="reads slowly",
         stream=True,
-        given={"timeout": Timeouts(connect=1.0, first_token=2.0, idle=0.4, total=10.0)},
+        given={"timeout": Timeouts(connect=1.0, first_token=2.0, idle=0.6, total=10.0)},
         rules=[{"reply": "word " * (1 << 20), "chunk_size": 1 << 16}],
         seen=Seen("200 stream: complete", "primary ok", "0.025", "success"),
     ),

@@ -24,9 +24,11 @@ from pilothouse.domain.record import Record
 from pilothouse.domain.table import CounterSettings, Live, Price, ProviderEntry, Table
 from pilothouse.domain.wires import JournalLine
 from pilothouse.gateway.admit import Admission
+from pilothouse.gateway.estimate import estimate
 from pilothouse.gateway.meters import Meters
 from pilothouse.gateway.pipeline import Gateway
 from pilothouse.gateway.replay import rebuild_record
+from pilothouse.gateway.settle import warm
 from pilothouse.providers.script import Script
 from pilothouse.providers.scripted import Received
 from pilothouse.server import equipment
@@ -443,6 +445,8 @@ async def prepared(house: House, row: Row) -> AsyncIterator[None]:
 
 async def play(tmp: Path, rows: list[Row], clients: dict[str, Client]) -> dict[str, Seen]:
     """All rows, each in its house; row id → what was seen."""
+    warm()  # prices and the tokens' table: what is read at first use would hold up the first rows
+    estimate(b"{}", "warm")
     names = dict.fromkeys(row.house for row in rows)
     houses = [House(tmp / name.replace(" ", "-"), name, [r for r in rows if r.house == name]) for name in names]
     found: dict[str, Seen] = {}
