@@ -1283,6 +1283,17 @@ LIMITS = group(
         ),
     ),
     Row(
+        id="budget-never-called",
+        fault="3 requests before it that could not be said to the provider",
+        policy="budget: 0.06 USD/month: what was never sent is not charged",
+        api="embeddings",
+        at="claude",
+        given={"limits": (Limit(name="budget", spend=(Spend(0.06, "month"),)),)},
+        before=("ask 3",),
+        complaint="11",
+        seen=Seen("400 unsupported_api", "primary unsupported_api", "none", "failed: unsupported_api"),
+    ),
+    Row(
         id="queue-admitted",
         fault="the limit is reached for a moment",
         policy="limit: 1 at a time; queue: 5 s",

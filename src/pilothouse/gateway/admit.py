@@ -23,7 +23,10 @@ from pilothouse.store.counters.bounds import EVEN, Announce, Counters, Notice, P
 log = structlog.get_logger("pilothouse.limits")
 
 POLL_S = 0.05  # a request whose turn it is looks so often whether another worker has made room
-_NEVER_CALLED = frozenset(("connect_failed", "circuit_open", "cost_cap", "unknown_provider"))
+_NEVER_CALLED = frozenset(
+    ("connect_failed", "circuit_open", "cost_cap", "unknown_provider", "unsupported_api", "unsupported_parameter",
+     "bad_request", "config_error")
+)  # fmt: skip
 
 
 class Estimate(msgspec.Struct, frozen=True):
