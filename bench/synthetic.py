@@ -3,7 +3,8 @@
     python bench/synthetic.py DATA/telemetry.duckdb --requests 1000000 --routes 10 --days 7
 
 Deterministic: every value is a hash of the row's number. Routes `route-0` … in prod; odd ones return JSON for a schema,
-every third one retrieves documents; 2 % of attempts fail, 1 % of requests fail, 1.5 % are served by a fallback.
+every third one retrieves documents; 2 % of attempts fail, 1 % of requests fail, 1.5 % are served by a fallback, 1 %
+wait for a limit.
 """
 
 import argparse
@@ -44,7 +45,8 @@ SELECT uuid(us, i) AS id, make_timestamp(us) AS ts, hex(i, 20, 32) AS trace_id, 
   false AS inline, canary_draw < 0.05 AS canary, sha256('manifest' || r || (canary_draw < 0.05)) AS manifest,
   {", ".join(f"sha256('{part}' || r) AS part_{part}" for part in PARTS)},
   7 AS table_revision, 'edge-' || i % 2 AS worker, 'key' || lpad((i % 37)::VARCHAR, 5, '0') AS key_id,
-  hex(i // 5, 28, 16) AS session, '' AS "user", '' AS segment, i % 4 = 0 AS stream, 'route-' || r AS requested_model,
+  hex(i // 5, 28, 16) AS session, '' AS "user",
+  ['eu', 'us', 'asia', ''][1 + i % 4] AS segment, i % 4 = 0 AS stream, 'route-' || r AS requested_model,
   CASE WHEN fell THEN 'backup' ELSE 'openai' END AS provider,
   CASE WHEN fell THEN 'small-2' ELSE 'mini-2026-08-07' END AS served_model,
   'fp_' || (i * 3 // (?::BIGINT)) AS fingerprint,
@@ -70,7 +72,14 @@ SELECT uuid(us, i) AS id, make_timestamp(us) AS ts, hex(i, 20, 32) AS trace_id, 
   CASE WHEN r % 2 = 1 AND NOT failed THEN false END AS delivered_invalid,
   CASE WHEN u(i, 14) < 0.02 THEN 'redacted' ELSE 'clean' END AS redaction_status, '' AS redaction_reason,
   0 AS redaction_secrets, 'redacted' AS log_mode, hex(i, 32, 64) AS upstream_hash, '' AS upstream_redacted_hash,
-  'Question number ' || i AS preview_in, 'Answer number ' || i AS preview_out, MAP {{}} AS labels
+  'Question number ' || i AS preview_in, 'Answer number ' || i AS preview_out, MAP {{}} AS labels, 'chat' AS api,
+  CASE WHEN r % 4 = 0 THEN 'miss' ELSE '' END AS cache, CASE WHEN i % 4 = 0 THEN 'complete' ELSE '' END AS stream_end,
+  CASE WHEN i % 500 = 0 THEN ['slots:concurrency'] ELSE [] END AS limit_hits,
+  CASE WHEN i % 700 = 0 THEN ['pii:output:mask:email'] ELSE [] END AS guard_hits,
+  CASE WHEN u(i, 21) < 0.01 THEN 2000 * u(i, 22) ELSE 0 END AS queued_ms, '' AS priority, false AS delayed,
+  CASE WHEN fell THEN 'model' ELSE '' END AS way,
+  CASE WHEN r % 2 = 1 AND valid_draw BETWEEN 0.002 AND 0.004 THEN ['/severity'] ELSE [] END AS unlisted_fields,
+  CASE WHEN r % 2 = 1 AND valid_draw BETWEEN 0.004 AND 0.006 THEN ['/n'] ELSE [] END AS coerced_fields
 FROM raw"""
 
 _ATTEMPTS = """

@@ -6,7 +6,16 @@ import pytest
 
 from pilothouse.domain.clock import FrozenClock
 from pilothouse.domain.errors import BadRequest, NotFound
-from pilothouse.domain.record import Attempt, Record, Redaction, ScoreRecord, SpanRecord, Tokens, Validation
+from pilothouse.domain.record import (
+    Attempt,
+    GuardHit,
+    Record,
+    Redaction,
+    ScoreRecord,
+    SpanRecord,
+    Tokens,
+    Validation,
+)
 from pilothouse.domain.wires import MetricPoint, MetricQuery
 from pilothouse.stats.proportions import wilson
 from pilothouse.store.telemetry import TelemetryStore
@@ -94,6 +103,46 @@ def test_a_metric_counts_what_its_formula_says(store: TelemetryStore, traffic: N
     for metric, point in points.items():
         if CATALOGUE[metric].kind == "ratio":
             assert (point.low, point.high) == pytest.approx(wilson(round((point.value or 0) * point.n), point.n))
+
+
+def test_safeguards_have_their_metrics(
+    store: TelemetryStore, load: Callable[..., None], record: Callable[..., Record]
+) -> None:
+    hedged = [attempt(cancelled=True, error_type="cancelled"), attempt(n=2, kind="hedge", delivered=True)]
+    asked_again = Validation(first_ok=False, ok=True, retried=1, coerced=["/n"])
+    made = record(cache="hit", saved_usd=0.25, segment="eu", attempts=[], stream_end="complete")
+    load(
+        made,
+        record(cache="semantic", attempts=[], stream_end="continued"),
+        *(record(cache="miss", attempts=hedged, validation=asked_again) for _ in range(2)),
+        record(cache="bypass", queued_ms=100.0, guards=[GuardHit("pii", "output", "mask", "email")]),
+        record(queued_ms=300.0, outcome="failed", error_type="queue_timeout", attempts=[]),
+        record(delayed=True, outcome="failed", error_type="timeout_total", attempts=[]),
+        record(delayed=True, guards=[GuardHit("app.rules:mine", "input", "block")], attempts=[]),
+        *(ScoreRecord(id=name, ts_us=NOW_US, request_id=made.id, name=name, value=value)
+          for name, value in (("thumbs", 1.0), ("revenue", 30.0), ("semantic_hit", 0.0))),
+    )  # fmt: skip
+    expected: dict[str, tuple[float, int]] = {
+        "cache.hit_rate": (2 / 4, 4),
+        "cache.semantic_rate": (1 / 4, 4),
+        "cache.saved": (0.25, 1),
+        "queue.rate": (2 / 8, 8),
+        "queue.wait.p95": (290.0, 2),
+        "limit.refusal_rate": (1 / 8, 8),
+        "guard.hit_rate": (2 / 8, 8),
+        "guard.block_rate": (1 / 8, 8),
+        "stream.broken_rate": (1 / 2, 2),
+        "delayed.failure_rate": (1 / 2, 2),
+        "segment.known": (1 / 8, 8),
+        "reask.rate": (1.0, 2),
+        "schema.coerced": (1.0, 2),
+        "hedge.rate": (2 / 3, 3),
+        "attempts.cancelled": (2 / 5, 5),
+        "score.mean": (1.0, 1),
+    }
+    for window_us in (HOUR_US, 7 * DAY_US):
+        points = {metric: ask(store, metric, NOW_US - window_us)[0] for metric in expected}
+        assert {metric: (pytest.approx(point.value), point.n) for metric, point in points.items()} == expected
 
 
 def test_percentiles_are_exact_up_close_and_within_a_tenth_from_afar(store: TelemetryStore, traffic: None) -> None:

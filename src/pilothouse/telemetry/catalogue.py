@@ -45,6 +45,8 @@ def _rolled(condition: str) -> str:
 
 _FAILED = f"outcome = 'failed' AND error_type NOT IN ({_CLIENT})"
 _SERVED = f"outcome <> 'refused' AND error_type NOT IN ({_CLIENT})"
+_REFUSED = "error_type IN ('limit_exceeded', 'budget_exceeded', 'queue_full', 'queue_timeout')"
+_CACHED = "cache IN ('hit', 'semantic')"
 _ANSWERED = "error_type = '' AND status > 0"
 
 
@@ -171,6 +173,65 @@ _DEFINITIONS: tuple[MetricDef, ...] = (
             " OR redaction_status = 'skipped' AND redaction_reason <> ''"
         ),
     ),
+    _request(
+        "schema.coerced", "share", "outputs with a field that was made to fit its type ÷ structured requests", "ratio",
+        part=_where("structured AND len(coerced_fields) > 0"), whole=_where("structured"),
+    ),
+    _request(
+        "reask.rate", "share", "requests asked again because of their schema ÷ structured requests", "ratio",
+        part=_where("structured AND validation_retries > 0"), whole=_where("structured"),
+    ),
+    _request(
+        "cache.hit_rate", "share", "answers from the cache, by meaning too ÷ requests that asked it", "ratio",
+        part=_where(_CACHED), whole=_where(f"cache = 'miss' OR {_CACHED}"),
+    ),
+    _request(
+        "cache.semantic_rate", "share", "answers from the cache by meaning ÷ requests that asked it", "ratio",
+        part=_where("cache = 'semantic'"), whole=_where(f"cache = 'miss' OR {_CACHED}"),
+    ),
+    _request(
+        "cache.saved", "USD", "what cached answers cost when they were made; n counts those with a price", "count",
+        part="sum(saved_usd)", whole="count(saved_usd)",
+    ),
+    _request(
+        "queue.rate", "share", "requests that waited for a limit ÷ requests", "ratio", part=_where("queued_ms > 0"),
+    ),
+    _request(
+        "queue.wait.p95", "ms", "95th percentile of the time waited for a limit, of requests that waited", "quantile",
+        part="nullif(queued_ms, 0)", whole=_where("queued_ms > 0"), q=0.95,
+    ),
+    _request(
+        "limit.refusal_rate", "share", "requests that a limit or budget of ours refused ÷ requests", "ratio",
+        part=_where(_REFUSED),
+    ),
+    _request(
+        "guard.hit_rate", "share", "requests in which a guardrail found something ÷ requests", "ratio",
+        part=_where("len(guard_hits) > 0"),
+    ),
+    _request(
+        "guard.block_rate", "share", "requests that a guardrail blocked, or in which one failed ÷ requests", "ratio",
+        part=_where("regexp_matches(array_to_string(guard_hits, ' '), ':(input|output):(block|error):')"),
+    ),
+    _request(
+        "stream.broken_rate", "share", "streams that broke off, mended or not ÷ streams that began", "ratio",
+        part=_where("stream_end IN ('error', 'restarted', 'continued')"), whole=_where("stream_end <> ''"),
+    ),
+    _request(
+        "delayed.failure_rate", "share", "requests answered later that were never answered ÷ those answered later",
+        "ratio", part=_where("delayed AND outcome = 'failed'"), whole=_where("delayed"),
+    ),
+    _request(
+        "segment.known", "share", "requests that name their segment ÷ requests", "ratio", part=_where("segment <> ''"),
+    ),
+    MetricDef(
+        name="hedge.rate", unit="share", formula="second calls to a late model ÷ first calls",
+        dimensions=ATTEMPT_DIMENSIONS, table="attempts", kind="ratio", part=_where("kind = 'hedge'"),
+        whole=_where("kind = 'primary'"),
+    ),
+    MetricDef(
+        name="attempts.cancelled", unit="share", formula="attempts that we gave up ÷ attempts",
+        dimensions=ATTEMPT_DIMENSIONS, table="attempts", kind="ratio", part=_where("cancelled"),
+    ),
     MetricDef(
         name="timeout.rate", unit="share", formula="attempts that timed out ÷ attempts", dimensions=ATTEMPT_DIMENSIONS,
         table="attempts", kind="ratio", part=_where("error_type LIKE 'timeout%'"),
@@ -189,7 +250,7 @@ _DEFINITIONS: tuple[MetricDef, ...] = (
         whole=_where("score_source = 'feedback'"),
     ),
     MetricDef(
-        name="score.mean", unit="score", formula="mean value of all scores, of people, scorers and feedback",
+        name="score.mean", unit="score", formula="mean value of all scores of how good an answer is",
         dimensions=SCORE_DIMENSIONS, table="scores", kind="mean", part="sum(value)",
     ),
 )  # fmt: skip

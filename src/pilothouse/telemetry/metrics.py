@@ -10,6 +10,7 @@ from pilothouse.stats import histogram
 from pilothouse.stats.proportions import wilson
 from pilothouse.store.telemetry import HISTOGRAM_MS, TelemetryStore, dialect
 from pilothouse.telemetry.catalogue import CATALOGUE, MetricDef
+from pilothouse.telemetry.questions import NO_QUALITY
 
 __all__ = ["CATALOGUE", "MetricDef", "make_metrics"]
 
@@ -23,7 +24,8 @@ _MODEL = {
 _SCORES = """(SELECT s.ts, coalesce(nullif(s.route, ''), r.route, '') AS route,
   coalesce(nullif(s.env, ''), r.env, '') AS env, s.value, s.source AS score_source,
   coalesce(r.source, 'edge') AS source, r.release, r.canary, r.provider, r.served_model, r.requested_model, r.outcome
-FROM scores s LEFT JOIN requests r ON s.request_id <> '' AND r.id = s.request_id)"""
+FROM scores s LEFT JOIN requests r ON s.request_id <> '' AND r.id = s.request_id
+WHERE s.name NOT IN ({}))""".format(", ".join(f"'{name}'" for name in NO_QUALITY))  # our own names
 
 
 def make_metrics(store: TelemetryStore, clock: Clock, source: str = "edge") -> Metrics:
