@@ -209,10 +209,8 @@ def _retrieval(of: Answers) -> RetrievalUse | None:
 
 
 def _runtime(of: Answers, totals: Row) -> RuntimeFacts:
-    providers = of.all("PROVIDERS")
-    errors: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for row in of.all("PROVIDER_ERRORS"):
-        errors[row["provider"]][row["error_type"]] = row["n"]
+    providers, kinds = of.all("PROVIDERS"), of.all("KINDS")
+    errors = _errors(of.all("PROVIDER_ERRORS"))
     scores = [row for row in of.all("SCORES") if row["name"] not in questions.NO_QUALITY]
     return RuntimeFacts(
         attempts=sum(row["attempts"] for row in providers),
@@ -231,10 +229,18 @@ def _runtime(of: Answers, totals: Row) -> RuntimeFacts:
         primary_scores=sum(row["primary_n"] for row in scores),
         undelivered_cost=known_sum(row["undelivered"] for row in providers),
         providers=[_provider(row, errors[row["provider"]]) for row in providers],
-        kinds=counts(of.all("KINDS"), "kind"),
-        cancelled=sum(row["cancelled"] for row in of.all("KINDS")),
+        kinds=counts(kinds, "kind"),
+        cancelled=sum(row["cancelled"] for row in kinds),
         ways={row["way"]: WayUse(row["n"], row["last_us"]) for row in of.all("WAYS")},
     )
+
+
+def _errors(rows: list[Row]) -> defaultdict[str, dict[str, int]]:
+    """Provider → error type → attempts."""
+    errors: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for row in rows:
+        errors[row["provider"]][row["error_type"]] = row["n"]
+    return errors
 
 
 def _queue(of: Answers, totals: Row, window_ms: float) -> QueueFacts:

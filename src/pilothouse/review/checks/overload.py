@@ -65,27 +65,29 @@ def utilisation(evidence: Evidence, use: QueueFacts) -> tuple[float | None, str]
 def degradation(evidence: Evidence, item: Item) -> Outcome:
     """T6.6: declared ways to degrade, each exercised by traffic or a drill within 90 days, and not used too often."""
     steps = evidence.config.manifest.policy.fallback
-    if not steps:
-        return Outcome("FAIL", "none declared", grade="C")
+    return _exercised(evidence, item, steps) if steps else Outcome("FAIL", "none declared", grade="C")
+
+
+def _exercised(evidence: Evidence, item: Item, steps: tuple[Fallback, ...]) -> Outcome:
     served = evidence.facts.runtime.ways if evidence.facts else {}
     ways = list(dict.fromkeys(step.way for step in steps))
-    drills = {way: _newest(evidence, way) for way in ways}
+    drills = {way: drill for way in ways if (drill := _newest(evidence, way)) is not None}
     traffic = {way: served[way].last_us for way in ways if way in served}
     declared = ", ".join(_said(step) for step in steps)
     share, spent = _degraded(evidence)
-    if failed := [way for way, drill in drills.items() if drill and not drill.ok and drill.ts_us > traffic.get(way, 0)]:
+    if failed := [way for way, drill in drills.items() if not drill.ok and drill.ts_us > traffic.get(way, 0)]:
         return Outcome("FAIL", f"{failed[0]} failed its drill", None, None, declared, "D")
-    last = {way: max(drill.ts_us if (drill := drills[way]) else 0, traffic.get(way, 0)) for way in ways}
-    never = [way for way in ways if not last[way]]
+    last = traffic | {way: max(drill.ts_us, traffic.get(way, 0)) for way, drill in drills.items()}
+    never = [way for way in ways if way not in last]
     if len(never) == len(ways):
         return no_data("never exercised", None, words.joined(f"declared: {declared}", spent), PRACTISE)
-    oldest = min(us for us in last.values() if us)
+    oldest = min(last.values())
     age_ms = (evidence.now_us - oldest) / 1_000
     status = worst(level(age_ms, limit_of(item)), "WARN" if never else "PASS", share)
     value = f"{len(ways) - len(never)} of {words.plural(len(ways), 'way')} exercised"
     notes = (words.listed("never", never), f"oldest {words.duration(age_ms)} ago", spent, declared)
     n = evidence.facts.requests if evidence.facts else None
-    by_traffic = all(traffic.get(way) == us for way, us in last.items() if us)
+    by_traffic = traffic == last
     return Outcome(status, value, age_ms, n, words.joined(*notes), "M" if by_traffic else "D", oldest)
 
 
