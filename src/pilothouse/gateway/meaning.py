@@ -90,9 +90,7 @@ def said(text: str) -> Said:
         elif low not in _EMPTY:
             words.append(low)
     quoted = tuple(next((g for g in m.groups() if g is not None), "").casefold() for m in _QUOTED.finditer(text))
-    return Said(
-        tuple(numbers), tuple(names), quoted, tuple(sorted(closed)), never, tuple(directed), tuple(words)
-    )
+    return Said(tuple(numbers), tuple(names), quoted, tuple(sorted(closed)), never, tuple(directed), tuple(words))
 
 
 def _is_name(text: str, at: int, word: str, low: str) -> bool:

@@ -50,9 +50,7 @@ def json_object(raw: bytes) -> dict[str, Any]:
     try:
         body = _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise bad(
-            f"the body is not JSON: {error}", "", "send a JSON object as UTF-8", code="malformed_body"
-        ) from error
+        raise bad(f"the body is not JSON: {error}", "", "send a JSON object as UTF-8", code="malformed_body") from error
     except RecursionError as error:
         raise bad("the body is nested too deeply", "", "flatten it", code="malformed_body") from error
     if not isinstance(body, dict):
