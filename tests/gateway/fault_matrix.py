@@ -930,7 +930,7 @@ OUTPUT = group(
         stream=True,
         parts={"schema": SCHEMA},
         given={"invalid": ("repair", "reask", "error")},
-        rules=[{"json": {"m": 1}, "times": 1}, {"json": {"n": 1}}],
+        rules=[{"json": {"m": 1}, "times": 1, "chunk_delay": 0.1}, {"json": {"n": 1}}],
         says='{"n":1}',
         seen=Seen(
             "200 stream: complete",

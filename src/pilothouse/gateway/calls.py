@@ -157,8 +157,11 @@ class Calls:
         except TimeoutError as error:
             raise _timed_out(which, window) from error
         finally:
-            if attempt.tokens is None and (seen := gathering.so_far()):  # what was written is paid for, valid or not
-                run.uncounted.append((attempt, turn.body, seen))
+            seen = gathering.so_far()
+            if attempt.tokens is None and seen.choices:  # what was written is paid for, wherever it ended
+                read_from(attempt, seen)
+                if attempt.tokens is None:
+                    run.uncounted.append((attempt, turn.body, seen.text))
             if flow is not None:
                 await flow.close()
 

@@ -15,7 +15,7 @@ from pilothouse.gateway.types import Rendered
 from pilothouse.gateway.verdict import begin, invalid
 from pilothouse.gateway.watch import PROSE_MAX, Watch
 from pilothouse.providers.chat import CHAT
-from pilothouse.providers.openai import events, text_of
+from pilothouse.providers.openai import Completion, events, text_of
 from pilothouse.providers.wire import Flow
 
 _HEAD = ("id", "created", "model", "system_fingerprint", "service_tier")
@@ -45,9 +45,9 @@ class Gathering:
         """What the answer says so far."""
         return "".join(self._texts)
 
-    def so_far(self) -> str:
-        """The same of a stream that broke, up to the event that broke it."""
-        return self._assembly.completion().text
+    def so_far(self) -> Completion:
+        """All that has come, of a stream that broke up to the event that broke it."""
+        return self._assembly.completion()
 
     async def read(self, flow: Flow) -> None:
         """Until the answer is complete, or has failed; raises UpstreamError, CutStream as the stream does."""

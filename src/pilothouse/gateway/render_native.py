@@ -149,15 +149,20 @@ def _messages_params(params: Json, body: Json, fields: Json) -> None:
             fields["stop_sequences"] = [value] if isinstance(value, str) else value
         else:
             raise _Unsaid
+    _beside_thinking(params, body, fields)
+
+
+def _beside_thinking(params: Json, body: Json, fields: Json) -> None:
+    """Leave out and raise what the API refuses beside thinking."""
     thinking = params.get("thinking") or body.get("thinking") or {}
     if not isinstance(thinking, dict) or thinking.get("type") not in ("enabled", "adaptive"):
         return
-    for name in _SAMPLING:  # refused beside thinking; the client's own are its own
+    for name in _SAMPLING:  # the client's own are its own
         if name in params or "thinking" in params:
             fields.pop(name, None)
     limit, most = thinking.get("budget_tokens"), fields.get("max_tokens")
     if isinstance(limit, int) and isinstance(most, int) and most <= limit:
-        fields["max_tokens"] = most + limit  # the API refuses a limit that thinking alone would use up
+        fields["max_tokens"] = most + limit  # thinking alone would use it up
 
 
 def _tools(manifest: Manifest) -> list[Any]:
