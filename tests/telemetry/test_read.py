@@ -125,3 +125,13 @@ def test_traffic_is_one_series_per_route_with_buckets_and_a_total(
     assert [series.route for series in read.traffic(store, 0, NOW_US, 3600, route="other", env="prod")] == ["other"]
     with pytest.raises(BadRequest, match="at least a minute"):
         read.traffic(store, 0, NOW_US, 30)
+
+
+def test_requests_are_found_by_api_and_by_what_the_cache_did(
+    store: TelemetryStore, load: Callable[..., None], record: Callable[..., Record]
+) -> None:
+    load(record(id="a", api="messages", cache="hit"), record(id="b", cache="miss"), record(id="c"))
+    counts = read.facets(store, RequestFilter())
+    assert (counts["api"], counts["cache"]) == ({"chat": 2, "messages": 1}, {"hit": 1, "miss": 1, "": 1})
+    assert [row.id for row in read.list_requests(store, RequestFilter(cache="hit")).rows] == ["a"]
+    assert {row.id for row in read.list_requests(store, RequestFilter(api="chat")).rows} == {"b", "c"}

@@ -66,6 +66,8 @@ async def list_traces(control: Control, request: Request) -> dict[str, Any]:
         error_type=asked.get("error_type", ""),
         release=maybe_whole(request, "release"),
         model=asked.get("model", ""),
+        api=asked.get("api", ""),
+        cache=asked.get("cache", ""),
         text=asked.get("text", ""),
         since_us=moment(asked.get("since", ""), control.clock),
         until_us=moment(asked.get("until", ""), control.clock),

@@ -27,7 +27,7 @@ __all__ = [
 
 LIMIT_MAX = 500
 TOTAL_MAX = 10_000
-FACETS = ("route", "env", "outcome", "error_type", "release", "canary", "model")
+FACETS = ("route", "env", "outcome", "error_type", "release", "canary", "model", "api", "cache")
 _MODEL = "coalesce(nullif(served_model, ''), requested_model)"
 _ROW = f"""id, epoch_us(ts) AS ts_us, trace_id, source, env, route, app, release, inline, canary, outcome, status,
   error_type, {_MODEL} AS model, provider, requested_model, attempt_count, stream, duration_ms, ttft_ms,
@@ -44,6 +44,8 @@ class RequestFilter(msgspec.Struct, frozen=True, kw_only=True):
     error_type: str = ""
     release: int | None = None
     model: str = ""
+    api: str = ""
+    cache: str = ""
     canary: bool | None = None
     since_us: int = 0
     until_us: int = 0
@@ -99,6 +101,7 @@ class RequestPage(msgspec.Struct, frozen=True, kw_only=True):
 _SEARCHED = ("preview_in", "preview_out", "error_message", "id", "trace_id")
 _CONDITIONS: dict[str, str] = {
     **{name: f"{name} = ?" for name in ("route", "env", "outcome", "error_type", "source", "release", "canary")},
+    **{name: f"{name} = ?" for name in ("api", "cache")},
     "model": f"{_MODEL} = ?",
     "since_us": f"ts >= {dialect.at()}",
     "until_us": f"ts < {dialect.at()}",
@@ -158,7 +161,7 @@ def facets(store: TelemetryStore, wanted: RequestFilter) -> dict[str, dict[str, 
     """Facet → value → requests that match the filter, commonest first; an unknown release is the empty string."""
     where, params = _where(wanted)
     rows = store.rows(
-        f"""SELECT route, env, outcome, error_type, release, canary, model, grouping_id({", ".join(FACETS)}), count(*)
+        f"""SELECT {", ".join(FACETS)}, grouping_id({", ".join(FACETS)}), count(*)
 FROM (SELECT *, {_MODEL} AS model FROM requests WHERE {where})
 GROUP BY GROUPING SETS ({", ".join(f"({name})" for name in FACETS)}) ORDER BY count(*) DESC""",  # noqa: S608
         params,

@@ -120,7 +120,7 @@ def _attempt_step(row: dict[str, Any], request: Step) -> Step:
         stage="model",
         start_ms=request.start_ms + (row["offset_ms"] or 0.0),
         duration_ms=row["duration_ms"] or 0.0,
-        status="error" if row["error_type"] else "ok",
+        status="error" if row["error_type"] and not row["cancelled"] else "ok",
         error_type=row["error_type"] or "",
         row=_plain(row),
     )

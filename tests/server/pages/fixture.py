@@ -26,7 +26,7 @@ from pilothouse.domain.errors import NotFound, Refused
 from pilothouse.domain.evaluation import Verdict
 from pilothouse.domain.finding import Finding, Review, RouteReview
 from pilothouse.domain.manifest import PARTS, Manifest
-from pilothouse.domain.record import Attempt, Payload, Record, Redaction, Tokens, Validation
+from pilothouse.domain.record import Attempt, GuardHit, LimitHit, Payload, Record, Redaction, Tokens, Validation
 from pilothouse.review import render
 from pilothouse.review.catalogue import ITEMS
 from pilothouse.server.pages import context as c
@@ -200,7 +200,22 @@ def record(index: int) -> Record:
     )  # fmt: skip
 
 
+def guarded(r: Record) -> Record:
+    """A request in which the safeguards had something to do: it waited, was hedged, asked again and trimmed."""
+    first = msgspec.structs.replace(r.attempts[0], cancelled=True, error_type="cancelled", delivered=False)
+    later = [
+        msgspec.structs.replace(r.attempts[0], n=n, kind=kind, trimmed=trimmed, retry_after_s=wait)
+        for n, kind, trimmed, wait in ((2, "hedge", 0, None), (3, "reask", 0, 1.5), (4, "fallback", 3, None))
+    ]
+    return msgspec.structs.replace(
+        r, api="messages", cache="miss", way="trim", outcome="degraded", queued_ms=140.0, priority="low",
+        stream_end="continued", attempts=[first, *later], limits=[LimitHit("slots", "concurrency")],
+        guards=[GuardHit("pii", "output", "mask", "email")], error_type="",
+    )  # fmt: skip
+
+
 RECORDS = [record(i) for i in range(400)]
+RECORDS[1] = guarded(RECORDS[1])
 BY_ID = {r.id: r for r in RECORDS}
 BINS = (0, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000)
 
@@ -218,7 +233,9 @@ def row(r: Record) -> c.TraceRow:
 def matching(f: c.TraceFilter) -> Iterator[Record]:
     text = f.text.lower()
     for r in RECORDS:
-        same = all(getattr(f, k) in {"", getattr(r, k)} for k in ("route", "env", "outcome", "error_type"))
+        same = all(
+            getattr(f, k) in {"", getattr(r, k)} for k in ("route", "env", "outcome", "error_type", "api", "cache")
+        )
         near = (f.min_ms or 0) <= r.duration_ms and (f.max_ms is None or r.duration_ms < f.max_ms)
         told = text in f"{r.preview_in} {r.preview_out} {r.id}".lower() and f.model in {"", r.served_model}
         if same and near and told and f.release in {None, r.release} and r.ts_us >= f.since_us:
@@ -242,7 +259,7 @@ def list_requests(f: c.TraceFilter) -> c.TraceList:
         rows=tuple(row(r) for r in found[start : start + f.limit]), total=min(10_000, len(found) * 131),
         capped=len(found) * 131 > 10_000,
         facets={"outcome": facet("outcome"), "route": facet("route"), "error_type": facet("error_type"),
-                "release": facet("release"), "model": facet("served_model")},
+                "release": facet("release"), "model": facet("served_model"), "api": facet("api"), "cache": facet("cache")},
         histogram=tuple(bins),
     )  # fmt: skip
 

@@ -107,6 +107,24 @@ def test_a_trace_shows_stages_attempts_parts_and_the_replay_command(site):
     assert "rate_limit" in html and "unaccounted" in html and "critical path" in html
 
 
+def test_a_trace_shows_what_the_safeguards_did(site):
+    found = site.get("/traces?api=messages&cache=miss").text
+    idents = re.findall(r'data-open="/traces/([^"]+)"', found)
+    assert len(idents) == 1
+    html = site.get(f"/traces/{idents[0]}").text
+    for kind in ("primary", "hedge", "reask", "fallback"):
+        assert f"<small>{kind}</small>" in html
+    assert "given up" in html and "3 messages left out" in html and "asks to wait 1.5" in html
+    for fact in ("fallback: trim", "slots: concurrency", "pii mask output email", "continued", "140 ms"):
+        assert fact in html
+
+
+def test_one_api_is_no_choice(site):
+    assert "<h3>API</h3>" in site.get("/traces").text
+    assert "<h3>API</h3>" not in site.get("/traces?outcome=failed").text
+    assert "<h3>Cache</h3>" in site.get("/traces?cache=miss").text
+
+
 def test_payloads_are_fetched_when_opened_and_shown_as_a_conversation(site):
     ident = re.search(r'data-open="/traces/([^"]+)"', site.get("/traces?route=docs-answer").text)[1]
     assert "You answer from the documentation alone" not in site.get(f"/traces/{ident}").text

@@ -106,6 +106,8 @@ class TraceFilter(msgspec.Struct, frozen=True, kw_only=True):
     error_type: str = ""
     release: int | None = None
     model: str = ""
+    api: str = ""
+    cache: str = ""  # miss, hit, semantic, stale, bypass
     text: str = ""  # case-insensitive, in the previews of input and output, or a whole request or trace id
     min_ms: float | None = None
     max_ms: float | None = None
@@ -162,7 +164,7 @@ class TraceList(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[TraceRow, ...]
     total: int
     capped: bool = False
-    facets: dict[str, tuple[FacetValue, ...]] = {}  # route, outcome, error_type, release, model
+    facets: dict[str, tuple[FacetValue, ...]] = {}  # route, outcome, error_type, release, model, api, cache
     histogram: tuple[LatencyBin, ...] = ()
 
 

@@ -97,10 +97,14 @@ def _facts(r: Record) -> list[tuple[str, str]]:
         ("API", r.api if r.api != "chat" else ""),
         ("Cache", _cache(r)),
         ("Stream", r.stream_end if r.stream_end != "complete" else ""),
+        ("Served by", f"fallback: {r.way}" if r.way else ""),
+        ("Answered", "later" if r.delayed else ""),
+        ("Class", r.priority),
         ("Waited for a limit", f"{r.queued_ms:.0f} ms" if r.queued_ms else ""),
         ("Limits", ", ".join(f"{hit.name}: {hit.what}{' (shadow)' if hit.shadow else ''}" for hit in r.limits)),
         ("Guardrails", ", ".join(f"{hit.use} {hit.action} {hit.at} {hit.found}".rstrip() for hit in r.guards)),
         ("Coerced", ", ".join(r.validation.coerced) if r.validation else ""),
+        ("Not in the enum", ", ".join(r.validation.unlisted) if r.validation else ""),
     ]
     return [(name, value) for name, value in pairs if value] + sorted(r.labels.items())
 

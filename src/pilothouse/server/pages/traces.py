@@ -14,8 +14,11 @@ from pilothouse.server.pages.context import LatencyBin, PageContext, TraceFilter
 from pilothouse.server.pages.render import Page, link
 
 AGES = {"15m": 900, "1h": 3_600, "24h": 86_400, "7d": 604_800}
-FACETS = {"outcome": "Outcome", "route": "Route", "error_type": "Error", "release": "Release", "model": "Model"}
-_TEXT = ("route", "env", "outcome", "error_type", "model")
+FACETS = {
+    "outcome": "Outcome", "route": "Route", "error_type": "Error", "release": "Release", "model": "Model", "api": "API",
+    "cache": "Cache",
+}  # fmt: skip
+_TEXT = ("route", "env", "outcome", "error_type", "model", "api", "cache")
 
 
 class FacetView(msgspec.Struct, frozen=True):
@@ -68,6 +71,8 @@ def wanted(query: QueryParams, now_us: int) -> tuple[TraceFilter, dict[str, Any]
         outcome=query.get("outcome", "").strip(),
         error_type=query.get("error_type", "").strip(),
         model=query.get("model", "").strip(),
+        api=query.get("api", "").strip(),
+        cache=query.get("cache", "").strip(),
         before=query.get("before", "").strip(),
         text=query.get("q", "").strip()[:200],
         release=None if release is None else int(release),
@@ -101,7 +106,8 @@ def _facets(found: TraceList, base: dict[str, Any]) -> dict[str, list[FacetView]
             )
             for v in values
         ]
-    return {name: views for name, views in shown.items() if views}
+    # One API is no choice.
+    return {name: views for name, views in shown.items() if len(views) > (name == "api" and not base.get("api"))}
 
 
 def _bins(found: tuple[LatencyBin, ...], base: dict[str, Any]) -> list[BinView]:

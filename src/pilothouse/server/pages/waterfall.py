@@ -86,7 +86,7 @@ def _attempt(record: Record, one: Attempt) -> Step:
         stage="model",
         start_ms=one.offset_ms,
         duration_ms=one.duration_ms,
-        status="error" if one.error_type else "ok",
+        status="error" if one.error_type and not one.cancelled else "ok",
         error_type=one.error_type,
         depth=1,
         critical=True,

@@ -59,7 +59,9 @@ def record(row: Mapping[str, Any]) -> Record:
 def attempt(row: Mapping[str, Any]) -> Attempt:
     """A row of `attempts`."""
     known = msgspec.convert({name: row[name] for name in _ATTEMPT}, Attempt)
-    return msgspec.structs.replace(known, tokens=tokens(row), cancelled=bool(row.get("cancelled")))
+    return msgspec.structs.replace(
+        known, tokens=tokens(row), cancelled=bool(row.get("cancelled")), trimmed=row.get("trimmed") or 0
+    )
 
 
 def _limit(text: str) -> LimitHit:

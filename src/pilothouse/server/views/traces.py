@@ -8,7 +8,7 @@ from pilothouse.store.telemetry import dialect
 from pilothouse.telemetry import read, waterfall
 from pilothouse.telemetry.read import RequestFilter, RequestRow
 
-_FACETS = ("route", "outcome", "error_type", "release", "model")
+_FACETS = ("route", "outcome", "error_type", "release", "model", "api", "cache")
 BINS_MS = (0.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0, 30_000.0)
 
 
@@ -34,6 +34,8 @@ def _asked(control: Control, wanted: TraceFilter) -> RequestFilter:
         error_type=wanted.error_type,
         release=wanted.release,
         model=wanted.model,
+        api=wanted.api,
+        cache=wanted.cache,
         text=wanted.text,
         min_ms=wanted.min_ms or 0.0,
         max_ms=wanted.max_ms or 0.0,
@@ -79,9 +81,9 @@ def row(one: RequestRow) -> TraceRow:
 
 
 def _histogram(control: Control, wanted: TraceFilter) -> tuple[LatencyBin, ...]:
-    """Requests by duration under the filters of route, environment, outcome, release and time."""
+    """Requests by duration under the filters of route, environment, outcome, release, API, cache and time."""
     where, params = ["source = 'edge'"], []
-    for name in ("route", "env", "outcome", "error_type", "release"):
+    for name in ("route", "env", "outcome", "error_type", "release", "api", "cache"):
         value = getattr(wanted, name)
         if value not in ("", None):
             where.append(f"{name} = ?")
