@@ -103,12 +103,12 @@ def test_grpcs_own_form() -> None:
 
 async def test_an_alarm_ends_only_its_own_wait() -> None:
     loop = asyncio.get_running_loop()
-    with pytest.raises(TimeoutError), Alarm(loop.time() + 0.01):
+    with pytest.raises(TimeoutError), Alarm(loop.time() + 0.01, loop):
         await asyncio.Event().wait()
-    with Alarm(loop.time() + 9.0):
+    with Alarm(loop.time() + 9.0, loop):
         await asyncio.sleep(0)
-    with pytest.raises(TimeoutError), Alarm(loop.time() + 9.0) as outer:
-        with pytest.raises(TimeoutError), Alarm(loop.time() + 0.01):
+    with pytest.raises(TimeoutError), Alarm(loop.time() + 9.0, loop) as outer:
+        with pytest.raises(TimeoutError), Alarm(loop.time() + 0.01, loop):
             await asyncio.Event().wait()
         outer.ring()
         await asyncio.Event().wait()
@@ -116,7 +116,7 @@ async def test_an_alarm_ends_only_its_own_wait() -> None:
     assert task is not None and task.cancelling() == 0
 
     async def waits() -> None:
-        with Alarm(loop.time() + 9.0):
+        with Alarm(loop.time() + 9.0, loop):
             await asyncio.Event().wait()
 
     waiting = asyncio.ensure_future(waits())

@@ -45,6 +45,7 @@ __all__ = ["Attempts", "Run", "read_from"]
 
 PATIENCE_S = 1.0  # first pause of a request that nobody waits for; doubled each time
 PATIENCE_MAX_S = 60.0
+_GIVEN_UP = asyncio.CancelledError()  # never raised
 
 
 class Attempts:
@@ -282,7 +283,7 @@ class Attempts:
             record.upstream_hash = bytes_hash(turn.rendered.upstream(attempt.model))
         record.attempts.append(attempt)
         attempt.n = len(record.attempts)
-        end: BaseException | None = asyncio.CancelledError()  # whatever else ends a call says nothing of its target
+        end: BaseException | None = _GIVEN_UP  # whatever else ends a call says nothing of its target
         try:
             answer = await self.calls.make(run, turn, provider)
             end = None

@@ -20,7 +20,8 @@ from pilothouse.domain.wires import SecretReader
 from pilothouse.gateway.deadline import Alarm
 from pilothouse.gateway.gathering import Gathering
 from pilothouse.gateway.run import Run, Turn
-from pilothouse.gateway.types import Accepted, Answer, Rendered
+from pilothouse.gateway.types import Answer, Rendered
+from pilothouse.gateway.validate import accept
 from pilothouse.providers.chat import CHAT
 from pilothouse.providers.form import Began, Form
 from pilothouse.providers.openai import Completion
@@ -89,7 +90,8 @@ class Calls:
     def _call(self, run: Run, turn: Turn, said: Said) -> Call:
         attempt, record = turn.attempt, run.record
         parsed = said.rendered.resolved.parsed
-        turn.body = said.rendered.upstream(attempt.model)
+        first = said.rendered is run.rendered and attempt.model == run.rendered.resolved.model.name
+        turn.body = run.body if first else said.rendered.upstream(attempt.model)
         request = said.wire.request(
             Ask(
                 provider=said.provider,
@@ -118,7 +120,7 @@ class Calls:
         window, which = _window(run, turn, turn.later)
         call = self._call(run, turn, said)
         try:
-            with Alarm(asyncio.get_running_loop().time() + window):
+            with Alarm(run.loop.time() + window, run.loop):
                 reply = await self.upstream.whole(call)
         except TimeoutError as error:
             raise _timed_out(which, window) from error
@@ -136,8 +138,9 @@ class Calls:
             run.uncounted.append((attempt, turn.body, completion.text))
         # What goes on in the background has said nothing yet, and files and numbers are for nobody to judge.
         judged = said.form is CHAT or (said.form.name in ("messages", "responses") and completion.finish_reason)
-        accepted = run.accept(body, completion, said.form.name) if judged else Accepted(body, completion)
-        answer = Answer("success", attempt, accepted.body, accepted.completion, form=said.form.name)
+        if judged:
+            body, completion = accept(run.rendered, run.record, body, completion, said.form.name)
+        answer = Answer("success", attempt, body, completion, form=said.form.name)
         answer.status, answer.content_type = attempt.status or 200, content_type
         return answer
 
@@ -148,7 +151,7 @@ class Calls:
         call = self._call(run, turn, said)
         flow: Flow | None = None
         try:
-            with Alarm(asyncio.get_running_loop().time() + window):
+            with Alarm(run.loop.time() + window, run.loop):
                 flow = await self._open(run, turn, said, call)
                 await gathering.read(flow)
             if gathering.why is not None:
@@ -185,7 +188,7 @@ class Calls:
         flow: Flow | None = None
         began: Began | None = None
         try:
-            with Alarm(asyncio.get_running_loop().time() + window):
+            with Alarm(run.loop.time() + window, run.loop):
                 flow = await self._open(run, turn, said, call)
                 began = await _first_token(flow, said.form)
         except TimeoutError as error:

@@ -38,11 +38,13 @@ def note_parsed(draft: Draft, parsed: Parsed, pseudonym: Callable[[str], str]) -
     record = draft.record
     record.requested_model = record.route = parsed.model
     record.stream = parsed.stream
-    record.session = pseudonym(parsed.session) if parsed.session else ""
-    record.user = pseudonym(parsed.user) if parsed.user else ""
-    labels = parsed.labels
-    record.segment = labels.get("segment", "")
-    record.labels = {k: v for k, v in labels.items() if k not in ("segment", "session_id")}
+    if parsed.session:
+        record.session = pseudonym(parsed.session)
+    if parsed.user:
+        record.user = pseudonym(parsed.user)
+    if labels := parsed.labels:
+        record.segment = labels.get("segment", "")
+        record.labels = {k: v for k, v in labels.items() if k not in ("segment", "session_id")}
 
 
 def note_principal(draft: Draft, principal: Principal) -> None:
@@ -61,10 +63,12 @@ def note_resolved(draft: Draft, resolved: Resolved) -> None:
     record.manifest, record.parts = resolved.live.hash, resolved.live.parts
 
 
-def note_rendered(draft: Draft, rendered: Rendered) -> None:
-    """What is sent upstream."""
+def note_rendered(draft: Draft, rendered: Rendered) -> bytes:
+    """What is sent upstream; the body for the resolved model."""
     draft.rendered = rendered
-    draft.record.upstream_hash = bytes_hash(rendered.upstream(rendered.resolved.model.name))
+    body = rendered.upstream(rendered.resolved.model.name)
+    draft.record.upstream_hash = bytes_hash(body)
+    return body
 
 
 def note_answer(draft: Draft, answer: Answer) -> None:
@@ -119,11 +123,9 @@ def note_times(draft: Draft, now: float) -> None:
         record.stages = {"preprocessing": record.duration_ms}
         return
     before = (draft.asked - draft.began) * 1e3
-    queue = sum(a.backoff_ms for a in record.attempts)
-    model = sum(a.duration_ms for a in record.attempts)
-    record.stages = {
-        "queue": queue,
-        "preprocessing": before,
-        "model": model,
-        "postprocessing": max(0.0, record.duration_ms - before - queue - model),
-    }
+    queue = model = 0.0
+    for attempt in record.attempts:
+        queue += attempt.backoff_ms
+        model += attempt.duration_ms
+    after = max(0.0, record.duration_ms - before - queue - model)
+    record.stages = {"queue": queue, "preprocessing": before, "model": model, "postprocessing": after}

@@ -125,7 +125,8 @@ class Later:
         try:
             url = self._calls.secret(webhook) if webhook.startswith(("env://", "file://")) else webhook
             headers = [("content-type", JSON), ("idempotency-key", name)]
-            with Alarm(asyncio.get_running_loop().time() + WEBHOOK_S):
+            loop = asyncio.get_running_loop()
+            with Alarm(loop.time() + WEBHOOK_S, loop):
                 reply = await self._calls.upstream.whole(Call(url, headers, body, WEBHOOK_S))
             if not 200 <= reply.status < 300:
                 raise ServerError(f"the webhook answered with {reply.status}")

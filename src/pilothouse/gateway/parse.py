@@ -10,6 +10,7 @@ from pilothouse.gateway.types import Incoming, Parsed
 
 ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
 _CONTENT = (str, list)
+_ASIDE = frozenset(("prompt", "stream_options", "metadata", "user", "stream"))
 LABELS_MAX = 32  # more `metadata` than this is not kept as labels
 _decode = msgspec.json.Decoder().decode
 
@@ -19,8 +20,11 @@ def parse(incoming: Incoming) -> Parsed:
     if incoming.refused is not None:
         raise incoming.refused
     body = json_object(incoming.body)
+    model = body.get("model")
+    if type(model) is str and model and _ASIDE.isdisjoint(body):  # most: nothing but what goes to the model as it is
+        return Parsed(incoming.body, body, model, _messages(body, {}), session=incoming.session or "")
     prompt = part(body, "prompt", dict, "object", {})
-    model = body.get("model") or prompt.get("id")
+    model = model or prompt.get("id")
     if not isinstance(model, str) or not model:
         raise bad("“model” is missing or not a string", "model", "name a route, or provider/model")
     options = part(body, "stream_options", dict, "object", {})

@@ -31,25 +31,23 @@ from pilothouse.domain.wires import (
     TableReader,
 )
 from pilothouse.gateway import draft as notes
-from pilothouse.gateway import replies
 from pilothouse.gateway.admit import Admission, Estimate
 from pilothouse.gateway.apis.chat import CHAT_API
 from pilothouse.gateway.attempts import Attempts, Run
-from pilothouse.gateway.cache import Answers, hit_headers, note_hit, worth
+from pilothouse.gateway.cache import Answers, worth
 from pilothouse.gateway.deadline import within
+from pilothouse.gateway.delivery import Delivery, headers
 from pilothouse.gateway.estimate import estimate, output_bound, rough_tokens
 from pilothouse.gateway.guards.engine import Book, Guards
 from pilothouse.gateway.keeping import keeps, kept_of, stale, wanted
 from pilothouse.gateway.later import Later
 from pilothouse.gateway.protect import protect
-from pilothouse.gateway.relay import Relay
 from pilothouse.gateway.render import render
 from pilothouse.gateway.replay import again
 from pilothouse.gateway.resolve import resolve
 from pilothouse.gateway.settle import PriceBook, settle
-from pilothouse.gateway.shield import GuardedFlow, guarded_answer, guarded_request
-from pilothouse.gateway.types import Answer, Api, Client, Draft, Headers, Incoming, Parsed, Resolved
-from pilothouse.gateway.validate import accept, note_calls
+from pilothouse.gateway.shield import guarded_request
+from pilothouse.gateway.types import Api, Client, Draft, Headers, Incoming, Parsed, Resolved
 from pilothouse.providers.passing import ANY
 from pilothouse.providers.upstream import Upstream
 from pilothouse.store.counters.local import LocalCounters
@@ -86,6 +84,7 @@ class Gateway:
         kept = self.shared / "delayed" if self.shared is not None else None
         self.later = Later(self.attempts.calls, self.clock, kept)
         self._book = PriceBook()
+        self._delivery = Delivery(self.attempts, self.answers)
 
     async def close(self) -> None:
         """Let go of connections and counters, when nothing is in flight."""
@@ -145,7 +144,7 @@ class Gateway:
             self._record(draft, table)
         try:
             if not draft.streaming:
-                client.whole(draft.record.status, _headers(draft), draft.out)
+                client.whole(draft.record.status, headers(draft), draft.out)
             elif draft.record.status != 499:
                 await client.send(draft.out)
         finally:
@@ -176,19 +175,21 @@ class Gateway:
         if guards is not None:
             resolved = await guarded_request(guards, draft, resolved)
         rendered = render(resolved, api.to_chat if api.translates else None)
-        notes.note_rendered(draft, rendered)
+        body = notes.note_rendered(draft, rendered)
         if self.answers is not None and keeps(policy):
             draft.wanted = wanted(policy, draft, rendered)
-            if await self._given_again(draft, parsed):
+            if await self._delivery.given_again(draft, parsed):
                 return
-        now = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         deadline, begun_by = within(policy.timeout, draft.incoming.header, now, stream=rendered.stream)
         draft.asked = self.clock.monotonic()
         run = Run(
             rendered=rendered,
+            body=body,
             record=record,
             providers=table.providers,
-            accept=functools.partial(accept, rendered, record),
+            loop=loop,
             began=draft.began,
             deadline=deadline,
             begun_by=begun_by,
@@ -198,7 +199,8 @@ class Gateway:
         )
         if self.answers is not None and draft.wanted is not None:
             run.stale = functools.partial(stale, self.answers, draft)
-        run.quote = functools.partial(self._quote, draft, table)
+        if policy.caps.cost is not None or draft.ticket.spendable() is not None:
+            run.quote = functools.partial(self._quote, draft, table)
         if draft.later_s:
             run.patient, run.deadline, run.begun_by = True, now + draft.later_s, now + draft.later_s
         elif policy.fallback and record.source == "edge":
@@ -206,24 +208,22 @@ class Gateway:
         answer = await self.attempts.run(run)
         notes.note_answer(draft, answer)
         if answer.flow is not None:
-            await self._relay(draft, client, answer, run, guards)
+            await self._delivery.relay(draft, client, answer, run, guards)
         else:
             try:
-                await self._whole(draft, parsed, answer, guards)
+                await self._delivery.whole(draft, parsed, answer, guards)
             except GuardrailBlocked as error:
                 answer = await self.attempts.instead(run, answer, error)
                 notes.note_answer(draft, answer)
-                await self._whole(draft, parsed, answer, guards)
+                await self._delivery.whole(draft, parsed, answer, guards)
         await self._estimate(draft)
 
     def _quote(self, draft: Draft, table: Table, model: ModelRef) -> float | None:
-        """USD that one call of `model` is expected to cost; None where it has no price, or nobody asks."""
-        resolved, ticket = draft.resolved, draft.ticket
-        if resolved is None or (resolved.live.manifest.policy.caps.cost is None and ticket.spendable() is None):
-            return None
-        expected: Estimate = ticket.estimate
-        if model == resolved.model:
-            return expected.usd
+        """USD that one call of `model` is expected to cost; None where it has no price."""
+        resolved, expected = draft.resolved, draft.ticket.estimate
+        usd: float | None = expected.usd
+        if resolved is not None and model == resolved.model:
+            return usd
         return self._price(model, table, expected.tokens_in, expected.tokens_out)
 
     def _price(self, model: ModelRef, table: Table, tokens_in: int, tokens_out: int) -> float | None:
@@ -257,80 +257,6 @@ class Gateway:
         tokens_out = 0 if silent else output_bound(resolved.parsed.body, resolved.live.manifest.params)
         return Estimate(tokens_in, tokens_out, self._price(resolved.model, table, tokens_in, tokens_out))
 
-    async def _given_again(self, draft: Draft, parsed: Parsed) -> bool:
-        """Answer from the cache, where it has one."""
-        if draft.wanted is None or self.answers is None:
-            return False
-        hit = await self.answers.lookup(draft.wanted)
-        draft.record.cache = draft.wanted.use
-        if hit is None:
-            return False
-        kept = hit.kept
-        note_hit(draft.record, hit)
-        draft.headers += hit_headers(hit)
-        draft.text, draft.reply, draft.out = kept.text, kept.reply or kept.body, kept.body
-        draft.content_type = replies.SSE if parsed.stream else kept.content_type
-        return True
-
-    async def _whole(self, draft: Draft, parsed: Parsed, answer: Answer, guards: Guards | None) -> None:
-        """An answer that is there as a whole. A client that asked for a stream gets it in a stream's form."""
-        api = draft.api
-        if answer.ready:
-            draft.out, draft.reply, draft.content_type = answer.body, draft.reply or answer.body, answer.content_type
-            return
-        if answer.static is not None:
-            body = api.static(answer.static, draft.record)
-            draft.text = answer.static
-        else:
-            body = answer.body if answer.form == api.form.name else api.from_chat(answer.body, parsed)
-            if guards is not None:
-                clean = await guarded_answer(guards, body, draft.record)
-                if clean is not body:
-                    body, answer.completion = clean, api.form.read(clean)
-        if answer.completion is not None:
-            notes.note_completion(draft, answer.completion)
-        draft.reply = body
-        draft.out = api.as_stream(body, parsed) if parsed.stream else body
-        draft.content_type = replies.SSE if parsed.stream else answer.content_type or replies.JSON
-
-    async def _relay(self, draft: Draft, client: Client, answer: Answer, run: Run, guards: Guards | None) -> None:
-        """An answer that is still arriving: pass it on, and hold its end back for the record."""
-        attempt, record = answer.attempt, draft.record
-        if attempt is None or attempt.ttft_ms is None:
-            raise AssertionError("only a stream that has begun is relayed")
-        flow = self.attempts.lasting(run, answer)
-        record.ttft_ms = attempt.offset_ms + attempt.ttft_ms
-        api = draft.api
-        if answer.form != api.form.name and draft.parsed is not None:
-            flow = api.stream_from_chat(flow, draft.parsed)
-        if guards is not None and guards.output_rails:
-            flow = GuardedFlow(flow, guards, api.form, record)
-        relay = Relay(flow, api.form, run.idle_s, run.deadline, strip_usage=answer.strip_usage)
-        completion, broken = None, None
-        try:
-            client.begin(
-                record.status, replies.headers(record, answer.content_type or replies.SSE) + api.headers(record)
-            )
-            draft.streaming = True
-            send = client.send if draft.wanted is None else functools.partial(_send_and_keep, draft, client)
-            completion, draft.out = await relay.run(send)
-            draft.content_type = replies.SSE
-            if completion.choices and run.policy.tools.check:
-                note_calls(run.rendered, record, completion)
-        except (asyncio.CancelledError, PilothouseError) as error:
-            broken = error
-            raise
-        finally:
-            seen = completion or relay.so_far()
-            if isinstance(broken, GuardrailBlocked) and isinstance(flow, GuardedFlow):  # not the provider's doing
-                self.attempts.ended(run, answer, flow.said(), None)
-            else:
-                self.attempts.ended(run, answer, seen, broken)
-            notes.note_delivered(record, answer.attempt or attempt)
-            notes.note_completion(draft, seen)
-            draft.reply = replies.assembled(seen)
-            await flow.close()
-
     async def _estimate(self, draft: Draft) -> None:
         """Count tokens ourselves where the provider did not; apart from the loop, whose first time is slow."""
         for attempt, body, text in draft.uncounted:
@@ -359,11 +285,6 @@ class Gateway:
             log.error("a record could not be written", request=record.id, error=str(error))
 
 
-async def _send_and_keep(draft: Draft, client: Client, data: bytes) -> None:
-    draft.sent.append(data)
-    await client.send(data)
-
-
 class _Nobody:
     """The client of a request that the product makes itself; the draft holds its answer."""
 
@@ -375,13 +296,6 @@ class _Nobody:
 
     async def send(self, data: bytes) -> None:
         """Nothing is to be sent."""
-
-
-def _headers(draft: Draft) -> Headers:
-    headers = replies.headers(draft.record, draft.content_type) + draft.api.headers(draft.record) + draft.headers
-    if draft.retry_after_s is not None:
-        headers.append(("retry-after", str(max(1, round(draft.retry_after_s)))))
-    return headers
 
 
 def _hash_again(draft: Draft, request: str) -> str:

@@ -32,8 +32,9 @@ class Relay:
         """Pass everything on with `send` but the end, which is returned with the completion that went by."""
         data, self._flow.held = self._flow.held, b""
         try:
-            with Alarm(self._deadline) as alarm:
-                self._timer = asyncio.get_running_loop().call_later(self._idle_s, self._look, alarm)
+            loop = asyncio.get_running_loop()
+            with Alarm(self._deadline, loop) as alarm:
+                self._timer = loop.call_later(self._idle_s, self._look, alarm)
                 try:
                     block = await self._pass_on(data, send)
                 finally:

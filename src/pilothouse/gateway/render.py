@@ -85,11 +85,14 @@ def _native(resolved: Resolved, to_chat: ToChat | None) -> Rendered:
 
 def _route(resolved: Resolved) -> Rendered:
     parsed, manifest = resolved.parsed, resolved.live.manifest
-    body = {k: v for k, v in parsed.body.items() if k not in ("model", "prompt")}
-    if not body.get("store"):
-        body.pop("metadata", None)  # ours: labels of the record; OpenAI takes it only for stored completions
+    body = parsed.body.copy()
+    body.pop("model", None)
+    body.pop("prompt", None)
+    if "metadata" in body and not body.get("store"):
+        del body["metadata"]  # ours: labels of the record; OpenAI takes it only for stored completions
     body["messages"] = _messages(parsed, manifest)
-    body |= {k: v for k, v in manifest.params.items() if k not in _OURS}
+    if manifest.params:
+        body |= {k: v for k, v in manifest.params.items() if k not in _OURS}
     if manifest.tools is not None:
         body["tools"] = manifest.tools
     if manifest.schema is not None:
@@ -98,10 +101,12 @@ def _route(resolved: Resolved) -> Rendered:
             "type": "json_schema",
             "json_schema": {"name": name, "schema": manifest.schema, "strict": True},
         }
+    if not parsed.stream:
+        return Rendered(resolved, b'{"model":', b"," + _encode(body)[1:], stream=False)
     # A schema is checked on the whole answer, so a stream is gathered, or asked for as a whole, and cut up afterwards.
-    stream = parsed.stream and manifest.schema is None
-    gather = parsed.stream and not stream and body.get("n") in (None, 1) and not body.get("logprobs")
-    if parsed.stream and not stream and not gather:
+    stream = manifest.schema is None
+    gather = not stream and body.get("n") in (None, 1) and not body.get("logprobs")
+    if not stream and not gather:
         body.pop("stream", None)
         body.pop("stream_options", None)
     if (stream or gather) and not parsed.wants_usage:
@@ -163,6 +168,8 @@ def _messages(parsed: Parsed, manifest: Manifest) -> list[dict[str, Any]]:
         )
     if prompt is None and system is None:
         return messages
+    if prompt is None and system is not None and "{" not in system.text:
+        return [{"role": "system", "content": expand(system, {}, "system")}, *messages]
     at = next((i for i in range(len(messages) - 1, -1, -1) if messages[i].get("role") == "user"), None)
     asked = messages[at].get("content") if at is not None else None
     given = {"input": text_of(asked), "messages": messages} if messages else {}

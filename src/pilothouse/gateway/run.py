@@ -12,7 +12,7 @@ from pilothouse.domain.policy import Fallback, Policy
 from pilothouse.domain.record import Attempt, AttemptKind, Record, Tokens
 from pilothouse.domain.table import ProviderEntry
 from pilothouse.gateway.balance import Target
-from pilothouse.gateway.types import Accept, Answer, Rendered
+from pilothouse.gateway.types import Answer, Rendered
 
 Later = Callable[[Fallback, PilothouseError, str | None], Awaitable[Answer | None]]
 
@@ -52,16 +52,17 @@ class Run(msgspec.Struct):
     """One request's attempts while they happen. `deadline`, `begun_by` on the event loop's clock, `began` on the
     Clock's.
 
-    `quote`: USD that one call of a model is expected to cost, None where nobody knows. `spendable`: USD that the
-    request may use in all under its budgets, None for no bound. `stale`: the newest cached answer at most so old.
-    `later`: what the steps `delayed` and `handoff` do (step, error, the static answer that follows), None where they
-    cannot. `count`: tokens of an upstream body and an answer's text, estimated.
+    `body`: `rendered` for the resolved model. `quote`: USD that one call of a model is expected to cost, None where
+    nobody knows. `spendable`: USD that the request may use in all under its budgets, None for no bound. `stale`: the
+    newest cached answer at most so old. `later`: what the steps `delayed` and `handoff` do (step, error, the static
+    answer that follows), None where they cannot. `count`: tokens of an upstream body and an answer's text, estimated.
     """
 
     rendered: Rendered
+    body: bytes
     record: Record
     providers: Mapping[str, ProviderEntry]
-    accept: Accept
+    loop: asyncio.AbstractEventLoop
     began: float
     deadline: float
     begun_by: float = float("inf")
@@ -95,14 +96,14 @@ class Run(msgspec.Struct):
 
     def left(self) -> float:
         """Seconds until the total timeout."""
-        return self.deadline - asyncio.get_running_loop().time()
+        return self.deadline - self.loop.time()
 
     def window(self, later: int | None) -> tuple[float, str]:
         """Seconds that the provider may be silent, and which timeout that is.
 
         `later`: attempts that could still follow a whole answer's timeout; None for a stream.
         """
-        now = asyncio.get_running_loop().time()
+        now = self.loop.time()
         first = self.policy.timeout.first_token
         if later is None:
             left = min(self.deadline, self.begun_by) - now

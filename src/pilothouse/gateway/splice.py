@@ -104,7 +104,8 @@ class Splice:
     async def _more(self) -> None:
         """Read on; whatever ends the stream becomes `error`."""
         try:
-            with Alarm(asyncio.get_running_loop().time() + self._idle_s):
+            loop = asyncio.get_running_loop()
+            with Alarm(loop.time() + self._idle_s, loop):
                 data = await self._flow.read()
         except TimeoutError:
             self.error = UpstreamTimeout(

@@ -79,10 +79,11 @@ def matching(steps: Iterable[Fallback], error: PilothouseError, policy: Policy, 
 
 def later_calls(policy: Policy, step: Fallback | None, tries_left: int) -> int:
     """Calls that could still follow a timeout of this one."""
-    retried = meant(policy.retry.on, "timeout")
-    after = policy.fallback[policy.fallback.index(step) + 1 :] if step else policy.fallback
-    models = sum(1 for f in after if (f.model is not None or f.trim is not None) and meant(f.on, "timeout"))
-    return models + (max(tries_left, 0) if retried else 0)
+    calls = tries_left if tries_left > 0 and meant(policy.retry.on, "timeout") else 0
+    for f in policy.fallback[policy.fallback.index(step) + 1 :] if step else policy.fallback:
+        if (f.model is not None or f.trim is not None) and meant(f.on, "timeout"):
+            calls += 1
+    return calls
 
 
 # --- the same request, changed

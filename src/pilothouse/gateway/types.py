@@ -136,15 +136,6 @@ class Answer(msgspec.Struct):
     status: int = 200  # the provider's own, which where the form is any may be another of success
 
 
-class Accepted(msgspec.Struct):
-    """A validated answer: its body as it may be delivered."""
-
-    body: bytes
-    completion: Completion
-
-
-# Looks at a whole answer, in the form of that name, before it counts as one; raises InvalidOutput.
-Accept = Callable[[bytes, Completion, str], Accepted]
 Send = Callable[[bytes], Awaitable[None]]
 Stage = Literal["queue", "preprocessing", "model", "postprocessing"]
 

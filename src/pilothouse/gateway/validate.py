@@ -28,7 +28,7 @@ from pilothouse.gateway.tools import (
     repair_arguments,
     toolbox,
 )
-from pilothouse.gateway.types import Accepted, Rendered
+from pilothouse.gateway.types import Rendered
 from pilothouse.gateway.verdict import begin, invalid
 from pilothouse.providers.openai import Choice, Completion, text_of
 
@@ -46,17 +46,19 @@ class _Schema(msgspec.Struct, frozen=True):
     kinds: str
 
 
-def accept(rendered: Rendered, record: Record, body: bytes, completion: Completion, form: str = "chat") -> Accepted:
+def accept(
+    rendered: Rendered, record: Record, body: bytes, completion: Completion, form: str = "chat"
+) -> tuple[bytes, Completion]:
     """The answer as it may be delivered; raises InvalidOutput. `record.validation` says what became of it.
 
     `form`: the one that `body` is in. Only chat is mended; another form's bytes stay as the provider sent them.
     """
     resolved = rendered.resolved
     if completion.refused:
-        return Accepted(body, completion)
+        return body, completion
     if resolved.inline:  # nobody declared a policy: the client's own request passes unchanged, and is noted
         note_calls(rendered, record, completion)
-        return Accepted(body, completion)
+        return body, completion
     policy = resolved.live.manifest.policy
     result, changed = _structured(rendered, record, completion)
     box = _toolbox(rendered)
@@ -70,7 +72,7 @@ def accept(rendered: Rendered, record: Record, body: bytes, completion: Completi
                 changed |= _calls(rendered, choice, box, result, mend=form == "chat" and "repair" in policy.invalid)
             # What is wrong with the client's own messages is noted, and for the provider to judge.
             result.error = result.error or (_said(asked[0]) if asked else "")
-    return Accepted(_rewritten(body, completion) if changed else body, completion)
+    return (_rewritten(body, completion) if changed else body), completion
 
 
 def note_calls(rendered: Rendered, record: Record, completion: Completion) -> None:
@@ -94,8 +96,10 @@ def _structured(rendered: Rendered, record: Record, completion: Completion) -> t
     """Hold the choices that are not tool calls to the release's schema; the note of it, and whether one changed."""
     live = rendered.resolved.live
     schema = live.manifest.schema
+    if schema is None:
+        return None, False
     choices = [c for c in completion.choices if not _only_calls(c)]
-    if schema is None or not choices:
+    if not choices:
         return None, False
     held = _Schema(schema, validator(schema, live.parts["schema"]), _kinds(schema))
     result = begin(record)

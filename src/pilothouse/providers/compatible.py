@@ -1,5 +1,6 @@
 """The OpenAI wire, and that of every server compatible with it."""
 
+import functools
 from collections.abc import Mapping
 
 import msgspec
@@ -27,8 +28,13 @@ _encode = msgspec.json.Encoder().encode
 
 def base_url(provider: ProviderEntry) -> str:
     """The address up to and with `/v1`. A provider that Pilothouse runs is given without it."""
-    base = provider.base_url.rstrip("/")
-    if provider.kind in ("local", "scripted") and not base.endswith("/v1"):
+    return _base_url(provider.kind, provider.base_url)
+
+
+@functools.lru_cache(maxsize=1024)
+def _base_url(kind: str, url: str) -> str:
+    base = url.rstrip("/")
+    if kind in ("local", "scripted") and not base.endswith("/v1"):
         base += "/v1"
     return base
 
