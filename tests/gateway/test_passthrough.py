@@ -152,18 +152,20 @@ async def test_a_form_body_keeps_its_bytes_but_the_models_name(apis: ApiStack) -
     assert record.preview_out == "heard"
 
 
-async def test_a_text_body_that_is_no_json_is_redacted_too(apis: ApiStack) -> None:
-    await call(
-        apis,
-        "POST",
-        "/v1/notes",
-        f"write to {SECRET}".encode(),
-        x_pilothouse_route="openai/x",
-        content_type="text/plain",
-    )
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        (f"write to {SECRET}", "write to [EMAIL]"),
+        (rf"C:\x\{SECRET}", r"C:\x\[EMAIL]"),
+        (f'{{"a":"\\u00e9"}}\n{{"a":"{SECRET}"}}', '{"a":"\\u00e9"}\n{"a":"[EMAIL]"}'),
+        (rf'["\\ {SECRET}"]', r'["\\ [EMAIL]"]'),
+    ],
+)
+async def test_a_body_that_is_no_object_is_redacted_too(apis: ApiStack, body: str, kept: str) -> None:
+    await call(apis, "POST", "/v1/notes", body.encode(), x_pilothouse_route="openai/x", content_type="text/plain")
     assert apis.provider.received[0].headers["content-type"] == "text/plain"
     assert apis.record.payload is not None
-    assert apis.record.payload.request == "write to [EMAIL]"
+    assert apis.record.payload.request == kept
 
 
 async def test_guardrails_look_at_bodies_that_are_no_json(apis: ApiStack) -> None:

@@ -127,7 +127,8 @@ def _texts(draft: Draft, *, bodies: bool) -> list[str]:
 
 
 def _spoken(raw: bytes, value: Any, out: list[str]) -> None:
-    """What the strings of a JSON body say. `value`: the body decoded, where it is at hand.
+    """What the strings of a JSON body say. `value`: the body decoded, where it is at hand; empty for what is no
+    object.
 
     Where its only escapes are these three, they stand in its text as they are, and no string is hidden: that is much
     cheaper than to walk over the values. A name beside a value may raise a suspicion more, which then comes to nothing.
@@ -140,7 +141,7 @@ def _spoken(raw: bytes, value: Any, out: list[str]) -> None:
         out.append(text.replace("\\n", "\n").replace('\\"', '"').replace("\\t", "\t"))
         return
     try:
-        strings(_decode(raw) if value is None else value, out)
+        strings(value or _decode(raw), out)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         out.append(raw.decode("utf-8", "replace"))
 
