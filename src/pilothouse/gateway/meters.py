@@ -1,7 +1,6 @@
 """What a worker counts of its own records, as Prometheus text. Lost at a restart: the telemetry store is the truth."""
 
-import bisect
-from collections import Counter
+from bisect import bisect_left
 from collections.abc import Mapping
 
 from pilothouse.domain.record import Record
@@ -14,26 +13,29 @@ class Meters:
     """Counts since the worker's start."""
 
     def __init__(self) -> None:
-        self._requests: Counter[tuple[str, str, str]] = Counter()
-        self._attempts: Counter[tuple[str, str]] = Counter()  # kind, error type
-        self._redaction: Counter[str] = Counter()
+        # No Counters: an item is set in one by way of a look-up in its class, which takes twice as long.
+        self._requests: dict[tuple[str, str, str], int] = {}
+        self._attempts: dict[tuple[str, str], int] = {}  # kind, error type
+        self._redaction: dict[str, int] = {}
         self._latency = [0] * (len(BUCKETS_S) + 1)
         self._latency_sum = 0.0
         self.in_flight = 0
 
     def observe(self, record: Record) -> None:
         """Count a finished request."""
-        route = record.route if record.parts else "unknown"
-        key = (record.env, route, record.outcome)
-        if key not in self._requests and len(self._requests) >= SERIES_MAX:
+        requests, attempts, redaction = self._requests, self._attempts, self._redaction
+        key = (record.env, record.route if record.parts else "unknown", record.outcome)
+        if len(requests) >= SERIES_MAX and key not in requests:
             key = (record.env, "other", record.outcome)
-        self._requests[key] += 1
+        requests[key] = requests.get(key, 0) + 1
         for attempt in record.attempts:
-            self._attempts[attempt.kind, attempt.error_type] += 1
+            call = (attempt.kind, attempt.error_type)
+            attempts[call] = attempts.get(call, 0) + 1
         if record.redaction is not None:
-            self._redaction[record.redaction.status] += 1
+            status = record.redaction.status
+            redaction[status] = redaction.get(status, 0) + 1
         seconds = record.duration_ms / 1e3
-        self._latency[bisect.bisect_left(BUCKETS_S, seconds)] += 1
+        self._latency[bisect_left(BUCKETS_S, seconds)] += 1
         self._latency_sum += seconds
 
     def text(self, gauges: Mapping[str, tuple[str, float]], lost: Mapping[str, int]) -> str:

@@ -113,37 +113,35 @@ def _size(vector: msgspec.Raw) -> Any:
     return f"({raw.count(b',') + 1} numbers)" if raw.lstrip()[:1] == b"[" else f"({len(raw) - 2} characters)"
 
 
-def _texts(draft: Draft, *, bodies: bool) -> list[str]:
+def _texts(draft: Draft, payload: Payload | None) -> list[str]:
+    """Every text that the record would keep. `payload`: the bodies as they came, where they are to be kept."""
     record = draft.record
     out = [record.error_message, record.requested_model, draft.text]
     for key, value in record.labels.items():
         out += (key, value)
-    if bodies:
-        _spoken(draft.incoming.body, draft.parsed.body if draft.parsed is not None else None, out)
-        _spoken(draft.reply, None, out)
-        if draft.reshaped:
-            _spoken(_sent(draft), None, out)
+    if payload is not None:
+        _spoken(payload.request, _parsed(draft), out)
+        _spoken(payload.response, None, out)
+        if payload.upstream:
+            _spoken(payload.upstream, None, out)
     return out
 
 
-def _spoken(raw: bytes, value: Any, out: list[str]) -> None:
-    """What the strings of a JSON body say. `value`: the body decoded, where it is at hand; empty for what is no
-    object.
+def _spoken(text: str, value: Any, out: list[str]) -> None:
+    """What the strings of a JSON body say. `value`: the body decoded, where it is at hand and an object.
 
     Where its only escapes are these three, they stand in its text as they are, and no string is hidden: that is much
     cheaper than to walk over the values. A name beside a value may raise a suspicion more, which then comes to nothing.
     """
-    if b"\\" not in raw:
-        out.append(raw.decode("utf-8", "replace"))
-        return
-    if raw.count(b"\\") == raw.count(b"\\n") + raw.count(b'\\"') + raw.count(b"\\t"):
-        text = raw.decode("utf-8", "replace")
+    if "\\" not in text:
+        out.append(text)
+    elif text.count("\\") == text.count("\\n") + text.count('\\"') + text.count("\\t"):
         out.append(text.replace("\\n", "\n").replace('\\"', '"').replace("\\t", "\t"))
-        return
-    try:
-        strings(value or _decode(raw), out)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        out.append(raw.decode("utf-8", "replace"))
+    else:
+        try:
+            strings(value or _decode(text), out)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            out.append(text)
 
 
 def protect(draft: Draft, mode: LogMode, redact: Redact, again: Callable[[str], str]) -> None:
@@ -156,7 +154,8 @@ def protect(draft: Draft, mode: LogMode, redact: Redact, again: Callable[[str], 
     if record.api == "embeddings":
         draft.reply = _without_vectors(draft.reply)
     if mode == "full":
-        _as_it_came(draft)
+        payload = _as_it_came(draft)
+        _keep(draft, payload, _parsed(draft) or payload.request)
         record.redaction = Redaction(status="skipped", reason="log mode full")
         return
     try:
@@ -172,22 +171,22 @@ def protect(draft: Draft, mode: LogMode, redact: Redact, again: Callable[[str], 
 
 def _redacted(draft: Draft, mode: LogMode, redact: Redact, again: Callable[[str], str]) -> None:
     record = draft.record
-    bodies = mode == "redacted"
     if mode == "off":
         record.labels = {}
-    look = redact("\n".join(_texts(draft, bodies=bodies)))
-    found = Findings(redact)
-    if look.classes:
+    payload = _as_it_came(draft) if mode == "redacted" else None
+    if redact("\n".join(_texts(draft, payload))).classes:
+        found = Findings(redact)
         record.error_message = found.text(record.error_message)
         record.requested_model = found.text(record.requested_model)
         record.labels = {found.text(k): found.text(v) for k, v in record.labels.items()}
-    if bodies and look.classes:
-        _bodies(draft, found, again)
-    elif bodies:
-        _as_it_came(draft)
-    if found.changed:
-        record.redaction = Redaction(status="redacted", classes=found.classes, secrets=found.secrets)
-    elif bodies:
+        if payload is not None:
+            _bodies(draft, found, again)
+        if found.changed:
+            record.redaction = Redaction(status="redacted", classes=found.classes, secrets=found.secrets)
+            return
+    elif payload is not None:
+        _keep(draft, payload, _parsed(draft) or payload.request)
+    if payload is not None:
         record.redaction = Redaction(status="clean")
     else:
         record.redaction = Redaction(status="skipped", reason=f"log mode {mode}")
@@ -209,10 +208,8 @@ def _bodies(draft: Draft, found: Findings, again: Callable[[str], str]) -> None:
     _keep(draft, Payload(request, response, upstream), _value(request))
 
 
-def _as_it_came(draft: Draft) -> None:
-    request = readable(draft.incoming.body)
-    body = draft.parsed.body if draft.parsed is not None and draft.parsed.body else request
-    _keep(draft, Payload(request, readable(draft.reply), _sent(draft).decode()), body)
+def _as_it_came(draft: Draft) -> Payload:
+    return Payload(readable(draft.incoming.body), readable(draft.reply), _sent(draft).decode())
 
 
 def _sent(draft: Draft) -> bytes:
@@ -229,6 +226,11 @@ def _sent(draft: Draft) -> bytes:
     except UnicodeDecodeError:
         return b""
     return body
+
+
+def _parsed(draft: Draft) -> Any:
+    """The client's body decoded; empty where it is no object."""
+    return draft.parsed.body if draft.parsed is not None else None
 
 
 def _keep(draft: Draft, payload: Payload, body: Any) -> None:

@@ -34,6 +34,7 @@ FSYNC_S = 0.2
 CHECK_LINES = 64  # how often free space is looked at: the sooner of lines and seconds
 CHECK_S = 0.1
 LINE_MAX = 8 << 20  # bytes; half of what one JSON object may take in the telemetry store's reader
+_LONG, _FULL, _NEARLY = "line longer than 8 MiB", "disk full", "disk nearly full"  # reasons of losses
 _NAME = re.compile(r"^(\d+)-(\d+)-(\d+)\.ndjson$")
 _sequence = itertools.count(1)  # of the process: two journals of one worker never share a segment's name
 _CREATE = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -86,6 +87,7 @@ class Journal:
         self.lines = 0
         self.fsync_failures = 0
         self._clock = clock
+        self._monotonic = clock.monotonic
         self._fsync = fsync
         self._segment_bytes = segment_bytes
         self._reserve_bytes = reserve_bytes
@@ -103,6 +105,7 @@ class Journal:
         self._closed = False
         self._retired: list[int] = []  # rotated descriptors that still have to be synced and closed
         self._dirty = threading.Event()
+        self._told_syncer = False  # `_dirty` is set: asking the event itself costs each line a call
         self._stop = threading.Event()
         try:
             self.dir.mkdir(parents=True, exist_ok=True)
@@ -121,37 +124,17 @@ class Journal:
             if self._closed:
                 self._lose(line, "the journal is closed")
                 return
-            now = self._clock.monotonic()
+            now = self._monotonic()
             self._since_check += 1
             if self._since_check >= CHECK_LINES or now >= self._next_check:
                 self._check(now)
             if self._low and getattr(line, "payload", None) is not None:
-                line = self._without_payload(line, "disk nearly full")
-            if self._append(line, now):
+                line = self._without_payload(line, _NEARLY)
+            if self._put(line, now) or self._rescued(line, now):
                 self.lines += 1
 
-    def _append(self, line: JournalLine, now: float) -> bool:
-        """Encode and write; drop the payload, then use the reserve, before giving the line up."""
-        size = self._encode(line)
-        if size > LINE_MAX and getattr(line, "payload", None) is not None:
-            line = self._without_payload(line, "line longer than 8 MiB")
-            size = self._encode(line)
-        if size > LINE_MAX:
-            self._lose(line, "line longer than 8 MiB")
-            return False
-        if self._put(now):
-            return True
-        if getattr(line, "payload", None) is not None:
-            line = self._without_payload(line, "disk full")
-            self._encode(line)
-        while self._shrink_reserve():
-            if self._put(now):
-                return True
-        self._lose(line, "disk full")
-        return False
-
-    def _encode(self, line: JournalLine) -> int:
-        """Put `line` and its newline into the buffer; the number of bytes."""
+    def _put(self, line: JournalLine, now: float) -> bool:
+        """Hand `line` to the kernel, whole or not at all; False when it is too long or the disk refuses."""
         buffer = self._buffer
         try:
             self._encode_into(line, buffer)
@@ -159,18 +142,12 @@ class Journal:
             # A lone surrogate or an integer beyond 64 bits came in from outside: keep the record, mend the value.
             self._encode_into(_mended(msgspec.to_builtins(line)), buffer)
         buffer += b"\n"
-        return len(buffer)
-
-    def _put(self, now: float) -> bool:
-        """Hand the buffer to the kernel, whole or not at all; False when the disk refuses."""
-        size = len(self._buffer)
-        if self._fd < 0 or self._size + size > self._segment_bytes or now - self._opened >= SEGMENT_S:
-            if self._size or self._fd < 0:
-                self._retire()
-            if self._fd < 0 and not self._open(now):
-                return False
+        size = len(buffer)
+        full = self._size + size > self._segment_bytes or now - self._opened >= SEGMENT_S
+        if size > LINE_MAX or ((full or self._fd < 0) and not self._next_segment(now)):
+            return False
         try:
-            written = os.write(self._fd, self._buffer)
+            written = os.write(self._fd, buffer)
         except OSError:
             return False
         if written != size:
@@ -179,9 +156,29 @@ class Journal:
         self._size += size
         if self._fsync == "always":
             self._sync(self._fd)
-        elif not self._dirty.is_set():
+        elif not self._told_syncer:
+            self._told_syncer = True
             self._dirty.set()
         return True
+
+    def _rescued(self, line: JournalLine, now: float) -> bool:
+        """Write what `_put` has just refused: without its payload, then with the reserve; False: it is lost."""
+        reason = _LONG if len(self._buffer) > LINE_MAX else _FULL
+        if getattr(line, "payload", None) is not None:
+            line = self._without_payload(line, reason)
+            if reason == _LONG:
+                return self._put(line, now) or self._rescued(line, now)
+        while reason == _FULL and self._shrink_reserve():
+            if self._put(line, now):
+                return True
+        self._lose(line, reason)
+        return False
+
+    def _next_segment(self, now: float) -> bool:
+        """Begin a segment, unless the one that is full by its age is empty."""
+        if self._size or self._fd < 0:
+            self._retire()
+        return self._fd >= 0 or self._open(now)
 
     def _undo(self, written: int) -> None:
         """Take a half-written line back; where that fails, leave the segment: its tail is then a torn line."""
@@ -269,7 +266,8 @@ class Journal:
                 count=count,
                 reason=reason,
             )
-            self._append(loss, now)
+            if not self._put(loss, now):
+                self._rescued(loss, now)
 
     def _reserve_missing(self) -> int:
         try:
@@ -325,6 +323,7 @@ class Journal:
     def _sync_now(self) -> None:
         with self._lock:
             self._dirty.clear()
+            self._told_syncer = False
             retired, self._retired = self._retired, []
             current = self._fd
         for fd in retired:
