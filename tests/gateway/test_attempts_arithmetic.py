@@ -185,7 +185,7 @@ def test_a_quantile_is_one_of_the_latencies_with_enough_below_it(values: list[fl
 
 
 def target(name: str, latency: float | None = None, pending: int = 0) -> Target:
-    return Target(ModelRef("p", name), Circuit(name, 1), pending, latency)
+    return Target(ModelRef("p", name), Circuit(name, 1, 0), pending, latency)
 
 
 @given(st.lists(st.floats(0.0, 5.0), min_size=1, max_size=5).filter(lambda w: sum(w) > 0.1), st.integers())

@@ -1,33 +1,34 @@
 """Identifiers: UUIDv7 for our own objects (they sort by time), W3C ids for traces and spans."""
 
 import os
-import threading
 import time
+from collections.abc import Iterator
 
 _HEX = set("0123456789abcdef")
 _VARIANT = {digit: "89ab"[i % 4] for i, digit in enumerate("0123456789abcdef")}  # its first two bits are 10
-_POOL = 4096  # bytes drawn from the kernel at once
+_PIECES = 120  # drawn from the kernel at once
+_PIECE = 68  # hex characters: 20 of a UUIDv7, 32 of a trace id, 16 of a span id
 
 
 class _Random:
-    """The kernel's randomness, drawn ahead: each draw lets go of the interpreter's lock."""
+    """The kernel's randomness in pieces, drawn ahead: each draw lets go of the interpreter's lock."""
 
     def __init__(self) -> None:
-        self._pool = b""
-        self._at = 0
-        self._lock = threading.Lock()
+        self._pieces: Iterator[str] = iter(())
 
-    def take(self, n: int) -> bytes:
-        """`n` bytes, never given out before."""
-        with self._lock:
-            if self._at + n > len(self._pool):
-                self._pool, self._at = os.urandom(_POOL), 0
-            self._at += n
-            return self._pool[self._at - n : self._at]
+    def piece(self) -> str:
+        """Hex characters, never given out before."""
+        piece = next(self._pieces, None)  # one step of a list's iterator: no two threads get the same
+        if piece is None:
+            pool = os.urandom(_PIECES * _PIECE // 2).hex()
+            pieces = iter([pool[at : at + _PIECE] for at in range(0, len(pool), _PIECE)])
+            piece = next(pieces)
+            self._pieces = pieces
+        return piece
 
     def forget(self) -> None:
         """Drop what is left: a forked child must not give out what its parent does."""
-        self._pool, self._at, self._lock = b"", 0, threading.Lock()
+        self._pieces = iter(())
 
 
 _random = _Random()
@@ -37,7 +38,7 @@ os.register_at_fork(after_in_child=_random.forget)
 def uuid7(now_us: int | None = None) -> str:
     """A UUIDv7 (RFC 9562) as 36 characters; `now_us` fixes its time part."""
     us = now_us if now_us is not None else time.time_ns() // 1_000  # noqa: TID251  # hot path: no clock object
-    return _uuid7(us, _random.take(10).hex())
+    return _uuid7(us, _random.piece())
 
 
 def _uuid7(now_us: int, rand: str) -> str:
@@ -48,13 +49,13 @@ def _uuid7(now_us: int, rand: str) -> str:
 
 def request_ids(now_us: int) -> tuple[str, str, str]:
     """A new request's own id (a UUIDv7), its trace id and its span id, from one draw."""
-    rand = _random.take(34).hex()
+    rand = _random.piece()
     return _uuid7(now_us, rand), rand[20:52], rand[52:]
 
 
 def new_span_id() -> str:
     """16 lower-case hex characters."""
-    return _random.take(8).hex()
+    return _random.piece()[52:]
 
 
 def parse_traceparent(header: str | None) -> tuple[str, str] | None:

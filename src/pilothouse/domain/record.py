@@ -14,7 +14,7 @@ Way = Literal["", "model", "trim", "static", "cached", "delayed", "handoff"]
 PREVIEW = 200  # characters
 
 
-class TokenParts(msgspec.Struct, frozen=True):
+class TokenParts(msgspec.Struct, frozen=True, gc=False):
     """Parts of the buckets that are priced apart."""
 
     cache_write_1h: int = 0  # of cache_write: kept for an hour rather than five minutes
@@ -22,7 +22,7 @@ class TokenParts(msgspec.Struct, frozen=True):
     output_audio: int = 0  # of output_text
 
 
-class Tokens(msgspec.Struct, frozen=True):
+class Tokens(msgspec.Struct, frozen=True, gc=False):
     """Disjoint buckets: input = uncached + cache_read + cache_write; output = text + reasoning."""
 
     input_uncached: int = 0
@@ -44,7 +44,7 @@ class Tokens(msgspec.Struct, frozen=True):
         return self.output_text + self.reasoning
 
 
-class Attempt(msgspec.Struct):
+class Attempt(msgspec.Struct, gc=False):
     """One upstream call. Times in ms; `offset_ms` from the start of the request."""
 
     n: int
@@ -122,7 +122,7 @@ class Payload(msgspec.Struct):
     upstream: str = ""  # the upstream body, only where it cannot be rendered again from the rest
 
 
-class Record(msgspec.Struct, kw_only=True):
+class Record(msgspec.Struct, kw_only=True, gc=False):
     """Everything about one client request. Times: `ts_us` since 1970, durations in ms. Money in USD."""
 
     kind: Literal["request"] = "request"

@@ -16,7 +16,7 @@ from pilothouse.domain.policy import Queue
 from pilothouse.domain.record import Attempt, LimitHit, Record
 from pilothouse.domain.table import Table
 from pilothouse.gateway.lanes import CLASSES, Lanes, Waiter, priority
-from pilothouse.gateway.rules import Rule, Rules
+from pilothouse.gateway.rules import Asked, Rules
 from pilothouse.gateway.types import Draft
 from pilothouse.store.counters.bounds import EVEN, Announce, Counters, Notice, Pair, Refusal, Use, Verdict
 
@@ -37,41 +37,31 @@ class Estimate(msgspec.Struct, frozen=True):
     usd: float | None
 
 
-class Ticket:
+class Ticket(msgspec.Struct, gc=False):
     """A request that was let in. Settle it once, when its record is priced. `estimate`: of one call of its model."""
 
-    __slots__ = ("_admission", "_backup", "_caps", "_number", "_pairs", "_record", "estimate")
-
-    def __init__(
-        self, admission: "Admission", record: Record, estimate: Estimate, caps: Sequence[float], pairs: Sequence[Pair]
-    ) -> None:
-        self._admission: Admission | None = admission
-        self._record = record
-        self.estimate = estimate
-        self._caps = caps
-        self._pairs = pairs
-        self._number = 0
-        self._backup = False
-
-    def counted(self, verdict: int | Verdict) -> "Ticket":
-        """What the counters said."""
-        if isinstance(verdict, int):
-            self._number = verdict
-        else:
-            self._number, self._pairs, self._backup = verdict.ticket, verdict.taken, verdict.backup
-        return self
+    admission: "Admission | None"  # None: it is settled
+    record: Record
+    estimate: Estimate
+    most: float | None  # USD that the request may use under budgets per request and per trace; None: there is none
+    pairs: Sequence[Pair] = ()  # the counters that counted it
+    number: int = 0
+    backup: bool = False
 
     def settle(self, record: Record) -> None:
         """Give back what was reserved and charge what was used. A second call does nothing."""
-        admission, self._admission = self._admission, None
-        if admission is not None and (self._pairs or self._number):
-            admission.settle(self._number, self._pairs, _used(record, self.estimate), self._backup, record)
+        admission, self.admission = self.admission, None
+        if admission is not None and (self.pairs or self.number):
+            admission.settle(self, record)
 
     def spendable(self) -> float | None:
         """USD that this request may still use under budgets per request and per trace; None: there is none."""
-        if not self._caps:
+        if self.most is None:
             return None
-        return max(0.0, min(self._caps) - sum([a.cost_usd or 0.0 for a in self._record.attempts]))
+        spent = 0.0
+        for attempt in self.record.attempts:
+            spent += attempt.cost_usd or 0.0
+        return max(0.0, self.most - spent)
 
 
 class Admission:
@@ -93,32 +83,40 @@ class Admission:
         record, resolved = draft.record, draft.resolved
         if resolved is None:
             raise AssertionError("only a resolved request is admitted")
-        asked, traces, caps = self._asked(self._rules.of(resolved, record.env, table), record, estimate)
-        ticket = Ticket(self, record, estimate, caps, asked)
-        if not asked:
-            return ticket
-        tokens, usd = float(estimate.tokens_in + estimate.tokens_out), estimate.usd or 0.0
+        asked = self._rules.of(resolved, record, table)
+        pairs, most, usd = asked.pairs, asked.spendable, estimate.usd
+        if usd is None:
+            usd = 0.0
+            self._unpriced(asked, record)
+        elif usd > asked.least:
+            self._too_dear(asked, record, usd)
+        if not pairs:
+            return Ticket(self, record, estimate, most)
+        tokens = float(estimate.tokens_in + estimate.tokens_out)
         verdict: int | Verdict
-        if self._lanes and (pair := self._lanes.occupied(asked)) is not None:
-            verdict = await self._wait(_Ask(draft, asked, tokens, usd, deadline), pair, None)
+        if self._lanes.by_counter and (pair := self._lanes.occupied(pairs)) is not None:
+            verdict = await self._wait(_Ask(draft, pairs, tokens, usd, deadline), pair, None)
         else:
-            verdict = await self.counters.take(asked, tokens, usd)
+            verdict = await self.counters.take(pairs, tokens, usd)
             if not isinstance(verdict, int) and (refusal := verdict.refused) is not None:
-                verdict = await self._wait(_Ask(draft, asked, tokens, usd, deadline), refusal.pair, refusal)
-        if not isinstance(verdict, int):
-            for refusal in verdict.shadow:
-                _note(record, refusal, shadow=True)
-            self._tell(record, verdict.notices)
-        for trace in traces:  # what its budget leaves this request, its own reservation included
-            caps.append(max(0.0, trace[1].purses[0].usd - self.counters.spent(trace) + usd))
-        return ticket.counted(verdict)
+                verdict = await self._wait(_Ask(draft, pairs, tokens, usd, deadline), refusal.pair, refusal)
+        for trace in asked.traces:  # what its budget leaves this request, its own reservation included
+            left = max(0.0, trace[1].purses[0].usd - self.counters.spent(trace) + usd)
+            most = left if most is None else min(most, left)
+        if isinstance(verdict, int):
+            return Ticket(self, record, estimate, most, pairs, verdict)
+        for refusal in verdict.shadow:
+            _note(record, refusal, shadow=True)
+        self._tell(record, verdict.notices)
+        return Ticket(self, record, estimate, most, verdict.taken, verdict.ticket, verdict.backup)
 
-    def settle(self, number: int, pairs: Sequence[Pair], use: Use, backup: bool, record: Record) -> None:
+    def settle(self, ticket: Ticket, record: Record) -> None:
         """The end of an admitted request: see Ticket.settle."""
-        notices = self.counters.settle(number, pairs, use, backup)
+        pairs = ticket.pairs
+        notices = self.counters.settle(ticket.number, pairs, _used(record, ticket.estimate), ticket.backup)
         if notices:
             self._tell(record, notices)
-        if self._lanes:
+        if self._lanes.by_counter:
             self._lanes.released(pairs)
 
     def gauges(self) -> dict[str, tuple[str, float]]:
@@ -136,34 +134,18 @@ class Admission:
 
     # --- what is not a counter's to say
 
-    def _asked(
-        self, rules: Sequence[Rule], record: Record, estimate: Estimate
-    ) -> tuple[list[Pair], list[Pair], list[float]]:
-        """The counters that the request needs, those of traces among them, and the USD that one request may cost."""
-        asked: list[Pair] = []
-        traces: list[Pair] = []
-        caps: list[float] = []
-        for rule in rules:
-            if not rule.applies(record):
-                continue
-            if rule.counted:
-                asked.append(rule.pair(record))
-            if rule.money and estimate.usd is None:
-                self.unpriced += 1
-                record.limits.append(LimitHit(rule.limit.name, "unpriced", rule.shown(record), shadow=True))
-            if rule.asks_more:
-                trace = rule.trace_pair(record)
-                if trace is not None:
-                    asked.append(trace)
-                    traces += () if rule.limit.shadow else (trace,)
-                cap = rule.cap_of(trace)
-                if cap is not None:
-                    self._under_cap(rule, cap, record, estimate.usd or 0.0, caps)
-        return asked, traces, caps
+    def _unpriced(self, asked: Asked, record: Record) -> None:
+        """No budget holds for a model without a price: that is counted, and the record says it."""
+        for rule in asked.money:
+            self.unpriced += 1
+            record.limits.append(LimitHit(rule.limit.name, "unpriced", rule.shown(record), shadow=True))
 
-    def _under_cap(self, rule: Rule, most: float, record: Record, usd: float, caps: list[float]) -> None:
-        shadow, name = rule.limit.shadow, rule.limit.name
-        if usd > most:
+    def _too_dear(self, asked: Asked, record: Record, usd: float) -> None:
+        """One request may cost less than this one: raises BudgetExceeded, where that is no shadow."""
+        for rule, most in asked.caps:
+            shadow, name = rule.limit.shadow, rule.limit.name
+            if usd <= most:
+                continue
             record.limits.append(LimitHit(name, "spend", rule.shown(record), shadow=shadow))
             if not shadow:
                 self.refused += 1
@@ -172,8 +154,6 @@ class Admission:
                     where=f"limits.{name}",
                     hint="send less, ask for fewer output tokens, or have the budget raised",
                 )
-        if not shadow:
-            caps.append(most)
 
     def _tell(self, record: Record, notices: Sequence[Notice]) -> None:
         for notice in notices:

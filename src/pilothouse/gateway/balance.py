@@ -56,14 +56,13 @@ class Target(msgspec.Struct):
     def answered(self, seconds: float, *, stream: bool) -> None:
         """A usable answer took so long."""
         (self.streams if stream else self.wholes).add(seconds)
-        self._average(seconds)
+        average = self.latency
+        self.latency = seconds if average is None else average + WEIGHT * (seconds - average)
 
     def failed(self, seconds: float) -> None:
         """A target that fails fast must not look fast: it counts as twice as slow as it was."""
-        self._average(max(seconds, 2 * (self.latency or 0.0)))
-
-    def _average(self, seconds: float) -> None:
-        self.latency = seconds if self.latency is None else self.latency + WEIGHT * (seconds - self.latency)
+        average = self.latency
+        self.latency = seconds if average is None else average + WEIGHT * (max(seconds, 2 * average) - average)
 
     @property
     def load(self) -> float:

@@ -43,6 +43,7 @@ class Circuit(msgspec.Struct):
 
     name: str
     tag: int
+    home: int  # where its slot would be, in words, were no other there
     began: float = 0.0
     calls: float = 0.0
     before: float = 0.0
@@ -52,7 +53,7 @@ class Breakers:
     """The breakers of a worker. `path`: the file that the host's workers share; None: this worker's alone."""
 
     def __init__(self, clock: Clock, path: Path | None = None) -> None:
-        self._clock = clock
+        self.now = clock.now_s  # of the clock that the host's workers share
         self._file = -1
         if path is not None:
             try:
@@ -78,16 +79,12 @@ class Breakers:
             os.close(self._file)
             self._file = -1
 
-    def now(self) -> float:
-        """Seconds on the clock that the host's workers share."""
-        return self._clock.now_us() * 1e-6
-
     def circuit(self, name: str) -> Circuit:
         """The target of that name."""
         found = self._circuits.get(name)
         if found is None:
             tag = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little") or 1
-            found = self._circuits[name] = Circuit(name, tag)
+            found = self._circuits[name] = Circuit(name, tag, tag % SLOTS * WORDS)
         return found
 
     def forget(self) -> None:
@@ -112,7 +109,9 @@ class Breakers:
 
     def wait_s(self, circuit: Circuit, rule: Breaker) -> float:
         """What `enter` would answer, without entering."""
-        at = self._find(circuit.tag) if rule.failures else -1
+        if not rule.failures or not self._q[circuit.home]:  # nearly every target, which has not failed
+            return CLOSED
+        at = self._find(circuit.tag)
         if at < 0 or (until := self._v[at + UNTIL]) == 0.0:
             return CLOSED
         now = self.now()
@@ -125,13 +124,15 @@ class Breakers:
 
     def succeeded(self, circuit: Circuit, rule: Breaker, *, probe: bool = False) -> None:
         """The provider answered, whatever the answer was worth."""
-        now = self.now()
-        _roll_own(circuit, now, rule.window / 2)
+        now, half = self.now(), rule.window / 2
+        if not 0.0 <= now - circuit.began < half:
+            _roll_own(circuit, now, half)
         circuit.calls += 1.0
-        at = self._find(circuit.tag) if rule.failures else -1
+        if not rule.failures or not self._q[circuit.home]:
+            return
+        at, v = self._find(circuit.tag), self._v
         if at < 0:
             return
-        v = self._v
         if v[at + UNTIL] == 0.0 and v[at + ROW] == 0.0 and v[at + FAILED] == 0.0 == v[at + FAILED_BEFORE]:
             return
         with self._locked():
@@ -209,8 +210,6 @@ class Breakers:
         """Where the target's slot begins, in words; -1 where it has none."""
         q = self._q
         start, stale = tag % SLOTS, -1
-        if not claim and not q[start * WORDS]:  # nearly every target's, which has not failed
-            return -1
         for step in range(REACH):
             at = (start + step) % SLOTS * WORDS
             found = q[at]

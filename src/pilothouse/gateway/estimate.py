@@ -17,6 +17,7 @@ _SOME_DIGITS = b"1257"  # about 4 in 10
 _PLAIN, _DIGIT, _OTHER, _ESCAPE = 0.24, 0.5, 0.2, 0.5  # tokens of an ASCII byte, a digit, another byte, a `\\uXXXX`
 _QUOTE = 0.6  # of a quotation mark inside a string
 _DATA = b";base64,"
+_SEMICOLON, _BACKSLASH = b";\\"  # as numbers: `in` raises and drops a TypeError before it takes bytes
 COUNTED = 64 << 10  # characters; a longer text is guessed: the count must not hold up its worker
 _WORD = re.compile(r"[^\W\d_]{256}|\s{256}|[^\w\s]{256}")
 
@@ -29,7 +30,7 @@ def rough_tokens(body: bytes) -> int:
     count as a picture each.
     """
     size, pictures = len(body), 0
-    at = body.find(_DATA)
+    at = body.find(_DATA) if _SEMICOLON in body else -1  # one byte is found 20 times as fast as several
     if at >= 0:
         kept = []
         start = 0
@@ -42,10 +43,12 @@ def rough_tokens(body: bytes) -> int:
         body = b"".join((*kept, body[start:]))
         size = len(body)
     other = 0 if body.isascii() else size - len(body.translate(None, _HIGH))
-    escapes, quotes = (body.count(b"\\u"), body.count(b'\\"')) if b"\\" in body else (0, 0)
+    escapes, quotes = (body.count(b"\\u"), body.count(b'\\"')) if _BACKSLASH in body else (0, 0)
     # One pass that leaves them out takes a quarter of the time that counting each of them does.
-    digits = max(int(2.5 * (size - len(body.translate(None, _SOME_DIGITS)))) - 3 * escapes, 0)
-    plain = max(size - digits - other - 6 * escapes - 2 * quotes, 0)
+    digits = int(2.5 * (size - len(body.translate(None, _SOME_DIGITS)))) - 3 * escapes
+    digits = digits if digits > 0 else 0  # noqa: FURB136 - `max` is slower
+    plain = size - digits - other - 6 * escapes - 2 * quotes
+    plain = plain if plain > 0 else 0  # noqa: FURB136
     guess = plain * _PLAIN + digits * _DIGIT + other * _OTHER + escapes * _ESCAPE + quotes * _QUOTE
     return int(guess) + pictures * PER_IMAGE + 1
 

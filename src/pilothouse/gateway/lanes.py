@@ -102,48 +102,45 @@ class Lanes:
     """The lanes of a worker."""
 
     def __init__(self) -> None:
-        self._by_counter: dict[bytes, Lane] = {}
+        self.by_counter: dict[bytes, Lane] = {}  # only those in which somebody waits
         self._idle = Lane()
         self.waiting: dict[str, int] = {}  # route → requests
 
-    def __bool__(self) -> bool:
-        return bool(self._by_counter)
-
     def occupied(self, pairs: Sequence[Pair]) -> Pair | None:
         """The first of these counters that somebody waits for."""
-        return next((pair for pair in pairs if pair[0].key in self._by_counter), None)
+        return next((pair for pair in pairs if pair[0].key in self.by_counter), None)
 
     def join(self, pair: Pair, waiter: Waiter) -> Lane:
         """Wait for this counter."""
-        lane = self._by_counter.setdefault(pair[0].key, Lane())
+        lane = self.by_counter.setdefault(pair[0].key, Lane())
         lane.join(waiter)
         return lane
 
     def leave(self, pair: Pair, waiter: Waiter) -> None:
         """Wait for it no more."""
-        lane = self._by_counter[pair[0].key]
+        lane = self.by_counter[pair[0].key]
         lane.leave(waiter)
         if not lane:
-            del self._by_counter[pair[0].key]
+            del self.by_counter[pair[0].key]
 
     def of(self, pair: Pair) -> Lane:
         """The counter's lane; an empty one where nobody waits."""
-        return self._by_counter.get(pair[0].key, self._idle)
+        return self.by_counter.get(pair[0].key, self._idle)
 
     def released(self, pairs: Sequence[Pair]) -> None:
         """These counters may have room."""
         for pair in pairs:
-            lane = self._by_counter.get(pair[0].key)
+            lane = self.by_counter.get(pair[0].key)
             if lane is not None:
                 lane.wake()
 
     def gauges(self, now: float) -> dict[str, tuple[str, float]]:
         """Depth, and age of the oldest."""
-        ages = [now - since for lane in self._by_counter.values() if (since := lane.oldest()) is not None]
+        ages = [now - since for lane in self.by_counter.values() if (since := lane.oldest()) is not None]
         return {
             "pilothouse_queue_depth": (
                 "Requests that wait for a limit",
-                float(sum(map(len, self._by_counter.values()))),
+                float(sum(map(len, self.by_counter.values()))),
             ),
             "pilothouse_queue_oldest_seconds": ("How long the oldest of them has waited", max(ages, default=0.0)),
         }

@@ -29,7 +29,8 @@ class Budget:
 
     def request(self, share: float) -> None:
         """A request has come."""
-        self.left = min(self.left + share, self.hand)
+        left = self.left + share
+        self.left = left if left < self.hand else self.hand  # noqa: FURB136 - `min` is slower
 
     def take(self) -> bool:
         """Take a token, where there is one."""

@@ -1,11 +1,13 @@
-"""Which limits a request falls under: compiled once for a release and a table; a request only looks up its counters.
+"""Which limits a request falls under: compiled once for a release and a table; a request only looks up what is asked of
+those with its values.
 
 A route's own limits count for that route in that environment; the app's count across all that they match. No request is
 exempt: one without a key counts as `key=anonymous`, one without a session, user or segment as `none`.
 """
 
+import math
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +19,7 @@ from pilothouse.gateway.types import Resolved
 from pilothouse.store.counters.bounds import Counter, Pair, bounds_of
 
 _OF_REQUEST = {"key": "key_id", "segment": "segment", "session": "session", "user": "user"}  # dimension → of the record
-_HANDLES = 4096  # counters whose handles a rule keeps
+_HANDLES = 4096  # counters whose handles a rule keeps, and as many of what is kept beside them
 
 
 class Rule:
@@ -31,13 +33,17 @@ class Rule:
         self.money = bool(limit.spend)
         # A rule that names the money of a request or a trace alone keeps no counter of its own.
         self.counted = bool(limit.requests or limit.tokens or limit.concurrency is not None or self.bounds.purses)
-        self.asks_more = self.cap is not None or bool(self.trace.purses) or not self.counted
         self._scope = scope
         self._known = known
         self._where = [(_OF_REQUEST[d], v) for d, v in limit.where.items() if d in _OF_REQUEST]
-        open_ = [_OF_REQUEST[d] for d in limit.by if d in _OF_REQUEST]
-        self._values: Callable[[Record], Any] = operator.attrgetter(*open_) if open_ else _none
+        self._by = [_OF_REQUEST[d] for d in limit.by if d in _OF_REQUEST]
+        self._values = _getter(self._by)
         self._pairs: dict[Any, Pair] = {}
+
+    @property
+    def reads(self) -> list[str]:
+        """The request's values that the rule looks at, as the record names them."""
+        return [*self._by, *(attribute for attribute, _ in self._where)]
 
     def applies(self, record: Record) -> bool:
         """Whether the request has the values that the limit is for."""
@@ -83,24 +89,81 @@ class Rule:
         return Counter(msgspec.json.encode(whole).decode(), self.shown(record))
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """What is asked of every request with the same values."""
+
+    pairs: tuple[Pair, ...] = ()  # its counters, those of its trace among them
+    traces: tuple[Pair, ...] = ()  # these, as far as they refuse
+    money: tuple[Rule, ...] = ()  # rules that need a price
+    caps: tuple[tuple[Rule, float], ...] = ()  # USD that one request may cost
+    least: float = math.inf  # of `caps`
+    spendable: float | None = None  # the least of those that refuse
+
+
+class Ruling:
+    """The rules for requests of one release in one environment."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self._rules = tuple(rules)
+        self._traced = any(rule.trace.purses for rule in self._rules)
+        self._values = _getter(sorted({name for rule in self._rules for name in rule.reads}))
+        self._kept: dict[Any, Asked] = {}
+
+    def of(self, record: Record) -> Asked:
+        """What they ask of this request."""
+        if self._traced and record.parent_span_id:  # its trace has a counter of its own
+            return self._asked(record)
+        values = self._values(record)
+        found = self._kept.get(values)
+        if found is None:
+            if len(self._kept) >= _HANDLES:
+                self._kept.clear()
+            found = self._kept[values] = self._asked(record)
+        return found
+
+    def _asked(self, record: Record) -> Asked:
+        pairs: list[Pair] = []
+        traces: list[Pair] = []
+        money: list[Rule] = []
+        caps: list[tuple[Rule, float]] = []
+        for rule in self._applying(record):
+            if rule.counted:
+                pairs.append(rule.pair(record))
+            if rule.money:
+                money.append(rule)
+            trace = rule.trace_pair(record)
+            if trace is not None:
+                pairs.append(trace)
+                traces += () if rule.limit.shadow else (trace,)
+            cap = rule.cap_of(trace)
+            if cap is not None:
+                caps.append((rule, cap))
+        least = min((cap for _, cap in caps), default=math.inf)
+        spendable = min((cap for rule, cap in caps if not rule.limit.shadow), default=None)
+        return Asked(tuple(pairs), tuple(traces), tuple(money), tuple(caps), least, spendable)
+
+    def _applying(self, record: Record) -> Iterator[Rule]:
+        return (rule for rule in self._rules if rule.applies(record))
+
+
 class Rules:
     """The rules of every release that a worker serves, from one table."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, str, str], tuple[Rule, ...]] = {}
+        self._kept: dict[tuple[str, str, str], Ruling] = {}
         self._table: Table | None = None
 
-    def of(self, resolved: Resolved, env: str, table: Table) -> tuple[Rule, ...]:
-        """The rules for requests of this release in this environment."""
+    def of(self, resolved: Resolved, record: Record, table: Table) -> Asked:
+        """What is asked of a request of this release."""
         if table is not self._table:
             self._kept, self._table = {}, table
-        key = (resolved.route, env, resolved.live.hash)
+        key = (resolved.route, record.env, resolved.live.hash)
         found = self._kept.get(key)
         if found is None:
             if len(self._kept) >= _HANDLES:
                 self._kept.clear()
-            found = self._kept[key] = tuple(_compiled(resolved, env, table))
-        return found
+            found = self._kept[key] = Ruling(_compiled(resolved, record.env, table))
+        return found.of(record)
 
 
 def _compiled(resolved: Resolved, env: str, table: Table) -> Iterable[Rule]:
@@ -113,6 +176,11 @@ def _compiled(resolved: Resolved, env: str, table: Table) -> Iterable[Rule]:
 
 def _absent(attribute: str | None) -> str:
     return "anonymous" if attribute == "key_id" else "none"
+
+
+def _getter(names: Sequence[str]) -> Callable[[Record], Any]:
+    """Reads these values of a record, as one that can be a key."""
+    return operator.attrgetter(*names) if names else _none
 
 
 def _none(_record: Record) -> None:

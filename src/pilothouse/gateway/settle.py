@@ -89,19 +89,35 @@ class Rates(msgspec.Struct, frozen=True):
         return cost
 
 
+_UNKNOWN = Rates("")  # nobody says what it costs
+
+
 class PriceBook:
     """Looks prices up once per provider and model. `prices`: the table's, by `provider/model`."""
 
     def __init__(self) -> None:
         self._prices: Mapping[str, Price] | None = None
-        self._kept: dict[tuple[str, str, str], Rates | None] = {}
+        self._kept: dict[tuple[str, str, str], Rates] = {}
 
     def rates(
-        self, attempt: Attempt, provider: ProviderEntry | None, prices: Mapping[str, Price], now: float, now_us: int
+        self,
+        key: tuple[str, str, str],
+        provider: ProviderEntry | None,
+        prices: Mapping[str, Price],
+        now: float,
+        now_us: int,
     ) -> Rates | None:
-        """What the attempt's model costs; None where nobody says."""
-        ref = ModelRef(attempt.provider, attempt.model)
-        return self._rates(ref, attempt.served_model, provider, prices, (now, now_us))
+        """What a model costs; None where nobody says. `key`: provider, model, and what that says has answered."""
+        if prices is not self._prices:
+            self._prices, self._kept = prices, {}
+        kept = self._kept.get(key)
+        if kept is None or now >= kept.until:
+            if len(self._kept) > 4096:
+                self._kept.clear()
+            ref = ModelRef(key[0], key[1])
+            kept = _configured(ref, prices) or _listed(ref, key[2], provider, (now, now_us)) or _UNKNOWN
+            self._kept[key] = kept
+        return None if kept is _UNKNOWN else kept
 
     def quote(
         self,
@@ -114,7 +130,7 @@ class PriceBook:
         now_us: int,
     ) -> float | None:
         """USD that a call with so many tokens is expected to cost, nothing of it cached; None where nobody says."""
-        rates = self._rates(ref, "", provider, prices, (now, now_us))
+        rates = self.rates((ref.provider, ref.name, ""), provider, prices, now, now_us)
         if rates is None:
             return None
         for above, dearer in rates.tiers:
@@ -122,28 +138,6 @@ class PriceBook:
                 rates = dearer
                 break
         return rates.request + tokens_in * rates.input + tokens_out * rates.output
-
-    def _rates(
-        self,
-        ref: ModelRef,
-        served: str,
-        provider: ProviderEntry | None,
-        prices: Mapping[str, Price],
-        now: tuple[float, int],
-    ) -> Rates | None:
-        if prices is not self._prices:
-            self._prices, self._kept = prices, {}
-        key = (ref.provider, ref.name, served)
-        kept = self._kept.get(key)
-        if kept is not None and now[0] < kept.until:
-            return kept
-        if kept is None and key in self._kept:
-            return None
-        if len(self._kept) > 4096:
-            self._kept.clear()
-        found = _configured(ref, prices) or _listed(ref, served, provider, now)
-        self._kept[key] = found
-        return found
 
 
 def _configured(ref: ModelRef, prices: Mapping[str, Price]) -> Rates | None:
@@ -243,7 +237,9 @@ def settle(record: Record, book: PriceBook, table: Table, now: float) -> None:
         if tokens is None:
             continue
         seen.append(tokens)
-        rates = book.rates(attempt, table.providers.get(attempt.provider), table.prices, now, record.ts_us)
+        provider = attempt.provider
+        key = (provider, attempt.model, attempt.served_model)
+        rates = book.rates(key, table.providers.get(provider), table.prices, now, record.ts_us)
         source = _price(attempt, tokens, rates)
         if attempt.cost_usd is None:
             unpriced = True

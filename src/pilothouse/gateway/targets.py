@@ -89,12 +89,15 @@ class Targets:
 
     def enter(self, run: Run, turn: Turn) -> None:
         """A call is about to be made; raises CircuitOpen."""
-        wait = self.breakers.enter(turn.target.circuit, run.policy.breaker, max(run.left(), 1.0))
+        target, rule = turn.target, run.policy.breaker
+        wait = self.breakers.wait_s(target.circuit, rule)
+        if wait == PROBE:
+            wait = self.breakers.enter(target.circuit, rule, max(run.left(), 1.0))
         if wait > PROBE:
-            run.note_open(turn.target, wait)
-            raise open_error(turn.target, wait)
+            run.note_open(target, wait)
+            raise open_error(target, wait)
         turn.probe = wait == PROBE
-        turn.target.pending += 1
+        target.pending += 1
         run.called = True
 
     def begun(self, run: Run, turn: Turn) -> None:

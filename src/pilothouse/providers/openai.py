@@ -21,7 +21,7 @@ __all__ = [
 DONE = b"data: [DONE]\n\n"
 
 
-class Message(msgspec.Struct):
+class Message(msgspec.Struct, gc=False):
     """An answer's message. Providers differ in what else they put there."""
 
     content: Any = None
@@ -31,7 +31,7 @@ class Message(msgspec.Struct):
     reasoning: Any = None  # the same, as vLLM, Groq and OpenRouter name it
 
 
-class Choice(msgspec.Struct):
+class Choice(msgspec.Struct, gc=False):
     """One of the n alternatives."""
 
     index: int = 0
@@ -40,7 +40,7 @@ class Choice(msgspec.Struct):
     error: Any = None  # OpenRouter: the provider behind it failed
 
 
-class Completion(msgspec.Struct):
+class Completion(msgspec.Struct, gc=False):
     """A whole answer, or a stream put together again."""
 
     choices: list[Choice]
@@ -53,7 +53,7 @@ class Completion(msgspec.Struct):
     def text(self) -> str:
         """The first choice's text."""
         message = self.choices[0].message if self.choices else None
-        return text_of(message.content) if message else ""
+        return text_of(message.content) if message is not None else ""
 
     @property
     def finish_reason(self) -> str:
@@ -63,7 +63,10 @@ class Completion(msgspec.Struct):
     @property
     def refused(self) -> bool:
         """Whether the model, or the provider's filter, declined to answer."""
-        return any(c.finish_reason == "content_filter" or (c.message and c.message.refusal) for c in self.choices)
+        for choice in self.choices:
+            if choice.finish_reason == "content_filter" or (choice.message is not None and choice.message.refusal):
+                return True
+        return False
 
     def tokens(self) -> Tokens | None:
         """The usage in disjoint buckets; None where the provider reported none."""
@@ -74,7 +77,7 @@ class Completion(msgspec.Struct):
         return self.usage.cost_usd() if self.usage is not None else None
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     content: Any = None
     refusal: str | None = None
     tool_calls: list[Any] | None = None
@@ -86,7 +89,7 @@ class _Delta(msgspec.Struct):
         return bool(self.content or self.tool_calls or self.reasoning_content or self.reasoning or self.refusal)
 
 
-class _ChunkChoice(msgspec.Struct):
+class _ChunkChoice(msgspec.Struct, gc=False):
     index: int = 0
     delta: _Delta | None = None
     finish_reason: str | None = None
@@ -96,7 +99,7 @@ class _Groq(msgspec.Struct):
     usage: Usage | None = None
 
 
-class Chunk(msgspec.Struct):
+class Chunk(msgspec.Struct, gc=False):
     """One event of a stream."""
 
     choices: list[_ChunkChoice] = []
@@ -133,7 +136,7 @@ def request_headers(
     """Headers of an upstream call; the trace goes on through it. `passed`: of the client, its content type among them
     where the body is no JSON."""
     headers = [("traceparent", f"00-{trace_id}-{span_id}-01"), *passed]
-    if not any(name == "content-type" for name, _ in passed):
+    if not passed or not any(name == "content-type" for name, _ in passed):
         headers.append(("content-type", "application/json"))
     if key:
         headers.append(("authorization", f"Bearer {key}"))
@@ -152,9 +155,9 @@ def read_completion(body: bytes) -> Completion:
             code="malformed_response",
             upstream_status=200,
         ) from error
-    failed = next((choice.error for choice in completion.choices if choice.error), None)
-    if failed is not None:
-        raise failure_within({"error": failed}, streaming=False)
+    for choice in completion.choices:
+        if choice.error:
+            raise failure_within({"error": choice.error}, streaming=False)
     if not completion.choices:
         _raise_said(body)
         raise ServerError("the provider's answer has no choices", code="malformed_response", upstream_status=200)

@@ -19,7 +19,7 @@ from pilothouse.domain.record import TokenParts, Tokens
 _TICKS = 1e10  # xAI: ticks in one USD
 
 
-class InputDetails(msgspec.Struct, omit_defaults=True):
+class InputDetails(msgspec.Struct, omit_defaults=True, gc=False):
     """Parts of the prompt's tokens. `cache_write_1h_tokens`: part of the cache-written ones, of Anthropic's hour."""
 
     cached_tokens: int | None = None
@@ -29,20 +29,20 @@ class InputDetails(msgspec.Struct, omit_defaults=True):
     cache_creation_tokens: int | None = None  # LiteLLM's name for the cache-written ones
 
 
-class OutputDetails(msgspec.Struct, omit_defaults=True):
+class OutputDetails(msgspec.Struct, omit_defaults=True, gc=False):
     """Parts of the completion's tokens."""
 
     reasoning_tokens: int | None = None
     audio_tokens: int | None = None
 
 
-class CostDetails(msgspec.Struct, omit_defaults=True):
+class CostDetails(msgspec.Struct, omit_defaults=True, gc=False):
     """OpenRouter's, of a call with the user's own key at the provider behind it."""
 
     upstream_inference_cost: float | None = None
 
 
-class Usage(msgspec.Struct, omit_defaults=True):
+class Usage(msgspec.Struct, omit_defaults=True, gc=False):
     """What the provider counted."""
 
     prompt_tokens: int | None = None
@@ -59,17 +59,19 @@ class Usage(msgspec.Struct, omit_defaults=True):
 
     def tokens(self) -> Tokens | None:
         """Disjoint buckets that sum to the provider's totals; None where it did not count."""
-        if self.prompt_tokens is None or (self.completion_tokens is None and self.total_tokens is None):
+        prompt, said = self.prompt_tokens, self.completion_tokens
+        if prompt is None or (said is None and self.total_tokens is None):
             return None
-        prompt = _count(self.prompt_tokens)
-        inner = self.prompt_tokens_details
-        outer = self.completion_tokens_details
-        cached = _within(self._cached(inner), prompt)
-        written = 0
-        if inner is not None:
-            written = _within(inner.cache_write_tokens or inner.cache_creation_tokens, prompt - cached)
+        inner, outer = self.prompt_tokens_details, self.completion_tokens_details
+        prompt = prompt if prompt > 0 else 0  # noqa: FURB136
+        said = said if said is not None and said > 0 else 0
+        cached = written = 0
+        if found := self._cached(inner):
+            cached = _within(found, prompt)
+        if inner is not None and (found := inner.cache_write_tokens or inner.cache_creation_tokens):
+            written = _within(found, prompt - cached)
         uncached = prompt - cached - written
-        output, reasoning = self._output(prompt, _count(self.completion_tokens), outer)
+        output, reasoning = self._output(prompt, said, outer)
         text = output - reasoning
         of_which = _parts(inner, outer, written, uncached, text)
         return Tokens(uncached, cached, written, text, reasoning, of_which=of_which)
@@ -96,8 +98,10 @@ class Usage(msgspec.Struct, omit_defaults=True):
 
     def _output(self, prompt: int, said: int, outer: OutputDetails | None) -> tuple[int, int]:
         """All output, and of it the reasoning. What the total has beyond prompt and completion is reasoning too."""
-        reasoning = _count(outer.reasoning_tokens) if outer is not None else 0
+        reasoning = _count(outer.reasoning_tokens) if outer is not None and outer.reasoning_tokens else 0
         beyond = (self.total_tokens or 0) - prompt - said
+        if not reasoning and beyond <= 0:
+            return said, 0
         if beyond > 0 and (reasoning == 0 or beyond >= reasoning):
             return said + beyond, beyond
         if self.total_tokens is None and reasoning > said:
@@ -120,9 +124,9 @@ def _parts(
     inner: InputDetails | None, outer: OutputDetails | None, written: int, uncached: int, text: int
 ) -> TokenParts | None:
     """Parts that are priced apart; None where there are none."""
-    hour = _within(inner.cache_write_1h_tokens, written) if inner is not None else 0
-    heard = _within(inner.audio_tokens, uncached) if inner is not None else 0
-    spoken = _within(outer.audio_tokens, text) if outer is not None else 0
+    hour = _within(inner.cache_write_1h_tokens, written) if inner is not None and written else 0
+    heard = _within(inner.audio_tokens, uncached) if inner is not None and inner.audio_tokens else 0
+    spoken = _within(outer.audio_tokens, text) if outer is not None and outer.audio_tokens else 0
     if not (hour or heard or spoken):
         return None
     return TokenParts(cache_write_1h=hour, input_audio=heard, output_audio=spoken)

@@ -14,7 +14,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -29,7 +29,7 @@ What = Literal["requests", "tokens", "concurrency", "spend"]
 PLACES: dict[str, int] = {"hour": 0, "day": 1, "month": 2, "trace": 2}  # which of a counter's three purses
 
 
-class Purse(NamedTuple):
+class Purse(msgspec.Struct, frozen=True):
     """At most `usd` in a period. `marks`: USD at which it is announced, ascending, then infinity."""
 
     period: str  # hour, day, month, trace
@@ -40,7 +40,7 @@ class Purse(NamedTuple):
     shares: tuple[float, ...]
 
 
-class Bounds(NamedTuple):
+class Bounds(msgspec.Struct, frozen=True):
     """A limit as a counter needs it. A burst or number that is infinite means: no such limit."""
 
     name: str

@@ -38,10 +38,12 @@ BYTES = HEAD + SLOTS * SLOT
 FAR_S = 100 * 365 * 86400.0  # no sound time lies so far ahead
 PURSES = 56  # bytes from a slot's begin to its purses, 24 each
 _read = struct.Struct("<Q8x4d8x9d").unpack_from  # tag, requests, tokens, live, held, 3 × (end, spent, announced)
+_read_rates = struct.Struct("<Q8x4d").unpack_from  # the same without the purses, for who has none
 _tags = struct.Struct("<2Q").unpack_from
 _put_tag = struct.Struct("<Q").pack_into
 _put5 = struct.Struct("<5d").pack_into  # requests, tokens, live, held, seconds per token: 16 bytes into a slot
 _put4 = struct.Struct("<4d").pack_into  # the same without the last
+_put3 = struct.Struct("<3d").pack_into  # tokens, live, held: 24 bytes into a slot
 _put = struct.Struct("<d").pack_into
 _put_purse = struct.Struct("<3d").pack_into
 _put_slot = struct.Struct("<Q14d").pack_into  # all but the first tag: 8 bytes into a slot
@@ -57,55 +59,58 @@ class Cells:
         self.memory = memory
         self.full = 0  # times that a counter found no slot, and was not counted
         self.damaged = 0  # slots whose numbers made no sense
-        self._now_us = clock.now_us
+        self._now_s = clock.now_s
 
     # --- the two operations
 
     def take(self, asked: Sequence[Pair], tokens: float, usd: float) -> Verdict | None:
         """Count a request with all its counters, or with none; None: with all."""
-        now = self._now_us() * 1e-6 - EPOCH_S
+        now = self._now_s() - EPOCH_S
         memory = self.memory
         for pair in asked:
             counter, bounds = pair
+            purses, token_s = bounds.purses, bounds.token_s
+            read = _read if purses else _read_rates
             at = counter.base
-            row = _read(memory, at)
+            row = read(memory, at)
             if row[0] != counter.tag:
                 at = self.find(counter, now)
-                row = _read(memory, at)
-            _, request_s, request_burst_s, token_s, token_burst_s, concurrency, purses, _ = bounds
-            requests = (row[1] if row[1] > now else now) + request_s  # noqa: FURB136 - `max` takes 3 times as long
-            arrival = (row[2] if row[2] > now else now) + tokens * token_s  # noqa: FURB136
-            live, held = row[3], row[4]
+                row = read(memory, at)
+            requests, arrival, live = row[1], row[2], row[3]
+            requests = (requests if requests > now else now) + bounds.request_s  # noqa: FURB136 - `max` is slower
+            arrival = (arrival if arrival > now else now) + tokens * token_s  # noqa: FURB136
             if (
-                requests > now + request_burst_s
-                or arrival > now + token_burst_s
-                or live >= concurrency
+                requests > now + bounds.request_burst_s
+                or arrival > now + bounds.token_burst_s
+                or live >= bounds.concurrency
                 or (purses and _over(row, purses, now, usd))
                 or not at
             ):
                 return self._take_rest(asked, asked.index(pair), now, tokens, usd)
-            _put5(memory, at + 16, requests, arrival, live + 1.0, held + usd, token_s)
+            _put5(memory, at + 16, requests, arrival, live + 1.0, row[4] + usd, token_s)
         return None
 
     def settle(self, taken: Sequence[Pair], use: Use) -> list[Notice]:
         """Give back what was held and charge what was used; the thresholds that were reached by it."""
-        now = self._now_us() * 1e-6 - EPOCH_S
+        now = self._now_s() - EPOCH_S
         memory = self.memory
         held_usd, more, usd = use.held_usd, use.tokens - use.held_tokens, use.usd
         notices: list[Notice] = []
         for pair in taken:
             counter, bounds = pair
+            purses = bounds.purses
+            read = _read if purses else _read_rates
             at = counter.base
-            row = _read(memory, at)
+            row = read(memory, at)
             if row[0] != counter.tag:
                 at = self.find(counter, now)
                 if not at:
                     continue
-                row = _read(memory, at)
-            for purse in bounds[6]:  # first of all: a worker killed here has charged too much, never too little
-                first = 5 + 3 * purse[1]
+                row = read(memory, at)
+            for purse in purses:  # first of all: a worker killed here has charged too much, never too little
+                first = 5 + 3 * purse.place
                 spent = row[first + 1] + usd
-                if now >= row[first] or spent >= purse[4][int(row[first + 2])] or purse[2]:
+                if now >= row[first] or spent >= purse.marks[int(row[first + 2])] or purse.rolling:
                     notices += self._turn(at, row, purse, now, pair, usd)
                 else:
                     _put(memory, at + 24 + 8 * first, spent)
@@ -114,7 +119,7 @@ class Cells:
                 arrival = now
             # Where nothing is held any more, nothing remains of rounding either.
             held, live = (row[4] - held_usd, live) if live > 0.0 else (0.0, 0.0)
-            _put4(memory, at + 16, row[1], arrival + more * bounds[3], live, held)
+            _put3(memory, at + 24, arrival + more * bounds.token_s, live, held)
         return notices
 
     def _turn(self, at: int, row: Row, purse: Purse, now: float, pair: Pair, usd: float) -> list[Notice]:
@@ -173,7 +178,7 @@ class Cells:
 
     def spent(self, pair: Pair) -> float:
         """USD spent and held in the pair's first purse."""
-        now = self._now_us() * 1e-6 - EPOCH_S
+        now = self._now_s() - EPOCH_S
         at = self.find(pair[0], now)
         if not at or not pair[1].purses:
             return 0.0
@@ -234,8 +239,9 @@ def _spent(row: Row, purse: Purse, now: float) -> float:
 
 def _over(row: Row, purses: tuple[Purse, ...], now: float, usd: float) -> bool:
     """Whether a purse has too little left for `usd`, beside what others have reserved."""
-    for _, place, _, most, _, _ in purses:
-        spent = row[4] + row[6 + 3 * place] if now < row[5 + 3 * place] else row[4]
+    for purse in purses:
+        first, most = 5 + 3 * purse.place, purse.usd
+        spent = row[4] + row[first + 1] if now < row[first] else row[4]
         if spent + usd > most + SLACK or spent >= most:
             return True
     return False

@@ -47,8 +47,8 @@ _SHAPE = struct.Struct("<8s3Q")
 _HIGH = struct.Struct("<Q")  # of each column: tickets ever used; at byte 512 of the header
 _HEAD_OF_TICKET = struct.Struct("<Q2dQ")
 _STATES = struct.Struct("<Q")
-_OPEN = tuple(struct.Struct(f"<Q2dQ{n}Q") for n in range(PLACES + 1))
-_FREE, _HELD, _SETTLING = 0, 1, 2
+_put_open = tuple(struct.Struct(f"<Q2dQ{n}Q").pack_into for n in range(PLACES + 1))  # by the number of places
+_FREE, _HELD, _SETTLING = 0, 1, 2  # their first byte, the least, says them
 _held = struct.Struct("<2d")
 
 
@@ -157,18 +157,21 @@ class SharedCounters:
                 return 0
             self._high = number + 1
             _HIGH.pack_into(self._memory, 512 + 8 * self._column, self._high)
-        places = [counter.base for counter, _ in taken][:PLACES]
+        places = [counter.base for counter, _ in taken]
         n = len(places)
-        _OPEN[n].pack_into(self._memory, self._base + number * TICKET, _HELD, tokens, usd, n, *places)
+        if n > PLACES:
+            n, places = PLACES, places[:PLACES]
+        _put_open[n](self._memory, self._base + number * TICKET, _HELD, tokens, usd, n, *places)
         return number + 1
 
     def _settle(self, ticket: int, taken: Sequence[Pair], use: Use) -> list[Notice]:
         if not ticket:
             return self._cells.settle(taken, use)
         at = self._base + (ticket - 1) * TICKET
-        _STATES.pack_into(self._memory, at, _SETTLING)  # its tokens are given back here, and not once more
+        memory = self._memory
+        memory[at] = _SETTLING  # its tokens are given back here, and not once more
         notices = self._cells.settle(taken, use)
-        _STATES.pack_into(self._memory, at, _FREE)
+        memory[at] = _FREE
         self._free.append(ticket - 1)
         return notices
 

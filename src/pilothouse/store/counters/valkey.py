@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import msgspec
 import structlog
+from msgspec.structs import asdict
 
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import LimitExceeded, StoreError
@@ -328,11 +329,11 @@ def _plain(bounds: Bounds) -> msgspec.Raw:
     if found is None:
         if len(_plain_bounds) > 10_000:
             _plain_bounds.clear()
-        said = bounds._asdict() | {
+        said = asdict(bounds) | {
             "request_burst_s": min(bounds.request_burst_s, _HUGE),
             "token_burst_s": min(bounds.token_burst_s, _HUGE),
             "concurrency": min(bounds.concurrency, _HUGE),
-            "purses": [p._asdict() | {"marks": p.marks[:-1]} for p in bounds.purses],
+            "purses": [asdict(p) | {"marks": p.marks[:-1]} for p in bounds.purses],
         }
         found = _plain_bounds[bounds] = msgspec.Raw(_encode(said))
     return found
