@@ -159,9 +159,11 @@ async def test_a_form_body_keeps_its_bytes_but_the_models_name(apis: ApiStack) -
         (rf"C:\x\{SECRET}", r"C:\x\[EMAIL]"),
         (f'{{"a":"\\u00e9"}}\n{{"a":"{SECRET}"}}', '{"a":"\\u00e9"}\n{"a":"[EMAIL]"}'),
         (rf'["\\ {SECRET}"]', r'["\\ [EMAIL]"]'),
+        (f'{{"a":"{SECRET}","a":"x"}}', '{"a":"x"}'),
+        (f'{{"a":"\\u000b{SECRET}","a":"x"}}', '{"a":"x"}'),
     ],
 )
-async def test_a_body_that_is_no_object_is_redacted_too(apis: ApiStack, body: str, kept: str) -> None:
+async def test_a_body_of_any_shape_is_redacted_too(apis: ApiStack, body: str, kept: str) -> None:
     await call(apis, "POST", "/v1/notes", body.encode(), x_pilothouse_route="openai/x", content_type="text/plain")
     assert apis.provider.received[0].headers["content-type"] == "text/plain"
     assert apis.record.payload is not None

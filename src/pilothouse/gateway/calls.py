@@ -21,7 +21,6 @@ from pilothouse.gateway.deadline import Alarm
 from pilothouse.gateway.gathering import Gathering
 from pilothouse.gateway.run import Run, Turn
 from pilothouse.gateway.types import Answer, Rendered
-from pilothouse.gateway.validate import accept
 from pilothouse.providers.chat import CHAT
 from pilothouse.providers.form import Began, Form
 from pilothouse.providers.openai import Completion
@@ -139,7 +138,7 @@ class Calls:
         # What goes on in the background has said nothing yet, and files and numbers are for nobody to judge.
         judged = said.form is CHAT or (said.form.name in ("messages", "responses") and completion.finish_reason)
         if judged:
-            body, completion = accept(run.rendered, run.record, body, completion, said.form.name)
+            body, completion = run.accept(body, completion, said.form.name)
         answer = Answer("success", attempt, body, completion, form=said.form.name)
         answer.status, answer.content_type = attempt.status or 200, content_type
         return answer

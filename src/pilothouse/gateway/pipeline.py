@@ -48,6 +48,7 @@ from pilothouse.gateway.resolve import resolve
 from pilothouse.gateway.settle import PriceBook, settle
 from pilothouse.gateway.shield import guarded_request
 from pilothouse.gateway.types import Api, Client, Draft, Headers, Incoming, Parsed, Resolved
+from pilothouse.gateway.validate import accept
 from pilothouse.providers.passing import ANY
 from pilothouse.providers.upstream import Upstream
 from pilothouse.store.counters.local import LocalCounters
@@ -193,13 +194,14 @@ class Gateway:
             began=draft.began,
             deadline=deadline,
             begun_by=begun_by,
+            accept=functools.partial(accept, rendered, record),
             spendable=draft.ticket.spendable,
             count=estimate,
             uncounted=draft.uncounted if api.form is not ANY else [],  # what is no text has tokens nobody knows
         )
         if self.answers is not None and draft.wanted is not None:
             run.stale = functools.partial(stale, self.answers, draft)
-        if policy.caps.cost is not None or draft.ticket.spendable() is not None:
+        if policy.caps.cost is not None or draft.ticket.most is not None:
             run.quote = functools.partial(self._quote, draft, table)
         if draft.later_s:
             run.patient, run.deadline, run.begun_by = True, now + draft.later_s, now + draft.later_s

@@ -13,6 +13,7 @@ from pilothouse.domain.hashing import bytes_hash
 from pilothouse.domain.policy import LogMode
 from pilothouse.domain.record import PREVIEW, Payload, Redaction
 from pilothouse.domain.wires import Redact, Redacted
+from pilothouse.gateway.repair import doubled_key
 from pilothouse.gateway.types import Draft
 from pilothouse.providers.openai import text_of
 
@@ -67,8 +68,11 @@ class Findings:
             return self.text(readable(raw))
         before, self.changed = self.changed, False
         clean = self.value(value)
+        text = raw.decode()
+        if not self.changed:  # a key that is there twice hides its first value
+            self.changed = doubled_key(text) is not None
         touched, self.changed = self.changed, before or self.changed
-        return _encode(clean).decode() if touched else raw.decode()
+        return _encode(clean).decode() if touched else text
 
 
 def strings(value: Any, out: list[str]) -> None:
@@ -142,6 +146,9 @@ def _spoken(text: str, value: Any, out: list[str]) -> None:
             strings(value or _decode(text), out)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             out.append(text)
+        else:
+            if doubled_key(text) is not None:
+                out.append(text)
 
 
 def protect(draft: Draft, mode: LogMode, redact: Redact, again: Callable[[str], str]) -> None:

@@ -24,6 +24,7 @@ _encode = msgspec.json.Encoder().encode
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _USAGE = {"include_usage": True}
 _OURS = frozenset(("model", "messages", "stream"))  # params cannot change what makes a request this request
+_BACKSLASH = 92
 _NAME = re.compile(r"[^A-Za-z0-9_-]")
 ToChat = Callable[[Parsed], dict[str, Any]]
 _sandbox = jinja2.sandbox.ImmutableSandboxedEnvironment(
@@ -133,9 +134,10 @@ def _cut(parsed: Parsed) -> tuple[bytes, bytes] | None:
     """The body's bytes before and after its model's name; None where that place is not certain."""
     name = _encode(parsed.body.get("model"))
     # Once, and not in disguise (\\u006d is an m): otherwise it may be another object's key.
-    plain = parsed.raw.count(b'"model"') == 1 and b"\\u006" not in parsed.raw
-    found = re.search(rb'"model"\s*:\s*' + re.escape(name), parsed.raw) if plain else None
-    return None if found is None else (parsed.raw[: found.end() - len(name)], parsed.raw[found.end() :])
+    raw = parsed.raw
+    plain = (_BACKSLASH not in raw or b"\\u006" not in raw) and raw.count(b'"model"') == 1
+    found = re.search(rb'"model"\s*:\s*' + re.escape(name), raw) if plain else None
+    return None if found is None else (raw[: found.end() - len(name)], raw[found.end() :])
 
 
 def _cut_anew(parsed: Parsed) -> tuple[bytes, bytes]:

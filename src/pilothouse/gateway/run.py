@@ -13,7 +13,9 @@ from pilothouse.domain.record import Attempt, AttemptKind, Record, Tokens
 from pilothouse.domain.table import ProviderEntry
 from pilothouse.gateway.balance import Target
 from pilothouse.gateway.types import Answer, Rendered
+from pilothouse.providers.openai import Completion
 
+Accept = Callable[[bytes, Completion, str], tuple[bytes, Completion]]
 Later = Callable[[Fallback, PilothouseError, str | None], Awaitable[Answer | None]]
 
 
@@ -22,6 +24,10 @@ _DEFAULTS = Policy()
 
 def _unknown(*_: Any) -> None:
     return None
+
+
+def _as_it_is(body: bytes, completion: Completion, _form: str) -> tuple[bytes, Completion]:
+    return body, completion
 
 
 class Way(msgspec.Struct):
@@ -52,7 +58,8 @@ class Run(msgspec.Struct):
     """One request's attempts while they happen. `deadline`, `begun_by` on the event loop's clock, `began` on the
     Clock's.
 
-    `body`: `rendered` for the resolved model. `quote`: USD that one call of a model is expected to cost, None where
+    `body`: `rendered` for the resolved model. `accept`: a whole answer in a form as it may be delivered; raises
+    InvalidOutput. `quote`: USD that one call of a model is expected to cost, None where
     nobody knows. `spendable`: USD that the request may use in all under its budgets, None for no bound. `stale`: the
     newest cached answer at most so old. `later`: what the steps `delayed` and `handoff` do (step, error, the static
     answer that follows), None where they cannot. `count`: tokens of an upstream body and an answer's text, estimated.
@@ -66,6 +73,7 @@ class Run(msgspec.Struct):
     began: float
     deadline: float
     begun_by: float = float("inf")
+    accept: Accept = _as_it_is
     quote: Callable[[ModelRef], float | None] = _unknown
     spendable: Callable[[], float | None] = _unknown
     stale: Callable[[float], Awaitable[Answer | None]] | None = None

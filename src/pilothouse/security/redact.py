@@ -23,13 +23,14 @@ _PLACEHOLDER = re.compile(rb"\[[A-Z_]{2,20}:[0-9a-f]{6}\]")
 _UNICODE_ESCAPE = re.compile(rb"\\u00([2-7][0-9A-Fa-f])")
 _TOKEN = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|(-?[0-9][0-9.eE+-]*)')
 _MANY_DIGITS = 1_000_000
+_BACKSLASH = 92  # as a number it is found several times faster than as bytes
 
 
 def blanked(data: bytes) -> tuple[bytes, bool]:
     """`data` with the escapes of quoted text blanked, at equal length, so that `\\n4111…` begins a word; and whether
     these were all the backslashes it has.
     """
-    if b"\\" not in data:
+    if _BACKSLASH not in data:
         return data, True
     first, *rest = data.split(b"\\")
     parts, simple = [first], True
@@ -113,7 +114,7 @@ class Redactor:
         return Redacted(text=redacted, classes=classes, secrets=sum(f.detector.secret for f in found))
 
     def _suspects(self, data: bytes) -> bool:
-        if b"\\" not in data:
+        if _BACKSLASH not in data:
             return self._detectors.suspects(data)
         if self._detectors.suspects(blanked(data)[0]):
             return True

@@ -41,6 +41,7 @@ from pilothouse.security.secrets import read_secret
 from pilothouse.server import equipment
 from pilothouse.server.datadir import DataDir
 from pilothouse.server.http import HttpServer
+from pilothouse.server.http_account import Asker
 from pilothouse.server.http_head import Request
 from pilothouse.server.http_limits import Limits
 from pilothouse.server.link import follow, saved_table
@@ -56,7 +57,7 @@ EMPTY = Table(revision=0, issued_us=0, entries={}, keys={}, providers={})
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _encode = msgspec.json.encode
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-Place = tuple[str, Callable[[Request, Client], Awaitable[None]]]  # method, and who serves it
+Place = tuple[str, Callable[[Request, Asker], Awaitable[None]]]  # method, and who serves it
 
 
 class Edge:
@@ -78,7 +79,7 @@ class Edge:
         self._tasks = tasks
         self._ready = ready
         self._journal = journal
-        self._live: set[asyncio.Task[Any]] = set()
+        self._live: set[Asker] = set()  # whose request goes to a model
         self._paths: dict[str, Place] = {
             **{path: ("POST", functools.partial(self._model, api)) for path, api in PATHS.items()},
             "/v1/models": ("GET", self._models),
@@ -94,39 +95,37 @@ class Edge:
             ("/v1/", ("", functools.partial(self._model, ANY_API))),
         )
 
-    async def serve(self, request: Request, client: Client) -> None:
+    def serve(self, request: Request, client: Asker) -> Awaitable[None]:
         """One request, by path and method."""
         method, serve = self._paths.get(request.path) or self._under(request.path)
-        if serve is None:
-            there = ", ".join(self._paths)
-            _error(client, NotFound(f"no such path: {request.path}", where="path", hint=f"there are {there}"))
-        elif not method or request.method == method or (method == "GET" and request.method == "HEAD"):
-            await serve(request, client)
-        else:
-            allow = "GET, HEAD" if method == "GET" else method
-            error405 = RequestError(
-                f"{request.method} is not allowed here", hint=f"use {allow}", code="method_not_allowed"
-            )
-            client.whole(405, [("content-type", JSON), ("allow", allow)], error_body(error405))
+        if not method or request.method == method or (method == "GET" and request.method == "HEAD"):
+            return serve(request, client)
+        return self._not_allowed(method, request, client)
 
-    def _under(self, path: str) -> Place | tuple[str, None]:
+    def _under(self, path: str) -> Place:
         for prefix, found in self._prefixes:
             if path.startswith(prefix):
                 return found
-        return "", None
+        return "", self._nowhere
 
-    async def _model(self, api: Api, request: Request, client: Client) -> None:
+    async def _nowhere(self, request: Request, client: Client) -> None:
+        there = ", ".join(self._paths)
+        _error(client, NotFound(f"no such path: {request.path}", where="path", hint=f"there are {there}"))
+
+    async def _not_allowed(self, method: str, request: Request, client: Client) -> None:
+        allow = "GET, HEAD" if method == "GET" else method
+        error = RequestError(f"{request.method} is not allowed here", hint=f"use {allow}", code="method_not_allowed")
+        client.whole(405, [("content-type", JSON), ("allow", allow)], error_body(error))
+
+    async def _model(self, api: Api, request: Request, client: Asker) -> None:
         """A request that goes to a model: one record, whatever happens."""
-        task = asyncio.current_task()
-        if task is None:
-            raise AssertionError("a request is served by a task")
-        self._live.add(task)
+        self._live.add(client)
         self._meters.in_flight += 1
         try:
             await self._gateway.handle(_incoming(request), client, api)
         finally:
             self._meters.in_flight -= 1
-            self._live.discard(task)
+            self._live.discard(client)
 
     async def _delayed(self, request: Request, client: Client) -> None:
         """An answer that comes later, or that it is still being worked on."""
@@ -223,7 +222,7 @@ class Edge:
             async with asyncio.timeout(within_s):
                 await self.http.account.empty.wait()
         self._gateway.stopping = True
-        late = set(self._live)
+        late = {client.task for client in self._live}
         for task in late:
             task.cancel()
         if late:

@@ -64,7 +64,7 @@ class HttpServer:
         """Look at every connection's times: one timer for all."""
         account = self.account
         account.now = loop.time()
-        account.date = f"date: {formatdate(self._clock.now_us() / 1e6, usegmt=True)}\r\n".encode()
+        account.date = f"date: {formatdate(self._clock.now_us() / 1e6, usegmt=True)}\r\n"
         for connection in tuple(account.connections):
             connection.look(account.now)
         self._sweeping = loop.call_later(account.limits.sweep_s, self._sweep, loop)

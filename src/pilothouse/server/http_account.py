@@ -10,7 +10,17 @@ from pilothouse.gateway.types import Client
 from pilothouse.server.http_head import Request
 from pilothouse.server.http_limits import Limits
 
-Handler = Callable[[Request, Client], Awaitable[None]]
+
+class Asker(Client, Protocol):
+    """A client whose request is served, and the task that serves it."""
+
+    @property
+    def task(self) -> asyncio.Task[None]:
+        """The task; to be asked for while the request is served."""
+        ...
+
+
+Handler = Callable[[Request, Asker], Awaitable[None]]
 
 
 class Kept(Protocol):
@@ -42,7 +52,7 @@ class Account:
         self.held = 0  # bytes of request bodies that came in more than one piece
         self.stopping = False
         self.now = 0.0  # the loop's clock as of the last sweep
-        self.date = b""  # the header, as of the last sweep
+        self.date = ""  # the header, as of the last sweep
         self.empty = asyncio.Event()  # stopping, and the last connection is closed
 
     def admit(self, connection: Kept) -> bool:

@@ -12,21 +12,36 @@ from pilothouse.gateway.types import Headers
 EMPTY = frozenset({204, 304})  # statuses whose answers have no body
 # What the server alone says: how long the answer is, and whether the connection goes on (RFC 9112 section 6).
 _OURS = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "date", "upgrade", "trailer"})
+_BEGUN_MAX = 256
 _LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus if s.value >= 200}
 
 
-def answer_head(status: int, headers: Headers, more: bytes) -> bytes:
+class _Begun(dict[str, str]):
+    """A header's line up to its value, by its name; "" for what the server alone says."""
+
+    def __missing__(self, name: str) -> str:
+        if len(self) >= _BEGUN_MAX:
+            self.clear()
+        begun = self[name] = "" if name.lower() in _OURS else f"{name}: "
+        return begun
+
+
+_begun = _Begun()
+
+
+def answer_head(status: int, headers: Headers, more: str) -> bytes:
     """Status line, `headers` and `more` (whole lines of the server's own), with the empty line.
 
     ValueError if a header has a line end or NUL in it: an answer is never split into two.
     """
-    lines = [f"{name}: {value}\r\n" for name, value in headers if name.lower() not in _OURS]
-    text = "".join(lines)
-    count = len(lines)
+    lines = [begun + value for name, value in headers if (begun := _begun[name])]
+    lines.append("")
+    text = "\r\n".join(lines)
+    count = len(lines) - 1
     if text.count("\n") != count or text.count("\r") != count or "\0" in text:
         raise ValueError("an answer's header has a line end or NUL in it")
     line = _LINES.get(status) or f"HTTP/1.1 {status} \r\n"
-    return b"%b%b\r\n" % ((line + text).encode("latin-1"), more)
+    return f"{line}{text}{more}\r\n".encode("latin-1")
 
 
 class Unread:

@@ -86,7 +86,14 @@ class Connection(Door):
                 waiter.set_result(None)
         self._account.forget(self)
 
-    # -- what the server calls
+    # -- what the handler and the server call
+
+    @property
+    def task(self) -> asyncio.Task[None]:
+        """The task that serves a request."""
+        if self._task is None:
+            raise AssertionError("a request is served by a task")
+        return self._task
 
     def look(self, now: float) -> None:
         """See to what is late."""
@@ -293,7 +300,7 @@ class Connection(Door):
         self._release()
         body = error_body(refused.error)
         headers = [("content-type", JSON)] + [("retry-after", "1")] * (refused.status == 503)
-        more = b"content-length: %d\r\nconnection: close\r\n" % len(body)
+        more = f"content-length: {len(body)}\r\nconnection: close\r\n"
         self._transport.write(answer_head(refused.status, headers, more + self._account.date) + body)
         self._linger()
 

@@ -41,7 +41,7 @@ class Door(asyncio.Protocol):
     def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """The whole answer at once."""
         empty = status in EMPTY
-        head = self._head(status, headers, b"" if empty else b"content-length: %d\r\n" % len(body))
+        head = self._head(status, headers, "" if empty else f"content-length: {len(body)}\r\n")
         self._answer = ANSWERED
         if self._gone:
             return
@@ -57,8 +57,8 @@ class Door(asyncio.Protocol):
         request = self._request
         if request is not None and not request.chunks:
             request.keep_alive = False  # its end is the connection's
-        more = b"transfer-encoding: chunked\r\n" if request is not None and request.chunks else b""
-        head = self._head(status, headers, b"cache-control: no-cache\r\n" + more)
+        more = "transfer-encoding: chunked\r\n" if request is not None and request.chunks else ""
+        head = self._head(status, headers, "cache-control: no-cache\r\n" + more)
         self._answer = STREAMING
         self._put(head)
 
@@ -87,16 +87,16 @@ class Door(asyncio.Protocol):
         if out and not self._gone:
             self._transport.write(b"".join(out))
 
-    def _head(self, status: int, headers: Headers, framing: bytes) -> bytes:
+    def _head(self, status: int, headers: Headers, framing: str) -> bytes:
         request = self._request
         if request is None or self._answer != SILENT:
             raise AssertionError("a request is answered once")
         if self._account.stopping:
             request.keep_alive = False
         if not request.keep_alive:
-            framing += b"connection: close\r\n"
+            framing += "connection: close\r\n"
         elif not request.chunks:
-            framing += b"connection: keep-alive\r\n"
+            framing += "connection: keep-alive\r\n"
         return answer_head(status, headers, framing + self._account.date)
 
     async def _drain(self) -> None:

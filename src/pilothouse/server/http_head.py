@@ -4,8 +4,8 @@ llhttp (through httptools) reads the headers and refuses contradictory framing, 
 before colons and control characters (RFC 9112 sections 2.2, 3, 5 and 6). What it lets pass is refused here.
 """
 
-import contextlib
 import re
+from collections.abc import Callable
 from urllib.parse import unquote
 
 import msgspec
@@ -19,36 +19,52 @@ CHUNK_LINE = 256  # bytes of a chunk's size and extensions
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t\x20-\x7e]*)?")
 _TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
 _KEEP = {b"HTTP/1.1": True, b"HTTP/1.0": False}
+_Line = tuple[str, str, str, bool]  # method, path, query, and whether it is HTTP/1.1
+# What clients write again and again, looked at once. Emptied when full: whoever fills them loses their gain, no more.
+_lines: dict[bytes, _Line] = {}
+_names: "dict[tuple[bytes, ...], _Names]" = {}
+_SEEN_MAX = 256
+
+
+class _Names(msgspec.Struct, frozen=True):
+    """The names in a head. A client writes the same ones in each of its requests: they are looked at once."""
+
+    written: dict[str, bytes]  # as the client writes it, by the lower-case name
+    host: bytes | None  # as it is written, None where there is none; so are these:
+    connection: bytes | None
+    coding: bytes | None
+    length: bytes | None
+    expect: bytes | None
 
 
 class Request(msgspec.Struct):
-    """One request. `headers`: lower-case names; several of one name are joined with a comma."""
+    """One request. `fields`: the headers, by names as the client writes them (see `header`)."""
 
     method: str
     path: str  # percent-decoded
     query: str  # as it came
-    headers: dict[bytes, bytes]
+    fields: dict[bytes, bytes]
+    names: _Names
+    keep_alive: bool
+    chunks: bool  # whether the client understands a chunked answer (HTTP/1.1)
     body: bytes = b""
     length: int = 0  # of the body in bytes, or CHUNKED
-    keep_alive: bool = True
-    chunks: bool = True  # whether the client understands a chunked answer (HTTP/1.1)
     expects: bool = False  # the client waits for 100 (Continue)
     refused: Exception | None = None  # the body is over the limit, and was not taken
 
     def header(self, name: str) -> str | None:
-        """The value of a header by its lower-case name."""
-        value = self.headers.get(name.encode())
-        return None if value is None else value.decode("latin-1")
+        """The value of a header by its lower-case name; several of one name are joined with a comma."""
+        written = self.names.written.get(name)
+        return None if written is None else self.fields[written].decode("latin-1")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """All headers, by their lower-case names."""
+        return {name: self.fields[written].decode("latin-1") for name, written in self.names.written.items()}
 
 
-class _Fields:
-    __slots__ = ("pairs",)
-
-    def __init__(self) -> None:
-        self.pairs: list[tuple[bytes, bytes]] = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.pairs.append((name.lower(), value))
+class _Callbacks(msgspec.Struct):
+    on_header: Callable[[bytes, bytes], object]
 
 
 def read_head(head: bytes, limits: Limits) -> Request:
@@ -59,65 +75,72 @@ def read_head(head: bytes, limits: Limits) -> Request:
         raise too_long(_over(end, len(head), limits))
     if not 65 <= head[0] <= 90:  # llhttp passes over line ends here
         raise malformed("this does not begin as an HTTP request does")
-    fields = _Fields()
-    try:
-        with contextlib.suppress(HttpParserUpgrade):  # no other protocol is offered: the request is served as it is
-            HttpRequestParser(fields).feed_data(head)
-    except HttpParserError as error:
-        raise malformed(f"the request cannot be read: {error}") from error
-    if len(fields.pairs) != count:
-        raise malformed("the request cannot be read: a header spans several lines")
-    headers = dict(fields.pairs)
-    if len(headers) != count:
-        headers = _joined(fields.pairs)
-    line = head[:end].split(b" ")
-    if len(line) != 3:
-        raise malformed("the request line is not method, target and version")
-    method, target, version = line
-    path, query = _target(target)
-    request = Request(method.decode(), path, query, headers)
-    _version(request, version)
-    return _framed(request)
-
-
-def _version(request: Request, version: bytes) -> None:
-    new = _KEEP.get(version)
-    if new is None:
-        error = RequestError("only HTTP/1.1 and HTTP/1.0 are spoken", hint="use HTTP/1.1", code="http_version")
-        raise Refused(505, "version", error)
-    if new and b"host" not in request.headers:
+    fields: dict[bytes, bytes] = {}
+    _parse(head, fields.setdefault)  # a dict's own method: no Python for each header
+    names = (_names.get(tuple(fields)) or _named(fields)) if len(fields) == count else None
+    if names is None:
+        fields, names = _joined(head, count)
+    line = head[:end]
+    method, path, query, new = _lines.get(line) or _line(line)
+    if new and names.host is None:
         raise malformed("the header Host is missing")
-    if request.method == "CONNECT":
+    if method == "CONNECT":
         hint = "ask for the path itself"
         error = RequestError("this is not a proxy", where="method", hint=hint, code="method_not_implemented")
         raise Refused(501, "method", error)
-    request.chunks = request.keep_alive = new
-    asked = request.headers.get(b"connection")
-    if asked is not None:
-        asked = asked.lower()
-        request.keep_alive = b"close" not in asked and (new or b"keep-alive" in asked)
+    return _framed(Request(method, path, query, fields, names, new, new))
+
+
+def _parse(head: bytes, on_header: Callable[[bytes, bytes], object]) -> None:
+    try:
+        HttpRequestParser(_Callbacks(on_header)).feed_data(head)
+    except HttpParserUpgrade:
+        pass  # no other protocol is offered: the request is served as it is
+    except HttpParserError as error:
+        raise malformed(f"the request cannot be read: {error}") from error
 
 
 def _framed(request: Request) -> Request:
-    """With the body's length, and whether the client waits to be told to send it."""
-    headers = request.headers
-    coding = headers.get(b"transfer-encoding")
-    if coding is not None:
-        if coding.lower() != b"chunked":
+    """With the body's length, whether the connection goes on, and whether the client waits to be told to send more."""
+    names, fields = request.names, request.fields
+    if names.connection is not None:
+        asked = fields[names.connection].lower()
+        request.keep_alive = b"close" not in asked and (request.chunks or b"keep-alive" in asked)
+    if names.coding is not None:
+        if fields[names.coding].lower() != b"chunked":
             raise malformed("the only transfer coding taken is chunked", "transfer_encoding")
         if not request.chunks:
             raise malformed("HTTP/1.0 has no chunked bodies", "transfer_encoding")
         request.length = CHUNKED
-    elif (length := headers.get(b"content-length")) is not None:
-        request.length = int(length)  # digits alone: llhttp has refused all else
-    if b"expect" in headers and request.chunks:
-        if headers[b"expect"].lower() != b"100-continue":
+    elif names.length is not None:
+        request.length = int(fields[names.length])  # digits alone: llhttp has refused all else
+    if names.expect is not None and request.chunks:
+        if fields[names.expect].lower() != b"100-continue":
             hint = "leave the header out"
             what = "only 100-continue can be expected"
             error = RequestError(what, where="expect", hint=hint, code="expectation_failed")
             raise Refused(417, "expect", error)
         request.expects = True
     return request
+
+
+def _line(line: bytes) -> _Line:
+    """What a request line says, from now on to be found in `_lines` where others are likely to say the same."""
+    parts = line.split(b" ")
+    if len(parts) != 3:
+        raise malformed("the request line is not method, target and version")
+    method, target, version = parts
+    path, query = _target(target)
+    new = _KEEP.get(version)
+    if new is None:
+        error = RequestError("only HTTP/1.1 and HTTP/1.0 are spoken", hint="use HTTP/1.1", code="http_version")
+        raise Refused(505, "version", error)
+    found = (method.decode(), path, query, new)
+    if len(line) <= 128 and not query:
+        if len(_lines) >= _SEEN_MAX:
+            _lines.clear()
+        _lines[line] = found
+    return found
 
 
 def _target(target: bytes) -> tuple[str, str]:
@@ -131,16 +154,40 @@ def _target(target: bytes) -> tuple[str, str]:
     return (unquote(path) if "%" in path else path), query
 
 
-def _joined(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    headers: dict[bytes, bytes] = {}
+def _named(fields: dict[bytes, bytes]) -> _Names | None:
+    """The names of these headers, from now on to be found in `_names`; None where one is there twice."""
+    written = {name.lower().decode("latin-1"): name for name in fields}
+    if len(written) != len(fields):
+        return None
+    get = written.get
+    names = _Names(
+        written, get("host"), get("connection"), get("transfer-encoding"), get("content-length"), get("expect")
+    )
+    if len(fields) <= 32 and sum(map(len, fields)) <= 1024:
+        if len(_names) >= _SEEN_MAX:
+            _names.clear()
+        _names[tuple(fields)] = names
+    return names
+
+
+def _joined(head: bytes, count: int) -> tuple[dict[bytes, bytes], _Names]:
+    """The headers of a head in which one name is there twice, by their lower-case names; raises Refused."""
+    pairs: list[tuple[bytes, bytes]] = []
+    _parse(head, lambda name, value: pairs.append((name.lower(), value)))
+    if len(pairs) != count:
+        raise malformed("the request cannot be read: a header spans several lines")
+    fields: dict[bytes, bytes] = {}
     for name, value in pairs:
-        if name not in headers:
-            headers[name] = value
+        if name not in fields:
+            fields[name] = value
         elif name in (b"host", b"content-length", b"transfer-encoding"):
             raise malformed(f"there are several headers {name.decode()}")
         else:
-            headers[name] += (b"; " if name == b"cookie" else b", ") + value
-    return headers
+            fields[name] += (b"; " if name == b"cookie" else b", ") + value
+    names = _named(fields)
+    if names is None:
+        raise AssertionError("names in lower case are told apart")
+    return fields, names
 
 
 def _over(line: int, head: int, limits: Limits) -> str:

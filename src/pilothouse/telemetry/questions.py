@@ -74,7 +74,8 @@ SELECT route, env, manifest, release, inline, canary, count(*) AS n,
   epoch_us(min(ts)) AS first_us, epoch_us(max(ts)) AS last_us,
   {", ".join(f"max(part_{part}) AS {part}" for part in PARTS)},
   {", ".join(f"count(*) FILTER (coalesce(part_{part}, '') = '') AS missing_{part}" for part in PARTS)}
-FROM requests WHERE {_WINDOW} GROUP BY route, env, manifest, release, inline, canary ORDER BY n DESC"""
+FROM requests WHERE {_WINDOW} GROUP BY route, env, manifest, release, inline, canary
+ORDER BY n DESC, inline, release DESC, manifest"""
 
 MODELS = """
 SELECT route, env, provider, model, served_model, fingerprint, kind = 'fallback' AS fallback,

@@ -39,7 +39,7 @@ class Served:
             "query": request.query,
             "size": len(request.body),
             "sha": hashlib.sha256(request.body).hexdigest(),
-            "headers": {k.decode(): v.decode("latin-1") for k, v in request.headers.items()},
+            "headers": request.headers,
         }
         client.whole(200, [("content-type", "application/json")], json.dumps(said).encode())
 
