@@ -9,7 +9,7 @@ from bench.load import Figure, Target, mock, run
 from bench.product import Product, running
 
 PLAIN, STREAM, PACED = "plain", "20-chunk stream, at once", "20-chunk stream, 5 ms apart"
-WAITING = "plain, provider answers after 50 ms"
+WAITING = "plain, provider answers after 5 ms"
 SHAPES = ((PLAIN, False), (STREAM, True))
 CLIENTS = 8
 Peer = Callable[[str], AbstractContextManager[Target]]
@@ -18,7 +18,7 @@ Peer = Callable[[str], AbstractContextManager[Target]]
 def table(seconds: float, *, peers: bool) -> str:
     """Markdown: every figure, direct first, and what they come to."""
     figures: list[Figure] = []
-    with mock() as upstream, mock(gap_ms=5) as paced, mock(delay_ms=50) as waiting:
+    with mock() as upstream, mock(gap_ms=5) as paced, mock(delay_ms=5) as waiting:
         direct = {url: Target("direct", url, "none", "gpt-4o-mini") for url in (upstream, paced, waiting)}
         for shape, stream in SHAPES:
             figures.append(_run(direct[upstream], seconds, shape, stream=stream))
@@ -87,10 +87,14 @@ def comparison(figures: list[Figure]) -> list[str]:
                 said = f"{ratio:.2f} of" if ratio > 0.1 else f"1/{1 / ratio:.0f} of"
                 lines.append(f"- {shape}: {said} {theirs.name}'s CPU per request.")
     for shape in (PLAIN, WAITING, PACED):
-        direct, ours = _found(figures, "direct", shape), _found(figures, "Pilothouse", shape)
-        if direct and ours:
-            p50, p99 = ours.p50 - direct.p50, ours.p99 - direct.p99
-            lines.append(f"- {shape}, {CLIENTS} clients: {p50:+.2f} ms at p50, {p99:+.2f} ms at p99 over direct calls.")
+        direct = _found(figures, "direct", shape)
+        added = [
+            f"{figure.name} {figure.p50 - direct.p50:+.2f} ms at p50, {figure.p99 - direct.p99:+.2f} ms at p99"
+            for figure in (_found(figures, name, shape) for name in ("Pilothouse", "TensorZero", "LiteLLM"))
+            if direct and figure
+        ]
+        if added:
+            lines.append(f"- {shape}, {CLIENTS} clients, over direct calls: {'; '.join(added)}.")
     return lines
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from synthetic import generate
 
 from pilothouse.domain.clock import FrozenClock, SystemClock
-from pilothouse.domain.ids import new_span_id, new_trace_id, uuid7
+from pilothouse.domain.ids import new_span_id, request_ids, uuid7
 from pilothouse.domain.manifest import PARTS
 from pilothouse.domain.record import Attempt, Payload, Record, Redaction, Tokens, Validation
 from pilothouse.domain.wires import MetricQuery
@@ -31,20 +31,24 @@ UNTIL_US = 1_750_000_000_000_000
 DAY_US = 86_400_000_000
 
 
+def _hex32() -> str:
+    return request_ids(UNTIL_US)[1]
+
+
 def some_record() -> Record:
     """A request with everything on: 8 hashes, an attempt, a schema, a redacted payload; about 3 KB of JSON."""
     tokens = Tokens(input_uncached=900, output_text=220)
     return Record(
-        id=uuid7(), ts_us=UNTIL_US, trace_id=new_trace_id(), span_id=new_span_id(), env="prod", route="docs-answer",
-        app="docs", tier="high", release=12, manifest=new_trace_id() * 2,
-        parts={part: new_trace_id() * 2 for part in PARTS}, table_revision=4, worker="edge-0", key_id="abcd1234",
+        id=uuid7(), ts_us=UNTIL_US, trace_id=_hex32(), span_id=new_span_id(), env="prod", route="docs-answer",
+        app="docs", tier="high", release=12, manifest=_hex32() * 2,
+        parts={part: _hex32() * 2 for part in PARTS}, table_revision=4, worker="edge-0", key_id="abcd1234",
         session=new_span_id(), requested_model="docs-answer", provider="openai", served_model="mini-2026-08-07",
         outcome="success", status=200, duration_ms=812.4, ttft_ms=120.0, tokens=tokens, cost_usd=0.00066,
         attempts=[Attempt(n=1, kind="primary", provider="openai", model="mini-2026-08-07", offset_ms=0.4,
                           duration_ms=811.5, status=200, tokens=tokens, cost_usd=0.00066, delivered=True)],
         stages={"queue": 0.1, "preprocessing": 0.3, "model": 811.5, "postprocessing": 0.4},
         validation=Validation(first_ok=True, ok=True), redaction=Redaction(status="clean"), log_mode="redacted",
-        upstream_hash=new_trace_id() * 2, preview_in="q" * 200, preview_out="a" * 200,
+        upstream_hash=_hex32() * 2, preview_in="q" * 200, preview_out="a" * 200,
         payload=Payload(request="q" * 600, response="a" * 400),
     )  # fmt: skip
 

@@ -22,6 +22,8 @@ _LAST = f"""SELECT max(epoch_us(ts)) FROM requests WHERE source = 'edge' AND rou
 
 async def watch(control: Control) -> None:
     """Look at every running canary once; a bad one is off every worker when this returns."""
+    if not await asyncio.to_thread(_running, control):
+        return
     await control.load()
     began = control.clock.monotonic()
     for seen in await asyncio.to_thread(_look, control):
@@ -30,6 +32,11 @@ async def watch(control: Control) -> None:
         await settled(control, seen.moved, began)
         if seen.decision.kind == "abort":
             control.tasks.spawn(_note_last_bad(control, seen.run), "last bad request")
+
+
+def _running(control: Control) -> bool:
+    with control.state.read() as conn:
+        return bool(canaries.running(conn))
 
 
 def _look(control: Control) -> tuple[Watched, ...]:

@@ -53,6 +53,7 @@ log = structlog.get_logger("pilothouse.edge")
 DRAIN_S = 8.0  # in-flight requests get this long at shutdown
 FILES = 65_536  # open files that a worker asks the system for
 FLUSH_S = 1.0  # and their answers this long to leave
+GC_THRESHOLDS = (20_000, 20, 20)  # a request leaves hardly a cycle behind: look for them less often
 EMPTY = Table(revision=0, issued_us=0, entries={}, keys={}, providers={})
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _encode = msgspec.json.encode
@@ -325,6 +326,7 @@ class Worker:
         self._gateway.redact("warm")
         gc.collect()
         gc.freeze()  # what is there now lives as long as the process: the collector need not walk it again
+        gc.set_threshold(*GC_THRESHOLDS)
         try:
             await self._edge.http.start(*self._at)
         except OSError as error:

@@ -11,6 +11,9 @@ from pilothouse.domain.clock import Clock
 
 log = structlog.get_logger("pilothouse.control")
 
+SHARE = 0.1  # of the time is what a loop's work may take …
+LONGEST = 4  # … as far as waiting so many times longer than usual gives it that
+
 
 class LoopState(msgspec.Struct):
     """How a loop fares; shown in `/overview.json` under `control`. Times in µs since 1970."""
@@ -39,12 +42,15 @@ class Loops:
         self._stop.set()
 
     async def repeat(self, name: str, every_s: float, work: Callable[[], Awaitable[object]]) -> None:
-        """Do `work` every `every_s` seconds until `stop`, whatever becomes of a single run."""
+        """Do `work` every `every_s` seconds until `stop`, whatever becomes of a single run.
+
+        Work that takes long is done less often, so that it leaves the machine to the requests.
+        """
         state = self.states.setdefault(name, LoopState(name=name, every_s=every_s))
         while not self._stop.is_set():
             await self.once(state, work)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), every_s)
+                await asyncio.wait_for(self._stop.wait(), _pause(every_s, state.last_ms / 1e3))
 
     async def once(self, state: LoopState, work: Callable[[], Awaitable[object]]) -> None:
         """One run, its time and its failure noted in `state`."""
@@ -61,3 +67,7 @@ class Loops:
             log.exception("a background loop failed", loop=state.name, error=state.last_error)
         state.runs += 1
         state.last_ms = round((self._clock.monotonic() - began) * 1_000, 3)
+
+
+def _pause(every_s: float, took_s: float) -> float:
+    return max(every_s, min(took_s / SHARE - took_s, LONGEST * every_s))

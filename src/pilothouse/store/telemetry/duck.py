@@ -1,5 +1,6 @@
 """The telemetry store on DuckDB: one file, one process, one writer, any number of readers."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,7 +15,7 @@ from pilothouse.store.telemetry.schema import ADDED, SCHEMA_VERSION, TABLES
 Params = Sequence[Any] | dict[str, Any]  # positional for `?`, or by name for `$name`
 
 MEMORY_LIMIT = "1GB"
-THREADS = 2
+THREADS = max(1, (os.cpu_count() or 2) // 2)  # the other half of the cores is for requests
 # Nothing is fetched from a network, ever: what is needed is built in (core_functions, icu, json, parquet).
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
