@@ -1,4 +1,5 @@
-"""LiteLLM's proxy, tuned as its documentation says, in an environment of its own."""
+"""LiteLLM's proxy, tuned as its documentation says, in an environment of its own: bare, and with the nearest that it
+offers without a database to what Pilothouse does for each request (limits that are enforced, a record in a file)."""
 
 import contextlib
 import os
@@ -15,9 +16,26 @@ KEY = "sk-bench-9f8e7d6c5b4a39281706f5e4d3c2b1a0"
 CONFIG = """\
 model_list:
   - model_name: bench
-    litellm_params: {{model: openai/gpt-4o-mini, api_base: "{upstream}/v1", api_key: sk-fake}}
-litellm_settings: {{num_retries: 0, request_timeout: 30, telemetry: false, drop_params: true}}
+    litellm_params: {{model: openai/gpt-4o-mini, api_base: "{upstream}/v1", api_key: sk-fake{limits}}}
+litellm_settings: {{num_retries: 0, request_timeout: 30, telemetry: false, drop_params: true{callbacks}}}
 general_settings: {{master_key: {key}}}
+"""
+LIMITS = ", rpm: 60000000, tpm: 60000000000"
+CALLBACKS = ", callbacks: record.writer"
+ROUTER = 'router_settings: {optional_pre_call_checks: ["enforce_model_rate_limits"]}\n'
+RECORD = """\
+import json
+from litellm.integrations.custom_logger import CustomLogger
+
+class Writer(CustomLogger):
+    def __init__(self):
+        super().__init__()
+        self.file = open(__file__ + ".jsonl", "ab", buffering=0)
+
+    async def async_log_success_event(self, kwargs, response_obj, start_time, end_time):
+        self.file.write(json.dumps(kwargs["standard_logging_object"], default=str).encode() + b"\\n")
+
+writer = Writer()
 """
 
 
@@ -35,12 +53,14 @@ def installed() -> Path:
 
 
 @contextlib.contextmanager
-def proxy(upstream: str) -> Iterator[Target]:
-    """One worker of LiteLLM's proxy in front of `upstream`."""
+def proxy(upstream: str, *, same_work: bool = False) -> Iterator[Target]:
+    """One worker of LiteLLM's proxy in front of `upstream`. `same_work`: with limits and a record."""
     command, port = installed(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
-        config.write_text(CONFIG.format(upstream=upstream, key=KEY))
+        limits, callbacks, more = (LIMITS, CALLBACKS, ROUTER) if same_work else ("", "", "")
+        config.write_text(CONFIG.format(upstream=upstream, key=KEY, limits=limits, callbacks=callbacks) + more)
+        (config.parent / "record.py").write_text(RECORD)
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         environment |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION", "LITELLM_LOG": "ERROR"}
         process = subprocess.Popen(
@@ -49,7 +69,8 @@ def proxy(upstream: str) -> Iterator[Target]:
         )  # fmt: skip
         try:
             wait_for(port, 120)
-            yield Target("LiteLLM " + VERSION, f"http://127.0.0.1:{port}", KEY, "bench", (process.pid,))
+            name = f"LiteLLM {VERSION}" + ", limits and record" * same_work
+            yield Target(name, f"http://127.0.0.1:{port}", KEY, "bench", (process.pid,))
         finally:
             process.terminate()
             process.wait(timeout=20)
