@@ -192,8 +192,20 @@ class Document(msgspec.Struct):
     age_s: float | None = None  # age of the source at answer time
 
 
+class SpanEvent(msgspec.Struct):
+    """Something that happened while a span lasted (an exception, a cache hit …)."""
+
+    name: str
+    offset_ms: float = 0.0  # since the span's start
+    attributes: dict[str, str] = {}
+
+
 class SpanRecord(msgspec.Struct, kw_only=True):
-    """One OTLP span in our own terms."""
+    """One OTLP span in our own terms.
+
+    `cost_usd` is computed from tokens and prices and only of a leaf that asks a model; `reported_cost_usd` is what the
+    instrumentation said. `release`: the app's word for its version, not one of ours.
+    """
 
     kind: Literal["span"] = "span"
     trace_id: str
@@ -215,7 +227,15 @@ class SpanRecord(msgspec.Struct, kw_only=True):
     response_id: str = ""
     status: Literal["ok", "error", "unset"] = "unset"
     error_type: str = ""
+    finish_reason: str = ""
+    span_kind: str = ""  # internal, server, client, producer or consumer
+    dialect: str = ""  # whose conventions it follows, by the name of the table that read it
+    release: str = ""
+    ttft_ms: float | None = None
     tokens: Tokens | None = None
+    cost_usd: float | None = None
+    reported_cost_usd: float | None = None
+    events: list[SpanEvent] = []
     documents: list[Document] | None = None  # None: not a retrieval; empty: retrieval found nothing
     index_name: str = ""
     index_version: str = ""
@@ -234,6 +254,7 @@ class ScoreRecord(msgspec.Struct, kw_only=True):
     ts_us: int
     request_id: str = ""
     trace_id: str = ""
+    span_id: str = ""  # of the span that is judged, where it is one
     route: str = ""
     env: str = ""
     name: str
@@ -243,12 +264,49 @@ class ScoreRecord(msgspec.Struct, kw_only=True):
     source: Literal["feedback", "scorer", "human"] = "feedback"
 
 
+class EventRecord(msgspec.Struct, kw_only=True):
+    """An OTLP log record of the GenAI conventions that belongs to a span: a message, a choice, an exception."""
+
+    kind: Literal["event"] = "event"
+    ts_us: int
+    trace_id: str = ""
+    span_id: str = ""
+    name: str  # gen_ai.user.message, gen_ai.choice …
+    env: str = ""
+    app: str = ""
+    body: str = ""  # text or JSON, redacted
+    attributes: dict[str, str] = {}
+    redaction: Redaction | None = None
+
+
+class MetricRecord(msgspec.Struct, kw_only=True):
+    """A data point of a metric that an app sent over OTLP. `bounds` and `counts` are a histogram's, else empty.
+
+    Delta and cumulative points are kept as they came; `start_us` is where the point's time begins, 0 where unknown.
+    """
+
+    kind: Literal["metric"] = "metric"
+    ts_us: int
+    start_us: int = 0
+    name: str
+    unit: str = ""
+    type: Literal["gauge", "sum", "histogram"]
+    temporality: Literal["", "delta", "cumulative"] = ""
+    env: str = ""
+    app: str = ""
+    value: float | None = None  # of a gauge or sum; the sum of a histogram
+    count: int | None = None
+    bounds: list[float] = []
+    counts: list[int] = []
+    attributes: dict[str, str] = {}
+
+
 class LossRecord(msgspec.Struct, kw_only=True):
     """Something that could not be kept, counted so that it is never silent."""
 
     kind: Literal["loss"] = "loss"
     ts_us: int
     worker: str
-    what: Literal["payload", "record", "span", "torn_line"]
+    what: Literal["payload", "record", "span", "event", "metric", "torn_line"]
     count: int
     reason: str = ""

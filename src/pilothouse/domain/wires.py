@@ -9,10 +9,10 @@ from pilothouse.domain.alert import Action, ActionResult
 from pilothouse.domain.change import Change
 from pilothouse.domain.evaluation import Verdict
 from pilothouse.domain.principal import Principal
-from pilothouse.domain.record import LossRecord, Record, ScoreRecord, SpanRecord
+from pilothouse.domain.record import EventRecord, LossRecord, MetricRecord, Record, ScoreRecord, SpanRecord
 from pilothouse.domain.table import Live, Table
 
-JournalLine = Record | SpanRecord | ScoreRecord | LossRecord
+JournalLine = Record | SpanRecord | EventRecord | MetricRecord | ScoreRecord | LossRecord
 
 
 class Redacted(msgspec.Struct):

@@ -23,7 +23,7 @@ import msgspec
 
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import StoreError
-from pilothouse.domain.record import LossRecord, Record, SpanRecord
+from pilothouse.domain.record import EventRecord, LossRecord, MetricRecord, Record, SpanRecord
 from pilothouse.domain.wires import JournalLine
 
 Fsync = Literal["always", "interval", "never"]
@@ -225,8 +225,8 @@ class Journal:
         if isinstance(line, LossRecord):
             self._untold[line.what, line.reason] += line.count
             return
-        if isinstance(line, SpanRecord):
-            what = "span"
+        if isinstance(line, SpanRecord | EventRecord | MetricRecord):
+            what: str = line.kind
         else:
             what = "record"
             reason = reason if isinstance(line, Record) else f"{line.kind}: {reason}"

@@ -14,7 +14,7 @@ import msgspec
 
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import StoreError
-from pilothouse.domain.record import LossRecord, Record, ScoreRecord, SpanRecord
+from pilothouse.domain.record import EventRecord, LossRecord, MetricRecord, Record, ScoreRecord, SpanRecord
 from pilothouse.store.telemetry import TelemetryStore, lines
 from pilothouse.telemetry import rollups
 from pilothouse.telemetry.journal import disk_free
@@ -30,7 +30,14 @@ FORGET_S = 86_400.0  # positions of deleted segments
 BATCHES = ".load"  # below the journal's root
 
 _PREFIXES = {kind: f'{{"kind":"{kind}",'.encode() for kind in lines.KINDS}
-_TYPES: dict[str, type[Any]] = {"request": Record, "span": SpanRecord, "score": ScoreRecord, "loss": LossRecord}
+_TYPES: dict[str, type[Any]] = {
+    "request": Record,
+    "span": SpanRecord,
+    "event": EventRecord,
+    "metric": MetricRecord,
+    "score": ScoreRecord,
+    "loss": LossRecord,
+}
 
 
 class _Kind(msgspec.Struct):

@@ -74,7 +74,7 @@ class TelemetryStore:
         with self.transaction() as write:
             for changes in later:
                 for table, columns in changes.items():
-                    for column in columns.split(", "):
+                    for column in columns:
                         write.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column}")
             write.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", [str(SCHEMA_VERSION)])
 

@@ -6,7 +6,7 @@ be read is found before anything is written. The rows then move into their table
 
 from typing import Final
 
-KINDS: Final = ("request", "span", "score", "loss")
+KINDS: Final = ("request", "span", "event", "metric", "score", "loss")
 
 _TOKENS = """STRUCT(input_uncached BIGINT, cache_read BIGINT, cache_write BIGINT, output_text BIGINT,
   reasoning BIGINT, estimated BOOLEAN)"""
@@ -61,20 +61,41 @@ _COLUMNS: dict[str, dict[str, str]] = {
                 *("trace_id", "span_id", "parent_span_id", "name", "operation", "stage", "env", "app", "route"),
                 *("session", "user", "provider", "request_model", "response_model", "response_id", "status"),
                 *("error_type", "index_name", "index_version", "preview_in", "preview_out"),
+                *("finish_reason", "span_kind", "dialect", "release"),
             ),
             "VARCHAR",
         ),
         "ts_us": "BIGINT",
         "duration_ms": "DOUBLE",
+        "ttft_ms": "DOUBLE",
+        "cost_usd": "DOUBLE",
+        "reported_cost_usd": "DOUBLE",
         "tokens": _TOKENS,
+        "events": "STRUCT(name VARCHAR, offset_ms DOUBLE, attributes MAP(VARCHAR, VARCHAR))[]",
         "documents": "STRUCT(id VARCHAR, score DOUBLE, age_s DOUBLE)[]",
         "attributes": "MAP(VARCHAR, VARCHAR)",
         "redaction": "STRUCT(status VARCHAR, secrets INTEGER)",
         "payload": _PAYLOAD,
     },
+    "event": {
+        **dict.fromkeys(("trace_id", "span_id", "name", "env", "app", "body"), "VARCHAR"),
+        "ts_us": "BIGINT",
+        "attributes": "MAP(VARCHAR, VARCHAR)",
+        "redaction": "STRUCT(status VARCHAR, secrets INTEGER)",
+    },
+    "metric": {
+        **dict.fromkeys(("name", "unit", "type", "temporality", "env", "app"), "VARCHAR"),
+        "ts_us": "BIGINT",
+        "start_us": "BIGINT",
+        "value": "DOUBLE",
+        "count": "BIGINT",
+        "bounds": "DOUBLE[]",
+        "counts": "BIGINT[]",
+        "attributes": "MAP(VARCHAR, VARCHAR)",
+    },
     "score": {
         **dict.fromkeys(
-            ("id", "request_id", "trace_id", "route", "env", "name", "label", "comment", "source"), "VARCHAR"
+            ("id", "request_id", "trace_id", "span_id", "route", "env", "name", "label", "comment", "source"), "VARCHAR"
         ),
         "ts_us": "BIGINT",
         "value": "DOUBLE",
@@ -82,7 +103,7 @@ _COLUMNS: dict[str, dict[str, str]] = {
     "loss": {"ts_us": "BIGINT", "worker": "VARCHAR", "what": "VARCHAR", "count": "BIGINT", "reason": "VARCHAR"},
 }
 
-_IDENTITY = {"request": "id", "span": "span_id", "score": "name", "loss": "what"}
+_IDENTITY = {"request": "id", "span": "span_id", "event": "name", "metric": "name", "score": "name", "loss": "what"}
 
 _FLAT_TOKENS = """tokens.input_uncached AS input_uncached, tokens.cache_read AS cache_read,
   tokens.cache_write AS cache_write, tokens.output_text AS output_text, tokens.reasoning AS reasoning"""
@@ -109,6 +130,9 @@ _SELECT: dict[str, str] = {
     OR outcome IN ('fallback', 'degraded', 'escalated') AS fallback_used""",
     "span": f"""* EXCLUDE (ts_us, tokens, redaction), make_timestamp(ts_us) AS ts, {_FLAT_TOKENS},
   redaction.status AS redaction_status, redaction.secrets AS redaction_secrets""",
+    "event": """* EXCLUDE (ts_us, redaction), make_timestamp(ts_us) AS ts,
+  redaction.status AS redaction_status, redaction.secrets AS redaction_secrets""",
+    "metric": "* EXCLUDE (ts_us), make_timestamp(ts_us) AS ts",
     "score": "* EXCLUDE (ts_us), make_timestamp(ts_us) AS ts",
     "loss": "* EXCLUDE (ts_us), make_timestamp(ts_us) AS ts",
 }
@@ -133,6 +157,8 @@ INSERTS: dict[str, tuple[str, ...]] = {
         "INSERT INTO spans BY NAME SELECT * EXCLUDE (payload) FROM batch_span",
         _PAYLOADS.format(owner="trace_id || '/' || span_id", kind="span"),
     ),
+    "event": ("INSERT INTO span_events BY NAME SELECT * FROM batch_event",),
+    "metric": ("INSERT INTO app_metrics BY NAME SELECT * FROM batch_metric",),
     "score": ("INSERT INTO scores BY NAME SELECT * FROM batch_score",),
     "loss": ("INSERT INTO losses BY NAME SELECT * FROM batch_loss",),
 }

@@ -1,13 +1,14 @@
 """Tables of the telemetry store. Times are UTC TIMESTAMPs, durations ms, money USD; NULL means unknown.
 
-requests, attempts, spans, scores, losses   one row per journal line (attempts: one per upstream call)
+requests, attempts, spans, span_events,
+app_metrics, scores, losses                 one row per journal line (attempts: one per upstream call)
 payloads                                    bodies apart, read only when opened
 rollup_minute                               counts per minute and (route, env, release, canary, model, outcome, error);
                                             several rows per key until compacted, so readers always sum
 load_positions                              how far each journal segment is loaded, written in the load's transaction
 """
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 REQUESTS = """
 CREATE TABLE IF NOT EXISTS requests (
@@ -51,13 +52,27 @@ CREATE TABLE IF NOT EXISTS spans (
   error_type VARCHAR, input_uncached BIGINT, cache_read BIGINT, cache_write BIGINT, output_text BIGINT,
   reasoning BIGINT, documents STRUCT(id VARCHAR, score DOUBLE, age_s DOUBLE)[], index_name VARCHAR,
   index_version VARCHAR, attributes MAP(VARCHAR, VARCHAR), redaction_status VARCHAR, redaction_secrets INTEGER,
-  preview_in VARCHAR, preview_out VARCHAR
+  preview_in VARCHAR, preview_out VARCHAR, finish_reason VARCHAR, span_kind VARCHAR, dialect VARCHAR,
+  release VARCHAR, ttft_ms DOUBLE, cost_usd DOUBLE, reported_cost_usd DOUBLE,
+  events STRUCT(name VARCHAR, offset_ms DOUBLE, attributes MAP(VARCHAR, VARCHAR))[], request_id VARCHAR
+)"""  # request_id: the gateway's request that this span is the client's side of; such a span costs nothing more
+
+SPAN_EVENTS = """
+CREATE TABLE IF NOT EXISTS span_events (
+  ts TIMESTAMP, trace_id VARCHAR, span_id VARCHAR, name VARCHAR, env VARCHAR, app VARCHAR, body VARCHAR,
+  attributes MAP(VARCHAR, VARCHAR), redaction_status VARCHAR, redaction_secrets INTEGER
+)"""
+
+APP_METRICS = """
+CREATE TABLE IF NOT EXISTS app_metrics (
+  ts TIMESTAMP, start_us BIGINT, name VARCHAR, unit VARCHAR, type VARCHAR, temporality VARCHAR, env VARCHAR,
+  app VARCHAR, value DOUBLE, count BIGINT, bounds DOUBLE[], counts BIGINT[], attributes MAP(VARCHAR, VARCHAR)
 )"""
 
 SCORES = """
 CREATE TABLE IF NOT EXISTS scores (
   id VARCHAR, ts TIMESTAMP, request_id VARCHAR, trace_id VARCHAR, route VARCHAR, env VARCHAR, name VARCHAR,
-  value DOUBLE, label VARCHAR, comment VARCHAR, source VARCHAR
+  value DOUBLE, label VARCHAR, comment VARCHAR, source VARCHAR, span_id VARCHAR
 )"""
 
 LOSSES = """
@@ -84,15 +99,37 @@ CREATE TABLE IF NOT EXISTS load_positions (
 
 META = "CREATE TABLE IF NOT EXISTS meta (key VARCHAR PRIMARY KEY, value VARCHAR)"
 
-TABLES = (REQUESTS, ATTEMPTS, SPANS, SCORES, LOSSES, PAYLOADS, ROLLUP_MINUTE, LOAD_POSITIONS, META)
+TABLES = (
+    REQUESTS,
+    ATTEMPTS,
+    SPANS,
+    SPAN_EVENTS,
+    APP_METRICS,
+    SCORES,
+    LOSSES,
+    PAYLOADS,
+    ROLLUP_MINUTE,
+    LOAD_POSITIONS,
+    META,
+)
 
 # Columns that a store of an earlier version lacks: version that brought them → table → columns. NULL in older rows.
-ADDED: dict[int, dict[str, str]] = {
+ADDED: dict[int, dict[str, tuple[str, ...]]] = {
     2: {
-        "requests": "api VARCHAR, cache VARCHAR, saved_usd DOUBLE, stream_end VARCHAR, limit_hits VARCHAR[], "
-        "guard_hits VARCHAR[], queued_ms DOUBLE, priority VARCHAR, delayed BOOLEAN, validation_stages VARCHAR[], "
-        "coerced_fields VARCHAR[], way VARCHAR, unlisted_fields VARCHAR[]",
-        "attempts": "cancelled BOOLEAN, trimmed INTEGER",
+        "requests": (
+            *("api VARCHAR", "cache VARCHAR", "saved_usd DOUBLE", "stream_end VARCHAR", "limit_hits VARCHAR[]"),
+            *("guard_hits VARCHAR[]", "queued_ms DOUBLE", "priority VARCHAR", "delayed BOOLEAN"),
+            *("validation_stages VARCHAR[]", "coerced_fields VARCHAR[]", "way VARCHAR", "unlisted_fields VARCHAR[]"),
+        ),
+        "attempts": ("cancelled BOOLEAN", "trimmed INTEGER"),
+    },
+    3: {
+        "spans": (
+            *("finish_reason VARCHAR", "span_kind VARCHAR", "dialect VARCHAR", "release VARCHAR", "ttft_ms DOUBLE"),
+            *("cost_usd DOUBLE", "reported_cost_usd DOUBLE", "request_id VARCHAR"),
+            "events STRUCT(name VARCHAR, offset_ms DOUBLE, attributes MAP(VARCHAR, VARCHAR))[]",
+        ),
+        "scores": ("span_id VARCHAR",),
     },
 }
 
