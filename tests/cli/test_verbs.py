@@ -56,6 +56,8 @@ def test_the_verbs() -> None:
             "demo",
             "eval run",
             "eval show",
+            "export",
+            "import",
             "init",
             "keys create",
             "keys list",
@@ -183,6 +185,21 @@ def test_rules_and_alerts_at_rest(invoke: Callable[..., Result], verb: Verb) -> 
     assert "error.rate" in invoke("rules", "list").stdout
     assert invoke("alerts", "list").stdout == "nothing fires\n"
     assert "no alert" in invoke("alerts", "ack", "nope").stderr
+
+
+def test_what_is_stored_leaves_and_comes_back(invoke: Callable[..., Result], verb: Verb, tmp_path: Path) -> None:
+    made = verb("export", str(tmp_path / "out"), "--since", "7d")
+    assert made["rows"]["requests"] == 0
+    assert list((tmp_path / "out").glob("export-*.json"))
+    assert sum(verb("import", str(tmp_path / "out"))["added"].values()) == 0
+    assert [c["change"]["action"] for c in verb("audit", "list")["changes"]][:2] == [
+        "telemetry.import",
+        "telemetry.export",
+    ]
+    missing = invoke("import", str(tmp_path / "nowhere"))
+    assert missing.exit_code == 2
+    assert "there is no such folder" in missing.stderr
+    assert "is not a time" in invoke("export", str(tmp_path / "out"), "--since", "yesterday").stderr
 
 
 def test_init_writes_files_that_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,5 @@
 """`pilothouse eval`, and the gate of `release create --gate`."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -80,7 +77,7 @@ def gate(
     """Run the gate with a progress bar; its result."""
     result: dict[str, Any] = {}
     lines = control.stream(f"/api/v1/routes/{route}/evals", release=release, baseline=baseline, fresh=fresh)
-    with _bar(quiet=quiet) as advance:
+    with show.progress("gate", quiet=quiet) as advance:
         for told in lines:
             if told["type"] == "progress":
                 advance(told["done"], told["total"])
@@ -91,21 +88,6 @@ def gate(
 
         raise StateError("the run ended without a result", hint="see logs/control.log; run it again: it goes on")
     return result
-
-
-@contextmanager
-def _bar(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, nothing elsewhere."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda _done, _total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("  gate"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("gate", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def tell(result: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import typer
 
 from pilothouse import __version__
-from pilothouse.cli import alerts, audit, config, demo, evals, init, keys, release, review, trace, up
+from pilothouse.cli import alerts, audit, config, demo, evals, init, keys, release, review, trace, transfer, up
 
 app = typer.Typer(
     name="pilothouse",
@@ -40,6 +40,8 @@ app.command("review")(review.review)
 app.add_typer(audit.app, name="audit", help="The change log: verify, list.")
 app.add_typer(trace.app, name="trace", help="Requests: list, show, replay.")
 app.add_typer(config.app, name="config", help="The app's files: check.")
+app.command("export")(transfer.export)
+app.command("import")(transfer.import_)
 app.command("demo")(demo.demo)
 app.add_typer(alerts.app, name="alerts", help="Alerts: list, ack.")
 app.add_typer(alerts.rules_app, name="rules", help="Rules: list, check.")

@@ -16,7 +16,7 @@ from pilothouse.releases.pointer import Promotion
 from pilothouse.server.composition import Control
 from pilothouse.server.endpoints import body, maybe_whole, route, who
 from pilothouse.server.twins import own_state
-from pilothouse.server.verbs import alerts, audit, canaries, evals, keys, releases, reviews
+from pilothouse.server.verbs import alerts, audit, canaries, evals, keys, releases, reviews, transfers
 from pilothouse.server.verbs import replay as replays
 
 PREFIX = "/api/v1"
@@ -168,13 +168,7 @@ async def run_eval(control: Control, request: Request) -> Response:
     asked = await body(request, RunEval)
     route_name = request.path_params["route"]
     order = evals.Asked(route=route_name, release=asked.release, baseline=asked.baseline, fresh=asked.fresh)
-    lines = evals.judge(control, order, who(request))
-
-    async def encoded() -> AsyncIterator[bytes]:
-        async for line in lines:
-            yield msgspec.json.encode(line) + b"\n"
-
-    return StreamingResponse(encoded(), media_type="application/x-ndjson")
+    return _streamed(evals.judge(control, order, who(request)))
 
 
 async def show_eval(control: Control, request: Request) -> dict[str, Any]:
@@ -232,6 +226,24 @@ async def replay(control: Control, request: Request) -> dict[str, Any]:
     return await replays.replay(control, request.path_params["id"], send=asked.send)
 
 
+async def export(control: Control, request: Request) -> Response:
+    """The recorded rows of a time into files; NDJSON with progress."""
+    return _streamed(transfers.export(control, await body(request, transfers.Export), who(request)))
+
+
+async def import_(control: Control, request: Request) -> Response:
+    """The files of exports into the store; NDJSON with progress."""
+    return _streamed(transfers.import_(control, await body(request, transfers.Import), who(request)))
+
+
+def _streamed(lines: AsyncIterator[dict[str, Any]]) -> Response:
+    async def encoded() -> AsyncIterator[bytes]:
+        async for line in lines:
+            yield msgspec.json.encode(line) + b"\n"
+
+    return StreamingResponse(encoded(), media_type="application/x-ndjson")
+
+
 def routes(control: Control) -> list[BaseRoute]:
     """Everything under `/api/v1`."""
     table = (
@@ -258,5 +270,7 @@ def routes(control: Control) -> list[BaseRoute]:
         ("POST", "/alerts/{id}/ack", acknowledge),
         ("POST", "/alerts/{id}/actionable", answer),
         ("POST", "/requests/{id}/replay", replay),
+        ("POST", "/exports", export),
+        ("POST", "/imports", import_),
     )
     return [route(control, method, PREFIX + path, handler) for method, path, handler in table]

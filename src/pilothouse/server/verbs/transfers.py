@@ -1,0 +1,92 @@
+"""Export and import of what is recorded, with progress line by line."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Literal
+
+import msgspec
+
+from pilothouse.domain.change import Actor, Change
+from pilothouse.domain.errors import PilothouseError
+from pilothouse.server.composition import Control
+from pilothouse.server.replies import failure_body
+from pilothouse.server.twins import moment
+from pilothouse.store.state import changes
+from pilothouse.telemetry import transfer
+
+Tell = Callable[[dict[str, Any] | None], None]
+
+
+class Export(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /exports. Times as `24h`, ISO 8601 or µs since 1970; no `since`: the beginning, no `until`: now."""
+
+    to: str
+    since: str = ""
+    until: str = ""
+    format: Literal["parquet", "jsonl"] = "parquet"
+
+
+class Import(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /imports."""
+
+    source: str
+
+
+async def export(control: Control, asked: Export, actor: Actor) -> AsyncIterator[dict[str, Any]]:
+    """Lines of progress, then the export as its list says it; all that the journals hold is loaded first."""
+    await control.load()
+
+    def work(tell: Tell) -> dict[str, Any]:
+        window = (moment(asked.since, control.clock), moment(asked.until, control.clock) or control.clock.now_us())
+        made = transfer.export(
+            control.telemetry, asked.to, window, control.clock, format=asked.format, progress=_progress(tell)
+        )
+        _note(control, actor, "telemetry.export", asked.to, {"export": made.id, "rows": made.rows})
+        return {"to": asked.to, "rows": made.rows, **msgspec.to_builtins(made)}
+
+    async for line in _lines(control, work, "export"):
+        yield line
+
+
+async def import_(control: Control, asked: Import, actor: Actor) -> AsyncIterator[dict[str, Any]]:
+    """Lines of progress, then how many rows of each table were new and how many were known."""
+    await control.load()
+
+    def work(tell: Tell) -> dict[str, Any]:
+        done = transfer.import_(control.telemetry, asked.source, progress=_progress(tell))
+        _note(control, actor, "telemetry.import", asked.source, {"added": done.added, "known": done.known})
+        return {"source": asked.source, **msgspec.to_builtins(done)}
+
+    async for line in _lines(control, work, "import"):
+        yield line
+
+
+def _progress(tell: Tell) -> transfer.Progress:
+    return lambda done, total: tell({"type": "progress", "done": done, "total": total})
+
+
+def _note(control: Control, actor: Actor, action: str, place: str, detail: dict[str, Any]) -> None:
+    """Who took the records where: data that leaves is a change that somebody answers for."""
+    with control.state.write() as conn:
+        change = Change(actor=actor, action=action, object_type="telemetry", object_id=place, detail=detail)
+        changes.append(conn, change, control.clock)
+
+
+async def _lines(control: Control, work: Callable[[Tell], dict[str, Any]], name: str) -> AsyncIterator[dict[str, Any]]:
+    news: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def tell(line: dict[str, Any] | None) -> None:
+        loop.call_soon_threadsafe(news.put_nowait, line)
+
+    async def run() -> None:
+        try:
+            tell({"type": "result", **await asyncio.to_thread(work, tell)})
+        except PilothouseError as error:
+            tell({"type": "error", **failure_body(error)})
+        finally:
+            tell(None)
+
+    control.tasks.spawn(run(), name)
+    while (line := await news.get()) is not None:
+        yield line
