@@ -202,3 +202,23 @@ def test_a_wrong_provider_is_explained(tmp_path: Path, provider: str, message: s
     with pytest.raises(ConfigError) as caught:
         load(only_provider(tmp_path, provider))
     assert message in str(caught.value) and ":2" in caught.value.where
+
+
+def test_a_second_backend_gets_its_secrets_by_reference(app: Path) -> None:
+    edit(
+        app,
+        "rules:\n",
+        "forward: {endpoint: 'https://o.example', headers: {authorization: file://t, x-team: a}}\nrules:\n",
+    )
+    found = load(app).forward
+    assert found is not None
+    assert found.endpoint == "https://o.example/v1/traces"
+    assert found.headers == {"authorization": f"file://{app / 't'}", "x-team": "a"}
+    assert not found.content
+    edit(app, "file://t", "Bearer sk-1")
+    with pytest.raises(ConfigError, match="by reference"):
+        load(app)
+    edit(app, "Bearer sk-1", "env://T")
+    edit(app, "https://o.example", "o.example")
+    with pytest.raises(ConfigError, match="http"):
+        load(app)

@@ -8,18 +8,18 @@ import yaml
 
 from pilothouse.config.limits import app_limits, counter_settings
 from pilothouse.config.parts import read
-from pilothouse.config.provider import ProviderConfig, read_provider
+from pilothouse.config.provider import ProviderConfig, absolute, read_provider, reference
 from pilothouse.config.quantities import number, seconds, size_bytes, usd
 from pilothouse.config.route import CheckOverride, GateConfig, RouteConfig, read_route
-from pilothouse.config.section import Section, one_of, parse, text, whole, words
+from pilothouse.config.section import Section, flag, one_of, parse, text, whole, words
 from pilothouse.domain.alert import Action, Rule
 from pilothouse.domain.errors import ConfigError
 from pilothouse.domain.limit import Limit
 from pilothouse.domain.table import CounterSettings
 
 __all__ = [
-    "AppConfig", "CheckOverride", "GateConfig", "JournalConfig", "Person", "Price", "ProviderConfig", "RouteConfig",
-    "load",
+    "AppConfig", "CheckOverride", "ForwardConfig", "GateConfig", "JournalConfig", "Person", "Price", "ProviderConfig",
+    "RouteConfig", "load",
 ]  # fmt: skip
 
 FILE = "pilothouse.yaml"
@@ -56,6 +56,14 @@ class JournalConfig(msgspec.Struct, frozen=True, kw_only=True):
     reserve_bytes: int = 256 << 20
 
 
+class ForwardConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A second backend that gets every request and span over OTLP/HTTP. Header values may be references."""
+
+    endpoint: str  # …/v1/traces
+    headers: dict[str, str] = {}
+    content: bool = False  # prompts and answers too, as they are stored
+
+
 class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the app's files say."""
 
@@ -65,6 +73,7 @@ class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
     routes: dict[str, RouteConfig]
     rules: tuple[Rule, ...] = ()
     journal: JournalConfig = JournalConfig()
+    forward: ForwardConfig | None = None
     prices: dict[str, Price] = {}  # by `provider/model`
     limits: tuple[Limit, ...] = ()
     counters: CounterSettings = CounterSettings()
@@ -96,6 +105,7 @@ def load(folder: Path) -> AppConfig:
         routes=routes,
         rules=_rules(top, routes, people),
         journal=_journal(top),
+        forward=_forward(top),
         prices=prices,
         limits=app_limits(top),
         counters=counter_settings(top),
@@ -156,6 +166,34 @@ def _journal(top: Section) -> JournalConfig:
     )
     section.close()
     return result
+
+
+def _forward(top: Section) -> ForwardConfig | None:
+    section = top.section("forward")
+    if section is None:
+        return None
+    endpoint = section.need("endpoint", text).rstrip("/")
+    if not endpoint.startswith(("http://", "https://")):
+        raise section.error("endpoint is not an http:// or https:// address", section.node("endpoint"))
+    result = ForwardConfig(
+        endpoint=endpoint if endpoint.endswith("/v1/traces") else endpoint + "/v1/traces",
+        headers=_headers(section),
+        content=section.take("content", flag, False),
+    )
+    section.close()
+    return result
+
+
+def _headers(section: Section) -> dict[str, str]:
+    """What goes along with each call; what may be a secret is named by reference, never written here."""
+    headers = section.section("headers")
+    if headers is None:
+        return {}
+    found = {}
+    for name in headers.names():
+        secret = any(word in name.lower() for word in ("auth", "key", "token", "secret", "cookie"))
+        found[name.lower()] = absolute(headers.need(name, reference if secret else text), section.file.parent)
+    return found
 
 
 def _rules(top: Section, routes: dict[str, RouteConfig], people: dict[str, Person]) -> tuple[Rule, ...]:

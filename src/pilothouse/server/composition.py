@@ -19,6 +19,7 @@ from pilothouse.releases import table as tables
 from pilothouse.security.files import Secrets, ensure
 from pilothouse.server.auth import Gate
 from pilothouse.server.datadir import DataDir
+from pilothouse.server.forwarding import Told
 from pilothouse.server.link import LinkServer, PushReport, save_table
 from pilothouse.server.loops import Loops
 from pilothouse.store.state.engine import StateStore
@@ -60,6 +61,7 @@ class Control:
     link: LinkServer | None = None
     table: Table | None = None
     review: Review | None = None  # the newest over all routes, for the overview
+    forwarded: Told | None = None  # how the re-export to another backend fares
     heartbeat_us: int | None = None  # when the rules' evaluator last ran to its end
     reconstructed: dict[tuple[str, str], ReconstructSample] = field(default_factory=dict)  # by route and environment
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)

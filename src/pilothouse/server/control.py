@@ -17,10 +17,12 @@ from granian.server.embed import Server
 from pilothouse.domain.clock import SystemClock
 from pilothouse.domain.errors import PilothouseError
 from pilothouse.domain.tasks import Tasks
+from pilothouse.security.secrets import read_secret
 from pilothouse.server import canaries, logs, probe, watching
 from pilothouse.server.composition import Control, Listening, open_control
 from pilothouse.server.control_app import make_app
 from pilothouse.server.datadir import ControlAddress, DataDir, write_private
+from pilothouse.server.forwarding import Forwarder
 from pilothouse.server.link import LinkServer, socket_path
 from pilothouse.server.preflight import is_loopback
 from pilothouse.server.verbs import reviews
@@ -31,6 +33,7 @@ LOAD_S = 0.5
 CONFIG_S = 2.0
 CANARY_S = 1.0
 RULES_S = 5.0
+FORWARD_S = 1.0
 REVIEW_S = 60.0  # the overview's readiness is at most this old
 DRAIN_S = 3.0
 
@@ -91,6 +94,11 @@ def _spawn_loops(control: Control) -> None:
     spawn(loops.repeat("canary watch", CANARY_S, functools.partial(canaries.watch, control)), "canary watch")
     spawn(loops.repeat("rules", RULES_S, functools.partial(watching.evaluate, control)), "rules")
     spawn(loops.repeat("review", REVIEW_S, functools.partial(_review, control)), "review")
+    forwarder = Forwarder(
+        control.data.journal, control.data.path, control.clock, read_secret, lambda: control.config.forward
+    )
+    control.forwarded = forwarder.told
+    spawn(loops.repeat("forward", FORWARD_S, functools.partial(asyncio.to_thread, forwarder.send)), "forward")
     spawn(loops.repeat("app files", CONFIG_S, _follow_files(control)), "app files")
 
 

@@ -50,6 +50,7 @@ def own_state(control: Control) -> dict[str, Any]:
         "workers": control.link.workers() if control.link else [],
         "loops": list(control.loops.states.values()),
         "task_failures": [f"{type(one).__name__}: {one}" for one in control.tasks.failures],
+        "forward": control.forwarded,
         "config_error": control.config_error,
         "gateway": control.listening.gateway,
         "routes": sorted(control.config.routes),
