@@ -54,6 +54,7 @@ def test_the_verbs() -> None:
             "audit verify",
             "config check",
             "demo",
+            "drill export",
             "eval run",
             "eval show",
             "export",
@@ -200,6 +201,13 @@ def test_what_is_stored_leaves_and_comes_back(invoke: Callable[..., Result], ver
     assert missing.exit_code == 2
     assert "there is no such folder" in missing.stderr
     assert "is not a time" in invoke("export", str(tmp_path / "out"), "--since", "yesterday").stderr
+
+
+def test_a_drill_without_traces_is_no_evidence(invoke: Callable[..., Result], verb: Verb) -> None:
+    found = verb("drill", "export", "answer")
+    assert (found["kind"], found["ok"], found["traces"]) == ("export", True, 0)
+    assert "NO DATA" in invoke("drill", "export", "answer").stdout
+    assert invoke("drill", "export", "nobody").exit_code == 2
 
 
 def test_init_writes_files_that_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -234,7 +234,7 @@ def evidence(**change: Any) -> Evidence:
         facts=facts(), registry=frozenset(MANIFEST.hashes().values()), release=release(), evals=evals(),
         alerts=alerts(), rules=(RULE,), security=security(),
         reconstruct=ReconstructSample(n=140, ok=140, sampled_us=NOW_US),
-        drills=(*(drill(kind) for kind in ("fallback", "alternate_model", "disable_route", "invalid_output")),
+        drills=(*(drill(kind) for kind in ("fallback", "alternate_model", "disable_route", "invalid_output", "export")),
                 drill("faults", days=1, env="staging")),
         windows={"openai/gpt-5-mini-2026-08-07": 400_000}, system_tokens=200,
     )  # fmt: skip

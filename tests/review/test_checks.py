@@ -239,6 +239,10 @@ TABLE: list[tuple[str, Any, str]] = [
     ("T2.6", lambda m: _facts(m, outcomes={"success": 9_950, "": 50}), "PASS"),
     ("T2.6", lambda m: _facts(m, outcomes={"success": 9_949, "odd": 51}), "WARN"),
     ("T2.6", lambda m: _facts(m, outcomes={"success": 9_799, "odd": 201}), "FAIL"),
+    ("T2.7", lambda m: m.evidence(drills=(m.drill("export"),)), "PASS"),
+    ("T2.7", lambda m: m.evidence(drills=(m.drill("export", ok=False),)), "WARN"),
+    ("T2.7", lambda m: m.evidence(drills=(m.drill("export", days=15),)), "FAIL"),
+    ("T2.7", lambda m: m.evidence(drills=()), "NO_DATA"),
     # T3
     ("T3.1", lambda m: _cases(m, *[30] * 9, 29), "PASS"),
     ("T3.1", lambda m: _cases(m, *[30] * 8, 29), "WARN"),

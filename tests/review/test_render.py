@@ -51,7 +51,7 @@ def ready(made):
 def test_text(mixed):
     assert render.text(mixed, width=120) == snapshot("""\
 docs-answer   prod   release 11   high   Ana, Ben   2026-11-23 14:32, last 7 days, 10,000 requests
-NOT READY    observe 0.70    evaluate 0.59    roll back 0.79    security: no FAIL    ready from 0.80
+NOT READY    observe 0.74    evaluate 0.59    roll back 0.79    security: no FAIL    ready from 0.80
 
   FAIL     T3.2  pass rate, lower bound        0.24              n=31   fail < 0.85              Ana → block release
                  'multi-hop' fails 19 of 31; overall 0.87
@@ -67,8 +67,8 @@ NOT READY    observe 0.70    evaluate 0.59    roll back 0.79    security: no FAI
                  fix: compare the two releases part by part: pilothouse release diff docs-answer
   NO DATA  T1.0  outputs reconstructed         none sampled yet                                  Ana → freeze releases
                  fix: send it requests, with model: docs-answer
-  NO DATA  49 items, not measured yet: T8.2 T8.5 T8.7 T8.8 T3.4 T3.5 T5.2 T5.3 T5.5 T9.3 T9.6 T2.7 T9.5 and 36 more
-  52 pass   3 fail   1 warn   50 no data   1 waived (next expires 2026-11-29)
+  NO DATA  48 items, not measured yet: T8.2 T8.5 T8.7 T8.8 T3.4 T3.5 T5.2 T5.3 T5.5 T9.3 T9.6 T9.5 T10.6 and 35 more
+  53 pass   3 fail   1 warn   49 no data   1 waived (next expires 2026-11-29)
 
   observe ✗   evaluate ✗   roll back ✗
 
@@ -121,6 +121,8 @@ NOT READY    observe 0.00    evaluate 0.00    roll back 0.00    security: no FAI
                   fix: send it requests, with model: bare
   NO DATA  T1.6   known index version           no retrieval seen
                   fix: pilothouse release create bare
+  NO DATA  T2.7   traces survive an export      no export drill yet  n=0
+                  fix: send it at least 30 requests, with model: bare
   NO DATA  T9.7   alert rules in order          rules not read
                   fix: give the rule owner:, actions: and runbook: in pilothouse.yaml, then restart…
   NO DATA  T10.5  runbooks                      no rule              n=0
@@ -130,7 +132,7 @@ NOT READY    observe 0.00    evaluate 0.00    roll back 0.00    security: no FAI
   NO DATA  30 items, no traffic: T4.1 T4.2 T4.3 T4.4 T7.1 T7.2 T7.3 T7.4 T7.5 T7.6 T7.7 and 19 more
   NO DATA  4 items, never exercised: T4.5 T6.6 T10.3 CR.3
   NO DATA  6 items, releases not read: T10.1 T10.2 T10.4 CR.1 CR.2 CR.6
-  NO DATA  49 items, not measured yet: T8.2 T8.5 T8.7 T8.8 T3.4 T3.5 T5.2 T5.3 T5.5 T9.3 and 39 more
+  NO DATA  48 items, not measured yet: T8.2 T8.5 T8.7 T8.8 T3.4 T3.5 T5.2 T5.3 T5.5 T9.3 and 38 more
   3 pass   1 fail   103 no data
 
   observe ✗   evaluate ✗   roll back ✗
@@ -189,7 +191,7 @@ def test_markdown(mixed):
     assert render.markdown(mixed).partition("<details>")[0] == snapshot("""\
 ## docs-answer: NOT READY
 
-observe 0.70 ✗ · evaluate 0.59 ✗ · roll back 0.79 ✗ · security: no FAIL · ready from 0.80
+observe 0.74 ✗ · evaluate 0.59 ✗ · roll back 0.79 ✗ · security: no FAIL · ready from 0.80
 
 prod · release 11 · high · Ana, Ben · 10,000 requests · last 7 days · 2026-11-23T14:32:00Z
 
@@ -201,9 +203,9 @@ prod · release 11 · high · Ana, Ben · 10,000 requests · last 7 days · 2026
 | WARN | [T7.1](/traces?route=docs-answer&env=prod) cost per request | +31 %<br>mean 0.0013 USD, p95 0.002 USD; a trace 0.0011 USD, p95 0.0022 USD | 10k | warn +25 % | Ana → pin\\_model | compare the two releases part by part: `pilothouse release diff docs-answer` |
 | NO DATA | [T1.0](/traces?route=docs-answer&env=prod) outputs reconstructed | none sampled yet |  |  | Ana → freeze releases | send it requests, with `model: docs-answer` |
 
-NO DATA: 49 items, not measured yet (T8.2, T8.5, T8.7, T8.8, T3.4, T3.5, T5.2, T5.3, T5.5, T9.3, T9.6, T2.7, T9.5, T10.6, CR.4, CR.5, CW.1, CW.2, CW.3, CW.4, CW.5, CM.1, CM.2, CM.3, CM.4, CM.5, CQ.1, CQ.2, CQ.3, CQ.4, CQ.5, I1, I2, I3, I4, I5, I6, I7, V0, V1, V2, V3, V4, V5, V6, V7, G4, G7, G8).
+NO DATA: 48 items, not measured yet (T8.2, T8.5, T8.7, T8.8, T3.4, T3.5, T5.2, T5.3, T5.5, T9.3, T9.6, T9.5, T10.6, CR.4, CR.5, CW.1, CW.2, CW.3, CW.4, CW.5, CM.1, CM.2, CM.3, CM.4, CM.5, CQ.1, CQ.2, CQ.3, CQ.4, CQ.5, I1, I2, I3, I4, I5, I6, I7, V0, V1, V2, V3, V4, V5, V6, V7, G4, G7, G8).
 
-52 pass · 3 fail · 1 warn · 50 no data · 1 waived (next expires 2026-11-29)
+53 pass · 3 fail · 1 warn · 49 no data · 1 waived (next expires 2026-11-29)
 
 """)
 
@@ -214,7 +216,7 @@ def test_html(mixed):
   <header class="review-head">
     <h2>docs-answer</h2>
     <p class="review-about">prod · release 11 · high · Ana, Ben · <time datetime="2026-11-23T14:32:00Z">2026-11-23T14:32:00Z</time>, last 7 days, 10,000 requests</p>
-    <p class="review-verdict"><strong class="status-fail">NOT READY</strong>      <span class="review-score score-low">observe <b>0.70</b> ✗</span>      <span class="review-score score-low">evaluate <b>0.59</b> ✗</span>      <span class="review-score score-low">roll back <b>0.79</b> ✗</span>      <span class="review-security">security: no FAIL</span>
+    <p class="review-verdict"><strong class="status-fail">NOT READY</strong>      <span class="review-score score-low">observe <b>0.74</b> ✗</span>      <span class="review-score score-low">evaluate <b>0.59</b> ✗</span>      <span class="review-score score-low">roll back <b>0.79</b> ✗</span>      <span class="review-security">security: no FAIL</span>
       <span class="review-floor">ready from 0.80</span></p>
   </header>  <table class="findings">
     <thead><tr><th scope="col">status</th><th scope="col">item</th><th scope="col">value</th><th scope="col">n</th><th scope="col">threshold</th><th scope="col">owner → fallback</th></tr></thead>
@@ -254,7 +256,7 @@ def test_html(mixed):
       <td class="finding-threshold"></td>
       <td class="finding-owner">Ana → freeze releases</td>
     </tr>    </tbody>
-  </table>  <p class="review-missing"><span class="status-no-data">NO DATA</span> 49 items, not measured yet: <span class="review-ids">T8.2 T8.5 T8.7 T8.8 T3.4 T3.5 T5.2 T5.3 T5.5 T9.3 T9.6 T2.7 T9.5 T10.6 CR.4 CR.5 CW.1 CW.2 CW.3 CW.4 CW.5 CM.1 CM.2 CM.3 CM.4 CM.5 CQ.1 CQ.2 CQ.3 CQ.4 CQ.5 I1 I2 I3 I4 I5 I6 I7 V0 V1 V2 V3 V4 V5 V6 V7 G4 G7 G8</span></p>  <p class="review-counts">52 pass · 3 fail · 1 warn · 50 no data · 1 waived (next expires 2026-11-29)</p>
+  </table>  <p class="review-missing"><span class="status-no-data">NO DATA</span> 48 items, not measured yet: <span class="review-ids">T8.2 T8.5 T8.7 T8.8 T3.4 T3.5 T5.2 T5.3 T5.5 T9.3 T9.6 T9.5 T10.6 CR.4 CR.5 CW.1 CW.2 CW.3 CW.4 CW.5 CM.1 CM.2 CM.3 CM.4 CM.5 CQ.1 CQ.2 CQ.3 CQ.4 CQ.5 I1 I2 I3 I4 I5 I6 I7 V0 V1 V2 V3 V4 V5 V6 V7 G4 G7 G8</span></p>  <p class="review-counts">53 pass · 3 fail · 1 warn · 49 no data · 1 waived (next expires 2026-11-29)</p>
   \
 """)
 
@@ -274,11 +276,11 @@ def test_json(mixed):
             "requests": 10000,
             "ready": False,
             "floor": 0.8,
-            "observe": 0.6957,
+            "observe": 0.7391,
             "evaluate": 0.5867,
             "roll_back": 0.7917,
             "security_fails": 0,
-            "counts": {"NO_DATA": 50, "PASS": 52, "FAIL": 3, "WARN": 1, "WAIVED": 1},
+            "counts": {"NO_DATA": 49, "PASS": 53, "FAIL": 3, "WARN": 1, "WAIVED": 1},
         }
     )
     assert route["items"][0] == snapshot(

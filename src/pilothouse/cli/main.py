@@ -3,7 +3,7 @@
 import typer
 
 from pilothouse import __version__
-from pilothouse.cli import alerts, audit, config, demo, evals, init, keys, release, review, trace, transfer, up
+from pilothouse.cli import alerts, audit, config, demo, drill, evals, init, keys, release, review, trace, transfer, up
 
 app = typer.Typer(
     name="pilothouse",
@@ -40,6 +40,7 @@ app.command("review")(review.review)
 app.add_typer(audit.app, name="audit", help="The change log: verify, list.")
 app.add_typer(trace.app, name="trace", help="Requests: list, show, replay.")
 app.add_typer(config.app, name="config", help="The app's files: check.")
+app.add_typer(drill.app, name="drill", help="Drills: export.")
 app.command("export")(transfer.export)
 app.command("import")(transfer.import_)
 app.command("demo")(demo.demo)

@@ -10,13 +10,13 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute
 
 from pilothouse.domain.alert import Alert, Rule
-from pilothouse.domain.errors import BadRequest
+from pilothouse.domain.errors import BadRequest, NotFound
 from pilothouse.domain.finding import Review
 from pilothouse.releases.pointer import Promotion
 from pilothouse.server.composition import Control
 from pilothouse.server.endpoints import body, maybe_whole, route, who
 from pilothouse.server.twins import own_state
-from pilothouse.server.verbs import alerts, audit, canaries, evals, keys, releases, reviews, transfers
+from pilothouse.server.verbs import alerts, audit, canaries, drills, evals, keys, releases, reviews, transfers
 from pilothouse.server.verbs import replay as replays
 
 PREFIX = "/api/v1"
@@ -226,6 +226,21 @@ async def replay(control: Control, request: Request) -> dict[str, Any]:
     return await replays.replay(control, request.path_params["id"], send=asked.send)
 
 
+class RunDrill(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /routes/{route}/drills/{kind}."""
+
+    env: str = "prod"
+
+
+async def drill(control: Control, request: Request) -> dict[str, Any]:
+    """Exercise what is promised; the evidence is kept."""
+    kind = request.path_params["kind"]
+    if kind != "export":
+        raise NotFound(f"no drill {kind!r}", hint="drills: export", code="unknown_drill")
+    asked = await body(request, RunDrill)
+    return await drills.export(control, request.path_params["route"], asked.env, who(request))
+
+
 async def export(control: Control, request: Request) -> Response:
     """The recorded rows of a time into files; NDJSON with progress."""
     return _streamed(transfers.export(control, await body(request, transfers.Export), who(request)))
@@ -270,6 +285,7 @@ def routes(control: Control) -> list[BaseRoute]:
         ("POST", "/alerts/{id}/ack", acknowledge),
         ("POST", "/alerts/{id}/actionable", answer),
         ("POST", "/requests/{id}/replay", replay),
+        ("POST", "/routes/{route}/drills/{kind}", drill),
         ("POST", "/exports", export),
         ("POST", "/imports", import_),
     )

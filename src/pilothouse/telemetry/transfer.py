@@ -12,7 +12,7 @@ import importlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -41,7 +41,7 @@ IDENTITY: dict[str, tuple[str, ...]] = {
     "losses": (),
     "payloads": ("owner",),
 }
-_COPY = {"parquet": "FORMAT parquet, COMPRESSION zstd", "jsonl": "FORMAT json"}
+_COPY = {".parquet": "FORMAT parquet, COMPRESSION zstd", ".jsonl": "FORMAT json"}
 _DAY_US = 86_400_000_000
 _BLOCK = 1 << 20
 
@@ -90,26 +90,30 @@ def export(
     clock: Clock,
     *,
     format: Format = "parquet",  # noqa: A002  # the word that people use
+    traces: Sequence[str] | None = None,
     progress: Progress = lambda _done, _of: None,
 ) -> Export:
-    """Write the rows of `window` below `to`: a folder, or a URL that fsspec knows (s3://…). Raises StoreError."""
+    """Write the rows of `window` below `to`: a folder, or a URL that fsspec knows (s3://…). Raises StoreError.
+
+    `traces`: only what belongs to the traces with these ids.
+    """
     since_us, until_us = window
     if since_us >= until_us:
         raise BadRequest("there is no time between the start and the end", where="since", hint="give an earlier start")
     made = f"{clock.now_us() // 1_000_000}-{os.urandom(3).hex()}"
     with _outgoing(to) as folder:
-        days = _days(store, since_us, until_us)
+        only = _belonging(traces)
+        days = _days(store, only, since_us, until_us)
         files = []
         for done, (table, day_us) in enumerate(days):
             bounds = (max(since_us, day_us), min(until_us, day_us + _DAY_US))
-            files.append(_write(store, folder, table, bounds, made, format))
+            relative = Path(table) / f"day={_day(store, day_us)}" / f"{made}.{format}"
+            files.append(_write(store, folder / relative, relative, (table, only[table]), bounds))
             progress(done + 1, len(days))
         result = Export(
             id=made, format=format, schema=SCHEMA_VERSION, version=__version__,
-            since_us=since_us, until_us=until_us, files=[file for file in files if file.rows],
+            since_us=since_us, until_us=until_us, files=files,
         )  # fmt: skip
-        for empty in (file for file in files if not file.rows):
-            (folder / empty.path).unlink()
         (folder / f"export-{made}.json").write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2))
     return result
 
@@ -133,34 +137,53 @@ def import_(store: TelemetryStore, source: str, *, progress: Progress = lambda _
     return Imported(added=added, known=known)
 
 
-def _days(store: TelemetryStore, since_us: int, until_us: int) -> list[tuple[str, int]]:
+def _belonging(traces: Sequence[str] | None) -> dict[str, str]:
+    """Table → the condition that its rows belong to these traces."""
+    if traces is None:
+        return dict.fromkeys(IDENTITY, "true")
+    if not all(len(trace) == 32 and trace.isalnum() for trace in traces):
+        raise BadRequest("a trace id has 32 hex characters", where="traces")
+    listed = "(" + ", ".join(f"'{trace}'" for trace in traces) + ")" if traces else "('')"
+    requests = f"(SELECT id FROM requests WHERE trace_id IN {listed})"  # noqa: S608  # letters and digits alone
+    by_trace = f"trace_id IN {listed}"
+    return dict.fromkeys(IDENTITY, "false") | {
+        "requests": by_trace,
+        "spans": by_trace,
+        "span_events": by_trace,
+        "scores": f"{by_trace} OR request_id IN {requests}",
+        "attempts": f"request_id IN {requests}",
+        "payloads": f"owner IN {requests} OR left(owner, 32) IN {listed}",
+    }
+
+
+def _days(store: TelemetryStore, only: dict[str, str], since_us: int, until_us: int) -> list[tuple[str, int]]:
     """(table, start of a UTC day in µs) wherever there are rows in the window."""
     found = []
-    for table in IDENTITY:
+    for table, condition in only.items():
         rows = store.rows(
-            f"SELECT DISTINCT epoch_us(ts) // {_DAY_US} FROM {table} "  # noqa: S608  # our own names
-            "WHERE ts >= make_timestamp(?::BIGINT) AND ts < make_timestamp(?::BIGINT)",
+            f"SELECT DISTINCT epoch_us(ts) // {_DAY_US} FROM {table} "  # noqa: S608  # our own names, and hex
+            f"WHERE ts >= make_timestamp(?::BIGINT) AND ts < make_timestamp(?::BIGINT) AND ({condition})",
             [since_us, until_us],
         )
         found += [(table, day * _DAY_US) for (day,) in sorted(rows)]
     return found
 
 
+def _day(store: TelemetryStore, day_us: int) -> str:
+    return str(store.rows("SELECT strftime(make_timestamp(?::BIGINT), '%Y-%m-%d')", [day_us])[0][0])
+
+
 def _write(
-    store: TelemetryStore, folder: Path, table: str, bounds: tuple[int, int], made: str, format_: Format
+    store: TelemetryStore, path: Path, relative: Path, rows_of: tuple[str, str], bounds: tuple[int, int]
 ) -> ExportedFile:
-    day = store.rows("SELECT strftime(make_timestamp(?::BIGINT), '%Y-%m-%d')", [bounds[0]])[0][0]
-    relative = Path(table) / f"day={day}" / f"{made}.{format_}"
-    path = folder / relative
+    (table, condition), (since_us, until_us) = rows_of, bounds
     path.parent.mkdir(parents=True, exist_ok=True)
     literal = str(path).replace("'", "''")
     rows = store.rows(
-        f"COPY (SELECT * FROM {table} WHERE ts >= make_timestamp({bounds[0]}) AND ts < make_timestamp({bounds[1]}) "  # noqa: S608
-        f"ORDER BY ts) TO '{literal}' ({_COPY[format_]})"
+        f"COPY (SELECT * FROM {table} WHERE ts >= make_timestamp({since_us}) AND ts < make_timestamp({until_us}) "  # noqa: S608
+        f"AND ({condition}) ORDER BY ts) TO '{literal}' ({_COPY[path.suffix]})"
     )[0][0]
-    return ExportedFile(
-        path=str(relative), table=table, rows=rows, bytes=path.stat().st_size, sha256=_sha256(path)
-    )  # fmt: skip
+    return ExportedFile(path=str(relative), table=table, rows=rows, bytes=path.stat().st_size, sha256=_sha256(path))
 
 
 def _list(path: Path) -> Export:

@@ -35,6 +35,6 @@ ITEMS = (
     ),
     _layer.item(
         "T2.7", "traces survive an export", "any loss", "job missed twice", "keep the local copy",
-        evidence=TRACES, cadence="W,Q", fix="export and re-import 100 traces: `/traces.json?route={route}`",
+        evidence=TRACES, cadence="W,Q", fix="`pilothouse drill export {route}`",
     ),
 )  # fmt: skip

@@ -7,6 +7,7 @@ from pilothouse.review.evidence import Evidence
 from pilothouse.review.result import MIN_N, Check, Outcome, level, limit_of, no_data, sampled, worst
 
 ORPHANS = Limit(warn=0.005, fail=0.02)
+MISSED_US = 14 * 86_400_000_000  # twice the weekly cadence
 OUTCOMES = frozenset(("success", "fallback", "degraded", "escalated", "refused", "failed"))
 
 
@@ -117,6 +118,21 @@ def outcome_known(evidence: Evidence, item: Item) -> Outcome:
     return Outcome(level(rate, limit_of(item)), words.share(rate), rate, facts.requests)
 
 
+def exportable(evidence: Evidence, item: Item) -> Outcome:
+    """T2.7: the newest export drill: traces went out and came back as they were, in this fortnight."""
+    del item
+    found = [drill for drill in evidence.drills if drill.kind == "export" and drill.env == evidence.env]
+    if not found:
+        return no_data("no export drill yet", 0)
+    newest = max(found, key=lambda drill: drill.ts_us)
+    traces = int(newest.detail.get("traces") or 0)
+    lost = int(newest.detail.get("lost") or 0) + int(newest.detail.get("otlp_lost") or 0)
+    missed = evidence.now_us - newest.ts_us > MISSED_US
+    status: Status = "FAIL" if missed else "PASS" if newest.ok else "WARN"
+    detail = words.joined(f"{lost:,} rows, spans or attributes lost" if lost else "", "job missed" if missed else "")
+    return Outcome(status, words.plural(traces, "trace"), float(lost), traces, detail, measured_us=newest.ts_us)
+
+
 CHECKS: dict[str, Check] = {
     "T2.1": identified,
     "T2.2": accounted,
@@ -124,4 +140,5 @@ CHECKS: dict[str, Check] = {
     "T2.4": errors_typed,
     "T2.5": redacted,
     "T2.6": outcome_known,
+    "T2.7": exportable,
 }
