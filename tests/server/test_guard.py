@@ -190,7 +190,9 @@ async def test_control_counts_its_own_loops(browser: Browser) -> None:
     assert (await browser("GET", "/metrics")).status == 401
     answer = await browser("GET", "/metrics", authorization=f"Bearer {browser.token}")
     assert answer.status == 200
-    assert "pilothouse_control_journal_backlog_bytes 0" in answer.body.decode()
+    text = answer.body.decode()
+    assert "pilothouse_control_journal_backlog_bytes 0" in text
+    assert "# TYPE gen_ai_client_operation_duration_seconds histogram" in text
 
 
 async def test_errors_have_one_shape(browser: Browser) -> None:

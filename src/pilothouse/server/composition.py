@@ -61,6 +61,7 @@ class Control:
     link: LinkServer | None = None
     table: Table | None = None
     review: Review | None = None  # the newest over all routes, for the overview
+    started_us: int = 0
     forwarded: Told | None = None  # how the re-export to another backend fares
     heartbeat_us: int | None = None  # when the rules' evaluator last ran to its end
     reconstructed: dict[tuple[str, str], ReconstructSample] = field(default_factory=dict)  # by route and environment
@@ -170,6 +171,7 @@ async def open_control(
         gate=Gate(data.secret, secret, clock, listening.port),
         listening=listening,
         loops=Loops(clock),
+        started_us=clock.now_us(),
     )
     await control.load()
     return control

@@ -1,4 +1,6 @@
-"""Control's own numbers in Prometheus' text form: loops, workers, the loader's backlog."""
+"""Control's numbers in Prometheus' text form: loops, workers, the loader's backlog, and the metric catalogue."""
+
+import asyncio
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -6,6 +8,7 @@ from starlette.responses import Response
 from pilothouse.server.composition import Control
 from pilothouse.server.datadir import supervisor_state
 from pilothouse.server.endpoints import who
+from pilothouse.telemetry.exposition import exposition
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -43,6 +46,7 @@ async def metrics(control: Control, request: Request) -> Response:
     lines += family("journal_backlog_bytes", "gauge", "Journal bytes that are not loaded yet", {"": backlog}, "")
     revision = control.table.revision if control.table else 0
     lines += family("table_revision", "gauge", "Revision of the newest table", {"": revision}, "")
+    lines += await asyncio.to_thread(exposition, control.telemetry, control.metrics, control.clock, control.started_us)
     return Response("\n".join(lines) + "\n", media_type=TEXT)
 
 
