@@ -126,6 +126,32 @@ async def test_an_alarm_ends_only_its_own_wait() -> None:
         await waiting
 
 
+async def test_many_alarms_each_ring_at_their_own_time() -> None:
+    loop = asyncio.get_running_loop()
+    begun, ended = loop.time(), []
+
+    async def waits(number: int, after: float, done: asyncio.Event) -> None:
+        try:
+            with Alarm(begun + after, loop):
+                await done.wait()
+        except TimeoutError:
+            assert loop.time() >= begun + after - 0.002
+            ended.append(number)
+
+    never, soon = asyncio.Event(), asyncio.Event()
+    late = [waits(n, 0.02 * (1 + n % 4), never) for n in (7, 2, 1, 4)]
+    over = [waits(100 + n, 0.01 + n * 1e-5, soon) for n in range(2000)]  # more than are kept
+    tasks = [asyncio.ensure_future(one) for one in (*over, *late)]
+    await asyncio.sleep(0)
+    soon.set()
+    await asyncio.wait(tasks[:2000], timeout=5.0)
+    for _ in range(600):  # over at once, and thrown out in time
+        with Alarm(loop.time() + 9.0, loop):
+            pass
+    await asyncio.wait(tasks, timeout=5.0)
+    assert [n for n in ended if n < 100] == [4, 1, 2, 7]
+
+
 @given(st.sampled_from(sorted(CLASSES)), st.lists(st.sampled_from(["error", *sorted(CLASSES)]), max_size=4))
 def test_a_step_is_for_what_it_names_and_error_for_what_may_pass(kind: str, on: list[Any]) -> None:
     step, error = Fallback(static="x", on=tuple(on)), CLASSES[kind]

@@ -93,7 +93,8 @@ class Attempts:
         self.retries.of(run.record.route).request(policy.retry.budget)
         if policy.hedge is not None:
             self.hedges.of(run.record.route).request(policy.hedge.share)
-        run.steps = iter(policy.fallback)
+        if policy.fallback:
+            run.steps = iter(policy.fallback)
         way = Way(run.rendered.resolved.model, "primary", tries=policy.retry.attempts)
         try:
             return await self._ask(run, way)
@@ -194,7 +195,8 @@ class Attempts:
             except CircuitOpen as closed:
                 raise (error or closed) from None
             turn = self._turn(run, target, kind, rendered)
-            turn.attempt.backoff_ms, turn.attempt.trimmed = wait * 1e3, way.trimmed
+            if wait or way.trimmed:
+                turn.attempt.backoff_ms, turn.attempt.trimmed = wait * 1e3, way.trimmed
             turn.later = later_calls(policy, way.step, way.tries - tried)
             try:
                 answer = await (self._call(run, turn) if policy.hedge is None else self._hedged(run, turn))
@@ -209,9 +211,7 @@ class Attempts:
                 await asyncio.sleep(wait)
                 kind = "continue" if way.kind == "continue" else "retry"
                 continue
-            if way.step is None:
-                answer.outcome = "success"
-            else:
+            if way.step is not None:
                 answer.outcome, run.record.way = way.step.outcome, way.step.way
             return answer
         raise AssertionError("unreachable: the last try returns or raises")
@@ -282,15 +282,18 @@ class Attempts:
         if not record.attempts and turn.target.model != run.rendered.resolved.model:
             record.upstream_hash = bytes_hash(turn.rendered.upstream(attempt.model))
         record.attempts.append(attempt)
-        attempt.n = len(record.attempts)
+        if attempt.n != len(record.attempts):  # a hedge was quicker
+            attempt.n = len(record.attempts)
         end: BaseException | None = _GIVEN_UP  # whatever else ends a call says nothing of its target
         try:
             answer = await self.calls.make(run, turn, provider)
             end = None
-        except PilothouseError as error:
+        except (PilothouseError, asyncio.CancelledError) as error:
             end = error
+            self.calls.broke(run, turn, error)
             raise
         finally:
+            attempt.duration_ms = (self._clock.monotonic() - turn.began) * 1e3
             if end is not None or answer.flow is None:
                 self.targets.leave(run, turn, end)
         if answer.flow is not None:

@@ -1,6 +1,7 @@
 """One upstream call: sent in a form that its provider speaks, bounded in time, and its attempt filled in."""
 
 import asyncio
+from collections.abc import Awaitable
 
 import msgspec
 
@@ -52,29 +53,27 @@ class Calls:
         self._clock = clock
         self._secrets: dict[str, tuple[float, str]] = {}
 
-    async def make(self, run: Run, turn: Turn, provider: ProviderEntry) -> Answer:
-        """The provider's usable answer; raises UpstreamError, InvalidOutput. The attempt is filled in either way."""
+    def make(self, run: Run, turn: Turn, provider: ProviderEntry) -> Awaitable[Answer]:
+        """The provider's usable answer; raises BadRequest at once, UpstreamError, InvalidOutput. See `broke`."""
+        said = _said(turn.rendered, provider)
+        if said.rendered.stream:
+            return self._stream(run, turn, said)
+        return self._gathered(run, turn, said) if said.rendered.gather else self._whole(run, turn, said)
+
+    def broke(self, run: Run, turn: Turn, error: PilothouseError | asyncio.CancelledError) -> None:
+        """A call that was made has ended so: what its attempt says of it."""
         attempt = turn.attempt
-        try:
-            said = _said(turn.rendered, provider)
-            if said.rendered.stream:
-                return await self._stream(run, turn, said)
-            return await (self._gathered if said.rendered.gather else self._whole)(run, turn, said)
-        except PilothouseError as error:
-            attempt.error_type = error.kind
-            if isinstance(error, UpstreamError):
-                attempt.status = error.upstream_status or attempt.status
-                attempt.retry_after_s = error.retry_after_s
-                if attempt.status in (401, 403):
-                    self._secrets.clear()
-            raise
-        except asyncio.CancelledError:
+        if isinstance(error, asyncio.CancelledError):
             attempt.error_type = "cancelled"
             attempt.cancelled = True
             run.uncounted.append((attempt, turn.body, ""))
-            raise
-        finally:
-            attempt.duration_ms = (self._clock.monotonic() - turn.began) * 1e3
+            return
+        attempt.error_type = error.kind
+        if isinstance(error, UpstreamError):
+            attempt.status = error.upstream_status or attempt.status
+            attempt.retry_after_s = error.retry_after_s
+            if attempt.status in (401, 403):
+                self._secrets.clear()
 
     def secret(self, ref: str) -> str:
         """The secret's value, empty for no reference; raises ConfigError."""
@@ -131,17 +130,16 @@ class Calls:
 
     def _judged(self, run: Run, turn: Turn, said: Said, body: bytes, content_type: str) -> Answer:
         """A whole answer as it may be delivered; raises InvalidOutput."""
-        attempt, completion = turn.attempt, said.form.read(body)
+        attempt, form = turn.attempt, said.form
+        name, completion = form.name, form.read(body)
         read_from(attempt, completion)
         if attempt.tokens is None:
             run.uncounted.append((attempt, turn.body, completion.text))
         # What goes on in the background has said nothing yet, and files and numbers are for nobody to judge.
-        judged = said.form is CHAT or (said.form.name in ("messages", "responses") and completion.finish_reason)
-        if judged:
-            body, completion = run.accept(body, completion, said.form.name)
-        answer = Answer("success", attempt, body, completion, form=said.form.name)
-        answer.status, answer.content_type = attempt.status or 200, content_type
-        return answer
+        if form is CHAT or (name in ("messages", "responses") and completion.finish_reason):
+            body, completion = run.accept(run.rendered, run.record, body, completion, name)
+        status = attempt.status or 200
+        return Answer("success", attempt, body, completion, form=name, content_type=content_type, status=status)
 
     async def _gathered(self, run: Run, turn: Turn, said: Said) -> Answer:
         """A whole answer out of a stream, which is closed where the answer is lost; see `Gathering`."""
@@ -216,7 +214,9 @@ def own_answer(run: Run) -> Answer | None:
 def _window(run: Run, turn: Turn, later: int | None) -> tuple[float, str]:
     window, which = run.window(later)
     timeout = run.policy.timeout
-    turn.fair = window >= min(timeout.first_token, timeout.total) * 0.9
+    first, total = timeout.first_token, timeout.total
+    if window < (first if first < total else total) * 0.9:  # noqa: FURB136 - `min` is slower
+        turn.fair = False
     return window, which
 
 
@@ -258,12 +258,14 @@ async def _first_token(flow: Flow, form: Form) -> Began:
 
 def _head(attempt: Attempt, status: int, headers: dict[str, str]) -> None:
     attempt.status = status
-    attempt.ratelimit_limit = _count(headers.get("x-ratelimit-limit-requests"))
-    attempt.ratelimit_remaining = _count(headers.get("x-ratelimit-remaining-requests"))
+    if (limit := headers.get("x-ratelimit-limit-requests")) is not None:
+        attempt.ratelimit_limit = _count(limit)
+    if (remaining := headers.get("x-ratelimit-remaining-requests")) is not None:
+        attempt.ratelimit_remaining = _count(remaining)
 
 
-def _count(text: str | None) -> int | None:
-    return int(text) if text and text.isdigit() else None
+def _count(text: str) -> int | None:
+    return int(text) if text.isdigit() else None
 
 
 def read_from(attempt: Attempt, completion: Completion) -> None:
@@ -272,8 +274,8 @@ def read_from(attempt: Attempt, completion: Completion) -> None:
     attempt.fingerprint = completion.system_fingerprint or ""
     attempt.response_id = completion.id
     attempt.finish_reason = completion.finish_reason
-    attempt.tokens = completion.tokens()
-    attempt.cost_usd = completion.cost_usd()
+    usage = completion.usage
+    attempt.tokens, attempt.cost_usd = (None, None) if usage is None else (usage.tokens(), usage.cost_usd())
 
 
 def _timed_out(which: str, window: float) -> UpstreamTimeout:

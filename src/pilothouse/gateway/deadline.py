@@ -9,6 +9,8 @@ wait for the first byte: of a whole answer that is all of it.
 """
 
 import asyncio
+import heapq
+import itertools
 import math
 from collections.abc import Callable
 from types import TracebackType
@@ -17,6 +19,7 @@ from pilothouse.domain.policy import Timeouts
 
 MARGIN_S = 0.05  # of the client's time is left for the way back
 LONGEST_S = 86_400.0
+_KEPT = 256  # alarms that are over and not yet forgotten, at least
 _WHOLE = ("x-pilothouse-timeout", "request-timeout", "grpc-timeout")
 _FIRST = ("x-stainless-read-timeout", "x-stainless-timeout")
 _UNITS = {"ms": 1e-3, "us": 1e-6, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -28,24 +31,30 @@ Header = Callable[[str], str | None]
 class Alarm:
     """Ends what its `with` block awaits at a time of the event loop's clock: TimeoutError.
 
-    What asyncio.timeout does, without its two coroutines: this is on the path of every request. So is `loop` given:
-    until Python 3.12 each question for the running one costs a system call.
+    What asyncio.timeout does, without its two coroutines and its timer: this is on the path of every request. So is
+    `loop` given: until Python 3.12 each question for the running one costs a system call.
     """
 
-    __slots__ = ("_before", "_handle", "_rang", "_task")
+    __slots__ = ("_before", "_bell", "_rang", "_task")
 
     def __init__(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
         task = asyncio.current_task(loop)
         if task is None:
             raise AssertionError("an alarm wakes a task")
-        self._task = task
+        self._task: asyncio.Task[object] | None = task
         self._before = task.cancelling()
         self._rang = False
-        self._handle = loop.call_at(when, self.ring)
+        self._bell = _bells.get(loop) or _bell(loop)
+        self._bell.add(when, self)
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self._task is None
 
     def ring(self) -> None:
         """End the wait now."""
-        if not self._rang:
+        if self._task is not None and not self._rang:
             self._rang = True
             self._task.cancel()
 
@@ -55,9 +64,58 @@ class Alarm:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _at: TracebackType | None
     ) -> None:
-        self._handle.cancel()
-        if self._rang and self._task.uncancel() <= self._before and kind is asyncio.CancelledError:
+        task, self._task = self._task, None
+        if self._rang and task is not None and task.uncancel() <= self._before and kind is asyncio.CancelledError:
             raise TimeoutError from error
+
+
+class _Bell:
+    """Rings the alarms of one event loop, with one timer for all. Nearly every alarm is over long before its time: a
+    timer of its own would cost each three times as much as its place in this heap."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._alarms: list[tuple[float, int, Alarm]] = []  # a heap, those that are over among them
+        self._most = _KEPT  # from which length on these are taken out
+        self._numbers = itertools.count()  # alarms cannot be compared
+        self._next = math.inf  # when the timer rings
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, when: float, alarm: Alarm) -> None:
+        """Ring `alarm` then, if it is not over."""
+        alarms = self._alarms
+        if len(alarms) >= self._most:
+            alarms[:] = [one for one in alarms if not one[2].over]
+            heapq.heapify(alarms)
+            self._most = 2 * len(alarms) + _KEPT
+        heapq.heappush(alarms, (when, next(self._numbers), alarm))
+        if when < self._next:
+            self._wait(when)
+
+    def _wait(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next = when
+        self._timer = self._loop.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        alarms, now = self._alarms, self._next
+        while alarms and (alarms[0][0] <= now or alarms[0][2].over):
+            heapq.heappop(alarms)[2].ring()
+        self._next, self._timer = math.inf, None
+        if alarms:
+            self._wait(alarms[0][0])
+
+
+def _bell(loop: asyncio.AbstractEventLoop) -> _Bell:
+    """The loop's bell, a new one."""
+    for closed in [old for old in _bells if old.is_closed()]:
+        del _bells[closed]
+    bell = _bells[loop] = _Bell(loop)
+    return bell
+
+
+_bells: dict[asyncio.AbstractEventLoop, _Bell] = {}
 
 
 def within(timeouts: Timeouts, header: Header, now: float, *, stream: bool) -> tuple[float, float]:

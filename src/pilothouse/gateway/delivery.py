@@ -99,7 +99,9 @@ class Delivery:
 
 def headers(draft: Draft) -> Headers:
     """The head of a whole answer."""
-    headers = replies.headers(draft.record, draft.content_type) + draft.api.headers(draft.record) + draft.headers
+    headers = replies.headers(draft.record, draft.content_type)
+    headers += draft.api.headers(draft.record)
+    headers += draft.headers
     if draft.retry_after_s is not None:
         headers.append(("retry-after", str(max(1, round(draft.retry_after_s)))))
     return headers

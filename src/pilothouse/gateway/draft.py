@@ -37,7 +37,8 @@ def note_parsed(draft: Draft, parsed: Parsed, pseudonym: Callable[[str], str]) -
     draft.parsed = parsed
     record = draft.record
     record.requested_model = record.route = parsed.model
-    record.stream = parsed.stream
+    if parsed.stream:
+        record.stream = True
     if parsed.session:
         record.session = pseudonym(parsed.session)
     if parsed.user:
@@ -58,9 +59,14 @@ def note_resolved(draft: Draft, resolved: Resolved) -> None:
     draft.resolved = resolved
     record = draft.record
     record.route, record.app, record.tier = resolved.route, resolved.app, resolved.tier
-    record.inline, record.canary = resolved.inline, resolved.canary
-    record.release = None if resolved.inline else resolved.live.release
-    record.manifest, record.parts = resolved.live.hash, resolved.live.parts
+    live = resolved.live
+    record.manifest, record.parts = live.hash, live.parts
+    if resolved.canary:
+        record.canary = True
+    if resolved.inline:
+        record.inline = True
+    else:
+        record.release = live.release
 
 
 def note_rendered(draft: Draft, rendered: Rendered) -> bytes:
@@ -73,28 +79,25 @@ def note_rendered(draft: Draft, rendered: Rendered) -> bytes:
 
 def note_answer(draft: Draft, answer: Answer) -> None:
     """Which attempt it is that the client gets."""
-    record = draft.record
+    record, attempt = draft.record, answer.attempt
     record.outcome = answer.outcome
     record.status = answer.status
-    if answer.attempt is not None:
-        answer.attempt.delivered = True
-        note_delivered(record, answer.attempt)
+    if attempt is not None:
+        attempt.delivered = True
+        note_delivered(record, attempt)
 
 
 def note_delivered(record: Record, attempt: Attempt) -> None:
     """Who answered."""
-    record.provider, record.served_model, record.fingerprint = (
-        attempt.provider,
-        attempt.served_model,
-        attempt.fingerprint,
-    )
+    record.provider, record.served_model = attempt.provider, attempt.served_model
+    record.fingerprint = attempt.fingerprint
 
 
 def note_completion(draft: Draft, completion: Completion) -> None:
     """What the answer says."""
     draft.text = completion.text
     draft.completion = completion
-    if completion.refused and draft.record.outcome == "success":
+    if draft.record.outcome == "success" and completion.refused:
         draft.record.outcome = "refused"
 
 
@@ -118,14 +121,15 @@ def note_failure(draft: Draft, error: PilothouseError) -> None:
 def note_times(draft: Draft, now: float) -> None:
     """Durations by stage; `queue` is the time waited between attempts."""
     record = draft.record
-    record.duration_ms = (now - draft.began) * 1e3
+    record.duration_ms = lasted = (now - draft.began) * 1e3
     if draft.asked is None:
-        record.stages = {"preprocessing": record.duration_ms}
+        record.stages = {"preprocessing": lasted}
         return
     before = (draft.asked - draft.began) * 1e3
     queue = model = 0.0
     for attempt in record.attempts:
         queue += attempt.backoff_ms
         model += attempt.duration_ms
-    after = max(0.0, record.duration_ms - before - queue - model)
+    after = lasted - before - queue - model
+    after = after if after > 0.0 else 0.0  # noqa: FURB136 - `max` is slower
     record.stages = {"queue": queue, "preprocessing": before, "model": model, "postprocessing": after}

@@ -9,7 +9,7 @@ the answer is handed to the server.
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,7 +47,7 @@ from pilothouse.gateway.replay import again
 from pilothouse.gateway.resolve import resolve
 from pilothouse.gateway.settle import PriceBook, settle
 from pilothouse.gateway.shield import guarded_request
-from pilothouse.gateway.types import Api, Client, Draft, Headers, Incoming, Parsed, Resolved
+from pilothouse.gateway.types import Answer, Api, Client, Draft, Headers, Incoming, Parsed, Resolved
 from pilothouse.gateway.validate import accept
 from pilothouse.providers.passing import ANY
 from pilothouse.providers.upstream import Upstream
@@ -171,14 +171,15 @@ class Gateway:
         resolved = find(parsed, draft, table)
         notes.note_resolved(draft, resolved)
         record, policy = draft.record, resolved.live.manifest.policy
-        draft.ticket = await self.door.enter(draft, table, self._estimated(resolved, table))
+        draft.ticket = await self.door.enter(draft, table, self._estimated(draft, resolved, table))
         guards = self._guards_of(resolved) if policy.guards else None
         if guards is not None:
             resolved = await guarded_request(guards, draft, resolved)
         rendered = render(resolved, api.to_chat if api.translates else None)
         body = notes.note_rendered(draft, rendered)
+        kept: Callable[[float], Awaitable[Answer | None]] | None = None
         if self.answers is not None and keeps(policy):
-            draft.wanted = wanted(policy, draft, rendered)
+            draft.wanted, kept = wanted(policy, draft, rendered), functools.partial(stale, self.answers, draft)
             if await self._delivery.given_again(draft, parsed):
                 return
         loop = asyncio.get_running_loop()
@@ -188,19 +189,19 @@ class Gateway:
         run = Run(
             rendered=rendered,
             body=body,
+            policy=policy,
             record=record,
             providers=table.providers,
             loop=loop,
             began=draft.began,
             deadline=deadline,
             begun_by=begun_by,
-            accept=functools.partial(accept, rendered, record),
+            accept=accept,
             spendable=draft.ticket.spendable,
+            stale=kept if draft.wanted is not None else None,
             count=estimate,
             uncounted=draft.uncounted if api.form is not ANY else [],  # what is no text has tokens nobody knows
         )
-        if self.answers is not None and draft.wanted is not None:
-            run.stale = functools.partial(stale, self.answers, draft)
         if policy.caps.cost is not None or draft.ticket.most is not None:
             run.quote = functools.partial(self._quote, draft, table)
         if draft.later_s:
@@ -218,7 +219,8 @@ class Gateway:
                 answer = await self.attempts.instead(run, answer, error)
                 notes.note_answer(draft, answer)
                 await self._delivery.whole(draft, parsed, answer, guards)
-        await self._estimate(draft)
+        if draft.uncounted:
+            await self._estimate(draft)
 
     def _quote(self, draft: Draft, table: Table, model: ModelRef) -> float | None:
         """USD that one call of `model` is expected to cost; None where it has no price."""
@@ -226,12 +228,12 @@ class Gateway:
         usd: float | None = expected.usd
         if resolved is not None and model == resolved.model:
             return usd
-        return self._price(model, table, expected.tokens_in, expected.tokens_out)
+        return self._price(draft, model, table, expected.tokens_in, expected.tokens_out)
 
-    def _price(self, model: ModelRef, table: Table, tokens_in: int, tokens_out: int) -> float | None:
-        provider, clock = table.providers.get(model.provider), self.clock
-        now_us = clock.now_us()
-        return self._book.quote(model, provider, table.prices, tokens_in, tokens_out, clock.monotonic(), now_us)
+    def _price(self, draft: Draft, model: ModelRef, table: Table, tokens_in: int, tokens_out: int) -> float | None:
+        """USD by what holds when the request has come."""
+        provider, ts_us = table.providers.get(model.provider), draft.record.ts_us
+        return self._book.quote(model, provider, table.prices, tokens_in, tokens_out, draft.began, ts_us)
 
     async def _redo(self, draft: Draft, table: Table, find: Resolve, client: Client, seconds: float) -> None:
         """Serve a request whose client was told to wait, within so many seconds: with a record of its own."""
@@ -252,12 +254,12 @@ class Gateway:
             raise PilothouseError("the policy has guardrails, and this process has none", code="guardrail_failed")
         return self.guards.of(resolved.live.parts["policy"], resolved.live.manifest.policy.guards)
 
-    def _estimated(self, resolved: Resolved, table: Table) -> Estimate:
+    def _estimated(self, draft: Draft, resolved: Resolved, table: Table) -> Estimate:
         """What one call of the primary model may use: the input by its size, the output as far as it is bounded."""
         tokens_in = rough_tokens(resolved.parsed.raw)
         silent = resolved.parsed.api in ("embeddings", "moderations")  # their answers are no tokens
         tokens_out = 0 if silent else output_bound(resolved.parsed.body, resolved.live.manifest.params)
-        return Estimate(tokens_in, tokens_out, self._price(resolved.model, table, tokens_in, tokens_out))
+        return Estimate(tokens_in, tokens_out, self._price(draft, resolved.model, table, tokens_in, tokens_out))
 
     async def _estimate(self, draft: Draft) -> None:
         """Count tokens ourselves where the provider did not; apart from the loop, whose first time is slow."""

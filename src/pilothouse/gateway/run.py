@@ -15,19 +15,12 @@ from pilothouse.gateway.balance import Target
 from pilothouse.gateway.types import Answer, Rendered
 from pilothouse.providers.openai import Completion
 
-Accept = Callable[[bytes, Completion, str], tuple[bytes, Completion]]
+Accept = Callable[[Rendered, Record, bytes, Completion, str], tuple[bytes, Completion]]
 Later = Callable[[Fallback, PilothouseError, str | None], Awaitable[Answer | None]]
-
-
-_DEFAULTS = Policy()
 
 
 def _unknown(*_: Any) -> None:
     return None
-
-
-def _as_it_is(body: bytes, completion: Completion, _form: str) -> tuple[bytes, Completion]:
-    return body, completion
 
 
 class Way(msgspec.Struct):
@@ -58,8 +51,8 @@ class Run(msgspec.Struct):
     """One request's attempts while they happen. `deadline`, `begun_by` on the event loop's clock, `began` on the
     Clock's.
 
-    `body`: `rendered` for the resolved model. `accept`: a whole answer in a form as it may be delivered; raises
-    InvalidOutput. `quote`: USD that one call of a model is expected to cost, None where
+    `body`: `rendered` for the resolved model. `policy`: its release's. `accept`: a whole answer in a form as it may be
+    delivered; raises InvalidOutput. `quote`: USD that one call of a model is expected to cost, None where
     nobody knows. `spendable`: USD that the request may use in all under its budgets, None for no bound. `stale`: the
     newest cached answer at most so old. `later`: what the steps `delayed` and `handoff` do (step, error, the static
     answer that follows), None where they cannot. `count`: tokens of an upstream body and an answer's text, estimated.
@@ -67,13 +60,14 @@ class Run(msgspec.Struct):
 
     rendered: Rendered
     body: bytes
+    policy: Policy
     record: Record
     providers: Mapping[str, ProviderEntry]
     loop: asyncio.AbstractEventLoop
     began: float
     deadline: float
-    begun_by: float = float("inf")
-    accept: Accept = _as_it_is
+    begun_by: float
+    accept: Accept
     quote: Callable[[ModelRef], float | None] = _unknown
     spendable: Callable[[], float | None] = _unknown
     stale: Callable[[float], Awaitable[Answer | None]] | None = None
@@ -81,7 +75,6 @@ class Run(msgspec.Struct):
     count: Callable[[bytes, str], Tokens] | None = None
     patient: bool = False  # nobody waits for the answer: go on until the deadline
     # Kept by the attempts.
-    policy: Policy = _DEFAULTS  # the release's
     steps: Iterator[Fallback] = iter(())
     quoted: float = 0.0  # USD that the calls so far are expected to cost
     reasked: bool = False
@@ -92,9 +85,6 @@ class Run(msgspec.Struct):
     opens: Target | None = None
     turn: Turn | None = None  # the call whose stream the client is getting
     uncounted: list[tuple[Attempt, bytes, str]] = []  # used tokens that the provider did not report: body, text
-
-    def __post_init__(self) -> None:
-        self.policy = self.rendered.resolved.live.manifest.policy
 
     @property
     def idle_s(self) -> float:
@@ -111,14 +101,13 @@ class Run(msgspec.Struct):
 
         `later`: attempts that could still follow a whole answer's timeout; None for a stream.
         """
-        now = self.loop.time()
-        first = self.policy.timeout.first_token
+        now, window = self.loop.time(), self.policy.timeout.first_token
         if later is None:
             left = min(self.deadline, self.begun_by) - now
-            window = first
         else:
             left = self.deadline - now
-            window = max(first, left / (1 + later))
+            share = left / (1 + later)
+            window = share if share > window else window  # noqa: FURB136 - `max` is slower
         return (window, "first_token") if window < left else (left, "total")
 
     def note_open(self, target: Target, wait_s: float) -> None:

@@ -96,7 +96,8 @@ class Targets:
         if wait > PROBE:
             run.note_open(target, wait)
             raise open_error(target, wait)
-        turn.probe = wait == PROBE
+        if wait == PROBE:
+            turn.probe = True
         target.pending += 1
         run.called = True
 

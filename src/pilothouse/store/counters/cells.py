@@ -38,7 +38,8 @@ BYTES = HEAD + SLOTS * SLOT
 FAR_S = 100 * 365 * 86400.0  # no sound time lies so far ahead
 PURSES = 56  # bytes from a slot's begin to its purses, 24 each
 _read = struct.Struct("<Q8x4d8x9d").unpack_from  # tag, requests, tokens, live, held, 3 × (end, spent, announced)
-_read_rates = struct.Struct("<Q8x4d").unpack_from  # the same without the purses, for who has none
+_read_rates = struct.Struct("<Q8x4d").unpack_from  # the same without the purses
+_read_purse = struct.Struct("<3d").unpack_from
 _tags = struct.Struct("<2Q").unpack_from
 _put_tag = struct.Struct("<Q").pack_into
 _put5 = struct.Struct("<5d").pack_into  # requests, tokens, live, held, seconds per token: 16 bytes into a slot
@@ -69,25 +70,23 @@ class Cells:
         memory = self.memory
         for pair in asked:
             counter, bounds = pair
-            purses, token_s = bounds.purses, bounds.token_s
-            read = _read if purses else _read_rates
             at = counter.base
-            row = read(memory, at)
-            if row[0] != counter.tag:
+            tag, requests, arrival, live, held = _read_rates(memory, at)
+            if tag != counter.tag:
                 at = self.find(counter, now)
-                row = read(memory, at)
-            requests, arrival, live = row[1], row[2], row[3]
+                tag, requests, arrival, live, held = _read_rates(memory, at)
+            token_s = bounds.token_s
             requests = (requests if requests > now else now) + bounds.request_s  # noqa: FURB136 - `max` is slower
             arrival = (arrival if arrival > now else now) + tokens * token_s  # noqa: FURB136
             if (
                 requests > now + bounds.request_burst_s
                 or arrival > now + bounds.token_burst_s
                 or live >= bounds.concurrency
-                or (purses and _over(row, purses, now, usd))
+                or (bounds.purses and _over(_read(memory, at), bounds.purses, now, usd))
                 or not at
             ):
                 return self._take_rest(asked, asked.index(pair), now, tokens, usd)
-            _put5(memory, at + 16, requests, arrival, live + 1.0, row[4] + usd, token_s)
+            _put5(memory, at + 16, requests, arrival, live + 1.0, held + usd, token_s)
         return None
 
     def settle(self, taken: Sequence[Pair], use: Use) -> list[Notice]:
@@ -98,34 +97,32 @@ class Cells:
         notices: list[Notice] = []
         for pair in taken:
             counter, bounds = pair
-            purses = bounds.purses
-            read = _read if purses else _read_rates
             at = counter.base
-            row = read(memory, at)
-            if row[0] != counter.tag:
+            tag, _, arrival, live, held = _read_rates(memory, at)
+            if tag != counter.tag:
                 at = self.find(counter, now)
                 if not at:
                     continue
-                row = read(memory, at)
-            for purse in purses:  # first of all: a worker killed here has charged too much, never too little
-                first = 5 + 3 * purse.place
-                spent = row[first + 1] + usd
-                if now >= row[first] or spent >= purse.marks[int(row[first + 2])] or purse.rolling:
-                    notices += self._turn(at, row, purse, now, pair, usd)
+                tag, _, arrival, live, held = _read_rates(memory, at)
+            for purse in bounds.purses:  # first of all: a worker killed here has charged too much, never too little
+                place = at + PURSES + 24 * purse.place
+                end, spent, done = _read_purse(memory, place)
+                spent += usd
+                if now >= end or spent >= purse.marks[int(done)] or purse.rolling:
+                    notices += self._turn(place, purse, now, pair, usd)
                 else:
-                    _put(memory, at + 24 + 8 * first, spent)
-            arrival, live = row[2], row[3] - 1.0
+                    _put(memory, place + 8, spent)
             if more > 0.0 and arrival < now:
                 arrival = now
-            # Where nothing is held any more, nothing remains of rounding either.
-            held, live = (row[4] - held_usd, live) if live > 0.0 else (0.0, 0.0)
-            _put3(memory, at + 24, arrival + more * bounds.token_s, live, held)
+            if live > 1.0:
+                _put3(memory, at + 24, arrival + more * bounds.token_s, live - 1.0, held - held_usd)
+            else:  # where nothing is held any more, nothing remains of rounding either
+                _put3(memory, at + 24, arrival + more * bounds.token_s, 0.0, 0.0)
         return notices
 
-    def _turn(self, at: int, row: Row, purse: Purse, now: float, pair: Pair, usd: float) -> list[Notice]:
+    def _turn(self, place: int, purse: Purse, now: float, pair: Pair, usd: float) -> list[Notice]:
         """Charge where a period begins, or a threshold is reached: only the highest is announced, and only once."""
-        first = 5 + 3 * purse.place
-        end, spent, done = row[first : first + 3]
+        end, spent, done = _read_purse(self.memory, place)
         if now >= end:
             end, spent, done = period_end(purse.period, now), 0.0, 0.0
         if purse.rolling:
@@ -134,7 +131,7 @@ class Cells:
         level = int(done)
         while spent >= purse.marks[level]:
             level += 1
-        _put_purse(self.memory, at + PURSES + 24 * purse.place, end, spent, float(level))
+        _put_purse(self.memory, place, end, spent, float(level))
         if level == done:
             return []
         return [Notice(pair[0].name, pair[1].name, purse.period, purse.shares[level - 1], purse.usd, spent)]
