@@ -18,8 +18,8 @@ from pilothouse.domain.limit import Limit
 from pilothouse.domain.table import CounterSettings
 
 __all__ = [
-    "AppConfig", "CheckOverride", "ForwardConfig", "GateConfig", "JournalConfig", "Person", "Price", "ProviderConfig",
-    "RouteConfig", "load",
+    "AppConfig", "CheckOverride", "ExportConfig", "ForwardConfig", "GateConfig", "JournalConfig", "Person", "Price",
+    "ProviderConfig", "RouteConfig", "load",
 ]  # fmt: skip
 
 FILE = "pilothouse.yaml"
@@ -64,6 +64,13 @@ class ForwardConfig(msgspec.Struct, frozen=True, kw_only=True):
     content: bool = False  # prompts and answers too, as they are stored
 
 
+class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Where each day's records go when the day (UTC) is over: a folder, or a URL that fsspec knows."""
+
+    to: str
+    format: Literal["parquet", "jsonl"] = "parquet"
+
+
 class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the app's files say."""
 
@@ -74,6 +81,7 @@ class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[Rule, ...] = ()
     journal: JournalConfig = JournalConfig()
     forward: ForwardConfig | None = None
+    export: ExportConfig | None = None
     prices: dict[str, Price] = {}  # by `provider/model`
     limits: tuple[Limit, ...] = ()
     counters: CounterSettings = CounterSettings()
@@ -106,6 +114,7 @@ def load(folder: Path) -> AppConfig:
         rules=_rules(top, routes, people),
         journal=_journal(top),
         forward=_forward(top),
+        export=_export(top),
         prices=prices,
         limits=app_limits(top),
         counters=counter_settings(top),
@@ -179,6 +188,19 @@ def _forward(top: Section) -> ForwardConfig | None:
         endpoint=endpoint if endpoint.endswith("/v1/traces") else endpoint + "/v1/traces",
         headers=_headers(section),
         content=section.take("content", flag, False),
+    )
+    section.close()
+    return result
+
+
+def _export(top: Section) -> ExportConfig | None:
+    section = top.section("export")
+    if section is None:
+        return None
+    to = section.need("to", text)
+    result = ExportConfig(
+        to=to if "://" in to else str((top.file.parent / to).absolute()),
+        format=section.take("format", one_of("parquet", "jsonl"), "parquet"),
     )
     section.close()
     return result

@@ -25,7 +25,7 @@ from pilothouse.server.datadir import ControlAddress, DataDir, write_private
 from pilothouse.server.forwarding import Forwarder
 from pilothouse.server.link import LinkServer, socket_path
 from pilothouse.server.preflight import is_loopback
-from pilothouse.server.verbs import drills, reviews
+from pilothouse.server.verbs import drills, reviews, transfers
 
 log = structlog.get_logger("pilothouse.control")
 
@@ -34,6 +34,7 @@ CONFIG_S = 2.0
 CANARY_S = 1.0
 RULES_S = 5.0
 FORWARD_S = 1.0
+EXPORT_S = 300.0  # how often it is looked whether a day is over
 DRILLS_S = 300.0  # how often it is looked whether a drill is due
 REVIEW_S = 60.0  # the overview's readiness is at most this old
 DRAIN_S = 3.0
@@ -94,6 +95,7 @@ def _spawn_loops(control: Control) -> None:
     spawn(loops.repeat("load", LOAD_S, control.load), "load")
     spawn(loops.repeat("canary watch", CANARY_S, functools.partial(canaries.watch, control)), "canary watch")
     spawn(loops.repeat("rules", RULES_S, functools.partial(watching.evaluate, control)), "rules")
+    spawn(loops.repeat("export", EXPORT_S, functools.partial(transfers.nightly, control)), "export")
     spawn(loops.repeat("drills", DRILLS_S, functools.partial(drills.daily, control)), "drills")
     spawn(loops.repeat("review", REVIEW_S, functools.partial(_review, control)), "review")
     forwarder = Forwarder(

@@ -7,13 +7,17 @@ from typing import Any, Literal
 import msgspec
 
 from pilothouse.domain.change import Actor, Change
-from pilothouse.domain.errors import PilothouseError
+from pilothouse.domain.errors import PilothouseError, StoreError
 from pilothouse.server.composition import Control
+from pilothouse.server.datadir import write_private
 from pilothouse.server.replies import failure_body
 from pilothouse.server.twins import moment
 from pilothouse.store.state import changes
 from pilothouse.telemetry import transfer
 
+DAY_US = 86_400_000_000
+EXPORTED = "exported.json"  # in the data directory
+NIGHTLY = Actor(type="policy", id="nightly export")
 Tell = Callable[[dict[str, Any] | None], None]
 
 
@@ -24,6 +28,12 @@ class Export(msgspec.Struct, forbid_unknown_fields=True):
     since: str = ""
     until: str = ""
     format: Literal["parquet", "jsonl"] = "parquet"
+
+
+class Exported(msgspec.Struct):
+    """How far the nightly export has come."""
+
+    until_us: int
 
 
 class Import(msgspec.Struct, forbid_unknown_fields=True):
@@ -59,6 +69,39 @@ async def import_(control: Control, asked: Import, actor: Actor) -> AsyncIterato
 
     async for line in _lines(control, work, "import"):
         yield line
+
+
+async def nightly(control: Control) -> None:
+    """Export the days (UTC) that are over and were not exported yet, where the app's files say where to."""
+    config = control.config.export
+    if config is None:
+        return
+    today_us = control.clock.now_us() // DAY_US * DAY_US
+    since_us = await asyncio.to_thread(_exported, control, today_us)
+    if since_us >= today_us:
+        return
+    await control.load()
+
+    def work() -> None:
+        made = transfer.export(control.telemetry, config.to, (since_us, today_us), control.clock, format=config.format)
+        _note(control, NIGHTLY, "telemetry.export", config.to, {"export": made.id, "rows": made.rows})
+        write_private(control.data.path / EXPORTED, Exported(until_us=today_us))
+
+    await asyncio.to_thread(work)
+
+
+def _exported(control: Control, today_us: int) -> int:
+    """Up to when the nightly export has come, in µs; the first one takes the day before."""
+    path = control.data.path / EXPORTED
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Exported).until_us
+    except FileNotFoundError:
+        return today_us - DAY_US
+    except (OSError, msgspec.DecodeError) as error:
+        raise StoreError(
+            f"cannot read how far the nightly export has come: {error}", where=str(path),
+            hint="delete the file to begin with yesterday",
+        ) from error  # fmt: skip
 
 
 def _progress(tell: Tell) -> transfer.Progress:
