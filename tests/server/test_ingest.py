@@ -3,18 +3,12 @@
 import gzip
 import http.client
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.http import Compression
@@ -24,95 +18,13 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from tests.server.ingest_process import JSON, PROTOBUF, SPAN, WITHIN_S, Process, running, table
 
 from pilothouse.domain.clock import SystemClock
-from pilothouse.domain.record import SpanRecord
-from pilothouse.domain.table import JournalSettings, Table
 from pilothouse.security.files import ensure
-from pilothouse.security.keys import MintedKey, mint, pseudonym
-from pilothouse.server.link import save_table
+from pilothouse.security.keys import mint, pseudonym
 
 pytestmark = pytest.mark.process
-WITHIN_S = 20.0
-JSON, PROTOBUF = "application/json", "application/x-protobuf"
-SPAN = {
-    "traceId": "0af7651916cd43dd8448eb211c80319c",
-    "spanId": "b7ad6b7169203331",
-    "name": "chat m",
-    "startTimeUnixNano": "1750000000000000000",
-    "endTimeUnixNano": "1750000000250000000",
-}
-
-
-class Process:
-    """A running receiver and its data directory."""
-
-    def __init__(self, data: Path, port: int, popen: subprocess.Popen[bytes]) -> None:
-        self.data, self.port, self.popen = data, port, popen
-
-    def post(
-        self, body: bytes, headers: dict[str, str], path: str = "/v1/traces", method: str = "POST"
-    ) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WITHIN_S)
-        try:
-            connection.request(method, path, body, headers)
-            answer = connection.getresponse()
-            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
-        finally:
-            connection.close()
-
-    def send(self, *spans: Any, key: str = "") -> tuple[int, Any]:
-        headers = {"content-type": JSON} | ({"authorization": f"Bearer {key}"} if key else {})
-        body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}).encode()
-        status, _, answer = self.post(body, headers)
-        return status, json.loads(answer)
-
-    def records(self) -> list[SpanRecord]:
-        """What stands in the journal now."""
-        files = sorted((self.data / "journal" / "ingest-0").glob("*.ndjson"))
-        return [msgspec.json.decode(line, type=SpanRecord) for file in files for line in file.read_bytes().splitlines()]
-
-
-def wait_until_healthy(process: Process) -> None:
-    deadline = time.monotonic() + WITHIN_S
-    while time.monotonic() < deadline:
-        assert process.popen.poll() is None, "the receiver ended"
-        try:
-            if process.post(b"", {}, "/healthz", "GET")[0] == 200:
-                return
-        except OSError:
-            time.sleep(0.02)  # the process says nothing when it listens
-    raise AssertionError("the receiver does not answer")
-
-
-@contextmanager
-def running(data: Path, table: Table | None, *options: str) -> Iterator[Process]:
-    data.mkdir(exist_ok=True)
-    if table is not None:
-        save_table(data, table)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "pilothouse.server.ingest", "--data", str(data), "--port", str(port), *options]
-    process = Process(data, port, subprocess.Popen(command, env=os.environ))
-    try:
-        wait_until_healthy(process)
-        yield process
-    finally:
-        process.popen.send_signal(signal.SIGTERM)
-        assert process.popen.wait(WITHIN_S) == 0
-
-
-def table(*keys: MintedKey, anonymous: bool = False) -> Table:
-    return Table(
-        revision=1,
-        issued_us=1,
-        entries={},
-        keys={k.entry.id: k.entry for k in keys},
-        providers={},
-        anonymous=anonymous,
-        journal=JournalSettings(reserve_bytes=1 << 20),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +80,9 @@ def test_json_with_a_bad_span_is_a_partial_success(anonymous: Process) -> None:
     assert answer["partialSuccess"]["rejectedSpans"] == "1"
     assert "trace id" in answer["partialSuccess"]["errorMessage"]
     assert len(anonymous.records()) == before + 1
+    lost = anonymous.lines("loss")[-1]
+    assert (lost.what, lost.count) == ("span", 1)
+    assert "trace id" in lost.reason
 
 
 def test_protobuf_with_a_bad_span_is_a_partial_success(anonymous: Process) -> None:
@@ -213,7 +128,7 @@ def test_a_chunked_body_is_bounded_too(anonymous: Process) -> None:
 
 
 def test_other_paths_and_methods(anonymous: Process) -> None:
-    assert anonymous.post(b"", {"content-type": JSON}, "/v1/logs")[0] == 404
+    assert anonymous.post(b"", {"content-type": JSON}, "/v1/profiles")[0] == 404
     status, headers, _ = anonymous.post(b"", {}, "/v1/traces", "GET")
     assert (status, headers["allow"]) == (405, "POST")
     assert anonymous.post(b"", {}, "/readyz", "GET")[0] == 200
@@ -251,7 +166,12 @@ def test_a_backlog_asks_the_exporter_to_wait(tmp_path: Path) -> None:
             answer = process.post(b"{}", headers)
         assert answer[0] == 429
         assert int(answer[1]["retry-after"]) > 0
-        (tmp_path / "journal" / "ingest-0" / "1-1-1.ndjson").unlink()
+        told = {"ingest-0/1-1-1.ndjson": 200}  # as the loader says how far it is
+        (tmp_path / "journal" / ".loaded").write_text(json.dumps(told))
+        while answer[0] != 200 and time.monotonic() < deadline:
+            time.sleep(0.05)
+            answer = process.post(b"{}", headers)
+        assert answer[0] == 200
 
 
 def test_without_a_table_nothing_is_taken_and_the_exporter_keeps_it(tmp_path: Path) -> None:

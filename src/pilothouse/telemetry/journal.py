@@ -15,7 +15,7 @@ import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -25,6 +25,7 @@ from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import StoreError
 from pilothouse.domain.record import EventRecord, LossRecord, MetricRecord, Record, SpanRecord
 from pilothouse.domain.wires import JournalLine
+from pilothouse.telemetry.mended import mended
 
 Fsync = Literal["always", "interval", "never"]
 SUFFIX = ".ndjson"
@@ -33,6 +34,7 @@ SEGMENT_S = 60.0  # a segment older than this is closed at the next line
 FSYNC_S = 0.2
 CHECK_LINES = 64  # how often free space is looked at: the sooner of lines and seconds
 CHECK_S = 0.1
+CHUNK = 1 << 20  # bytes of a batch that are handed over at once
 LINE_MAX = 8 << 20  # bytes; half of what one JSON object may take in the telemetry store's reader
 _LONG, _FULL, _NEARLY = "line longer than 8 MiB", "disk full", "disk nearly full"  # reasons of losses
 _NAME = re.compile(r"^(\d+)-(\d+)-(\d+)\.ndjson$")
@@ -121,17 +123,46 @@ class Journal:
     def write(self, line: JournalLine) -> None:
         """Append `line`; on return the kernel has it, or its loss is counted. Never raises."""
         with self._lock:
-            if self._closed:
-                self._lose(line, "the journal is closed")
-                return
             now = self._monotonic()
             self._since_check += 1
             if self._since_check >= CHECK_LINES or now >= self._next_check:
                 self._check(now)
-            if self._low and getattr(line, "payload", None) is not None:
-                line = self._without_payload(line, _NEARLY)
-            if self._put(line, now) or self._rescued(line, now):
-                self.lines += 1
+            self._write(line, now)
+
+    def write_all(self, lines: Sequence[JournalLine]) -> int:
+        """Append a batch, a MiB at a time, each handed to the kernel, and at `always` synced, in one call.
+
+        On return the kernel has them, but for the returned number, which are counted as lost. Never raises.
+        """
+        with self._lock:
+            before = self._lines_lost()
+            now = self._monotonic()
+            self._check(now)
+            start, chunk = 0, bytearray()
+            for end, line in enumerate(lines, 1):
+                self._put_behind(line, chunk)
+                if len(chunk) < CHUNK and end < len(lines):
+                    continue
+                plain = not (self._low or self._closed or len(chunk) > LINE_MAX)
+                if plain and self._append(chunk, now):
+                    self.lines += end - start
+                else:  # line by line it is told which of them are lost
+                    for one in lines[start:end]:
+                        self._write(one, now)
+                start, chunk = end, bytearray()
+            return self._lines_lost() - before
+
+    def _lines_lost(self) -> int:
+        return self.lost.total() - self.lost["payload"]
+
+    def _write(self, line: JournalLine, now: float) -> None:
+        if self._closed:
+            self._lose(line, "the journal is closed")
+            return
+        if self._low and getattr(line, "payload", None) is not None:
+            line = self._without_payload(line, _NEARLY)
+        if self._put(line, now) or self._rescued(line, now):
+            self.lines += 1
 
     def _put(self, line: JournalLine, now: float) -> bool:
         """Hand `line` to the kernel, whole or not at all; False when it is too long or the disk refuses."""
@@ -139,15 +170,28 @@ class Journal:
         try:
             self._encode_into(line, buffer)
         except (UnicodeEncodeError, OverflowError):
-            # A lone surrogate or an integer beyond 64 bits came in from outside: keep the record, mend the value.
-            self._encode_into(_mended(msgspec.to_builtins(line)), buffer)
+            self._encode_into(mended(msgspec.to_builtins(line)), buffer)
         buffer += b"\n"
-        size = len(buffer)
+        return len(buffer) <= LINE_MAX and self._append(buffer, now)
+
+    def _put_behind(self, line: JournalLine, chunk: bytearray) -> None:
+        kept = len(chunk)
+        try:
+            self._encode_into(line, chunk, -1)
+        except (UnicodeEncodeError, OverflowError):
+            # A lone surrogate or an integer beyond 64 bits came in from outside: keep the record, mend the value.
+            del chunk[kept:]
+            self._encode_into(mended(msgspec.to_builtins(line)), chunk, -1)
+        chunk += b"\n"
+
+    def _append(self, data: bytearray, now: float) -> bool:
+        """Hand whole lines to the kernel, all or none; False when the disk refuses."""
+        size = len(data)
         full = self._size + size > self._segment_bytes or now - self._opened >= SEGMENT_S
-        if size > LINE_MAX or ((full or self._fd < 0) and not self._next_segment(now)):
+        if (full or self._fd < 0) and not self._next_segment(now):
             return False
         try:
-            written = os.write(self._fd, buffer)
+            written = os.write(self._fd, data)
         except OSError:
             return False
         if written != size:
@@ -353,20 +397,3 @@ class Journal:
             os.close(fd)
         self._retired.clear()
         (self.dir / RESERVE_FILE).unlink(missing_ok=True)
-
-
-def _mended(value: Any) -> Any:
-    """`value` with lone surrogates replaced and integers beyond 64 bits as text."""
-    match value:
-        case str():
-            return value.encode("utf-8", "replace").decode("utf-8")
-        case bool():
-            return value
-        case int():
-            return value if -(1 << 63) <= value < 1 << 64 else str(value)
-        case dict():
-            return {_mended(k): _mended(v) for k, v in value.items()}
-        case list() | tuple():
-            return [_mended(v) for v in value]
-        case _:
-            return value

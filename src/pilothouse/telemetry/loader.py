@@ -16,7 +16,7 @@ from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import StoreError
 from pilothouse.domain.record import EventRecord, LossRecord, MetricRecord, Record, ScoreRecord, SpanRecord
 from pilothouse.store.telemetry import TelemetryStore, lines
-from pilothouse.telemetry import rollups
+from pilothouse.telemetry import backlog, rollups
 from pilothouse.telemetry.journal import disk_free
 from pilothouse.telemetry.segments import Position, Segment, Slice, segments, take
 
@@ -96,6 +96,8 @@ class Loader:
             step_lines, step_torn = self._load(slices)
             loaded, torn, touched = loaded + step_lines, torn + step_torn, touched + len(slices)
         deleted = self._tidy() if began >= self._next_tidy else 0
+        if touched or deleted:
+            backlog.tell(self._root, self._positions)
         return LoadReport(
             lines=loaded,
             torn=torn,

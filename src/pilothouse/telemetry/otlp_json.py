@@ -5,10 +5,9 @@ import binascii
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from pilothouse.domain.errors import BadRequest
-from pilothouse.telemetry.spans import DecodedSpans, Event, OtlpSpan, Rejections, fault
+from pilothouse.telemetry.otlp_groups import json_request
+from pilothouse.telemetry.spans import DecodedSpans, Event, OtlpSpan, fault
 
 _DEPTH = 32  # of nested values; deeper ones are not attributes but an attack
 _KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
@@ -21,31 +20,21 @@ class _Unusable(ValueError):
 
 def decode(data: bytes) -> DecodedSpans:
     """The spans of an ExportTraceServiceRequest in JSON. Raises `BadRequest` where it is none at all."""
-    try:
-        request = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as failure:
-        raise BadRequest(f"the body is not JSON: {failure}", where="body") from None
-    except RecursionError:
-        raise BadRequest("the body is nested too deeply", where="body") from None
-    if not isinstance(request, dict):
-        raise BadRequest("the body is not a JSON object", where="body", hint='send {"resourceSpans": […]}')
-    if "resourceSpans" not in request and request:
-        raise BadRequest("the body has no “resourceSpans”", where="body", hint="OTLP/JSON uses lowerCamelCase names")
-    spans: list[OtlpSpan] = []
-    rejections = Rejections()
+    request = json_request(data, "resourceSpans")
+    decoded = DecodedSpans()
     try:
         for group in _objects(request, "resourceSpans"):
             resource = _attributes(_object(group, "resource"))
             for scoped in _objects(group, "scopeSpans"):
                 scope = _string(_object(scoped, "scope"), "name")
                 for raw in _list(scoped, "spans"):
-                    _take(raw, resource, scope, spans, rejections)
+                    _take(raw, resource, scope, decoded)
     except _Unusable as failure:
         raise BadRequest(f"the body is not an OTLP request: {failure}", where="body") from None
-    return rejections.with_spans(spans)
+    return decoded
 
 
-def _take(raw: Any, resource: dict[str, Any], scope: str, spans: list[OtlpSpan], rejections: Rejections) -> None:
+def _take(raw: Any, resource: dict[str, Any], scope: str, decoded: DecodedSpans) -> None:
     """Add one span, or the reason why not."""
     try:
         span = _span(raw, resource, scope)
@@ -53,9 +42,9 @@ def _take(raw: Any, resource: dict[str, Any], scope: str, spans: list[OtlpSpan],
     except _Unusable as failure:
         reason = str(failure)
     if reason:
-        rejections.add(reason)
+        decoded.reject(reason)
     else:
-        spans.append(span)
+        decoded.spans.append(span)
 
 
 def _span(raw: Any, resource: dict[str, Any], scope: str) -> OtlpSpan:
@@ -71,7 +60,14 @@ def _span(raw: Any, resource: dict[str, Any], scope: str) -> OtlpSpan:
         start_ns=_int(raw.get("startTimeUnixNano", 0), "startTimeUnixNano"),
         end_ns=_int(raw.get("endTimeUnixNano", 0), "endTimeUnixNano"),
         attributes=_attributes(raw),
-        events=[Event(name=_string(e, "name"), attributes=_attributes(e)) for e in _objects(raw, "events")],
+        events=[
+            Event(
+                name=_string(e, "name"),
+                attributes=_attributes(e),
+                time_ns=_int(e.get("timeUnixNano", 0), "timeUnixNano"),
+            )
+            for e in _objects(raw, "events")
+        ],
         status=_enum(status.get("code", 0), "STATUS_CODE_", _STATUSES),
         status_message=_string(status, "message"),
         resource=resource,

@@ -1,6 +1,5 @@
 """A span as OTLP describes it, whatever encoding it came in; and the count of those that could not be used."""
 
-from collections import Counter
 from typing import Any
 
 import msgspec
@@ -13,6 +12,7 @@ class Event(msgspec.Struct):
 
     name: str
     attributes: dict[str, Any]
+    time_ns: int = 0  # since 1970; 0 where it is not told
 
 
 class OtlpSpan(msgspec.Struct, kw_only=True):
@@ -34,31 +34,28 @@ class OtlpSpan(msgspec.Struct, kw_only=True):
     dropped: int = 0  # attributes that the exporter itself dropped
 
 
-class DecodedSpans(msgspec.Struct):
-    """What an export request held: usable spans, and how many were rejected for which reasons."""
+class Decoded(msgspec.Struct):
+    """What an export request held: how much was rejected, and for which reasons."""
 
-    spans: list[OtlpSpan]
     rejected: int = 0
     reasons: dict[str, int] = {}
 
+    def reject(self, reason: str, count: int = 1) -> None:
+        """That many more that cannot be used."""
+        if count:
+            self.rejected += count
+            self.reasons[reason] = self.reasons.get(reason, 0) + count
+
     def message(self) -> str:
-        """The reasons as one sentence; empty where nothing was rejected."""
-        return "; ".join(f"{n} × {reason}" for reason, n in self.reasons.items())
+        """The reasons as one sentence, the most frequent first; empty where nothing was rejected."""
+        most_first = sorted(self.reasons.items(), key=lambda pair: -pair[1])
+        return "; ".join(f"{n} × {reason}" for reason, n in most_first)
 
 
-class Rejections:
-    """Counts rejected spans by reason."""
+class DecodedSpans(Decoded):
+    """The usable spans of a request."""
 
-    def __init__(self) -> None:
-        self._reasons: Counter[str] = Counter()
-
-    def add(self, reason: str) -> None:
-        """One more span that cannot be used."""
-        self._reasons[reason] += 1
-
-    def with_spans(self, spans: list[OtlpSpan]) -> DecodedSpans:
-        """The result of decoding."""
-        return DecodedSpans(spans=spans, rejected=self._reasons.total(), reasons=dict(self._reasons.most_common()))
+    spans: list[OtlpSpan] = msgspec.field(default_factory=list)
 
 
 def fault(span: OtlpSpan) -> str:
