@@ -29,7 +29,7 @@ _NEVER_CALLED = frozenset(
 )  # fmt: skip
 
 
-class Estimate(msgspec.Struct, frozen=True):
+class Estimate(msgspec.Struct, frozen=True, gc=False):
     """What one upstream call of this request is expected to use. `usd` None: the model has no price."""
 
     tokens_in: int

@@ -258,17 +258,17 @@ class Attempts:
                 hint="raise the cap, or name a fallback `on: [cost_cap]`",
                 code="attempts_cap",
             )
-        price = run.quote(model)
+        price = run.quote(model) or 0.0
         most = caps.cost
         if made and (spendable := run.spendable()) is not None:  # the first call was admitted by its limits
             most = spendable if most is None else min(most, spendable)
-        if most is not None and run.quoted + (price or 0.0) > most + 1e-12:
+        if most is not None and run.quoted + price > most + 1e-12:
             raise CostCap(
                 f"one more call would take the request over {most:g} USD",
                 where="policy.caps.cost",
                 hint="name a cheaper model as a fallback `on: [cost_cap]`, or raise the cap",
             )
-        run.quoted += price or 0.0
+        run.quoted += price
 
     # --- one call
 

@@ -34,7 +34,7 @@ JSON = "application/json"  # the type of an answer that was gathered
 SECRET_S = 30.0  # a secret's value is read again after this long, so that a rotated one is taken up
 
 
-class Said(msgspec.Struct):
+class Said(msgspec.Struct, gc=False):
     """A request as one provider is to get it. `translated`: the wire makes chat of what is not natively so."""
 
     provider: ProviderEntry
@@ -86,25 +86,26 @@ class Calls:
         return kept[1]
 
     def _call(self, run: Run, turn: Turn, said: Said) -> Call:
-        attempt, record = turn.attempt, run.record
-        parsed = said.rendered.resolved.parsed
-        first = said.rendered is run.rendered and attempt.model == run.rendered.resolved.model.name
-        turn.body = run.body if first else said.rendered.upstream(attempt.model)
+        attempt, record, rendered, provider = turn.attempt, run.record, said.rendered, said.provider
+        resolved, model = rendered.resolved, attempt.model
+        parsed = resolved.parsed
+        own = rendered is run.rendered
+        turn.body = body = run.body if own and model == resolved.model.name else rendered.upstream(model)
         request = said.wire.request(
             Ask(
-                provider=said.provider,
-                form=said.rendered.form,
-                body=turn.body,
-                model=attempt.model,
-                stream=said.rendered.stream or said.rendered.gather,
-                key=self.secret(said.provider.key),
+                provider=provider,
+                form=rendered.form,
+                body=body,
+                model=model,
+                stream=rendered.stream or rendered.gather,
+                key=self.secret(provider.key),
                 trace_id=record.trace_id,
                 span_id=record.span_id if attempt.n == 1 else new_span_id(),
                 now_us=self._clock.now_us(),
-                secrets=self._options(said.provider) if said.provider.options else {},
                 path=parsed.path,
                 method=parsed.method,
-                headers=parsed.headers if said.rendered.form == run.rendered.form else [],
+                secrets=self._options(provider) if provider.options else {},
+                headers=parsed.headers if own or rendered.form == run.rendered.form else [],
             )
         )
         return Call(request.url, request.headers, request.body, run.policy.timeout.connect, request.method)

@@ -9,7 +9,7 @@ from pilothouse.domain.errors import BadRequest
 from pilothouse.gateway.types import Incoming, Parsed
 
 ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
-_CONTENT = (str, list)
+_CONTENT = (str, list, type(None))
 _ASIDE = frozenset(("prompt", "stream_options", "metadata", "user", "stream"))
 LABELS_MAX = 32  # more `metadata` than this is not kept as labels
 _decode = msgspec.json.Decoder().decode
@@ -79,12 +79,12 @@ def _messages(body: dict[str, Any], prompt: dict[str, Any]) -> list[dict[str, An
     if not isinstance(messages, list) or (not messages and not prompt):
         raise bad("“messages” is missing or not a list", "messages", "send at least one message")
     for i, message in enumerate(messages):
-        if not isinstance(message, dict):
+        if type(message) is not dict:  # as decoded: exactly that, or something else
             raise bad("a message is not an object", f"messages[{i}]", "send {role, content}")
         if message.get("role") not in ROLES:
             raise bad("a message's role is missing or unknown", f"messages[{i}].role", f"use one of {sorted(ROLES)}")
         content = message.get("content")
-        if content is not None and not isinstance(content, _CONTENT):
+        if type(content) not in _CONTENT:
             raise bad("a message's content is neither text nor parts", f"messages[{i}].content", "send a string")
     return messages
 

@@ -9,9 +9,10 @@ the answer is handed to the server.
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
@@ -96,11 +97,11 @@ class Gateway:
         if self.answers is not None:
             await self.answers.close()
 
-    async def handle(self, incoming: Incoming, client: Client, api: Api = CHAT_API) -> None:
+    def handle(self, incoming: Incoming, client: Client, api: Api = CHAT_API) -> Coroutine[Any, Any, None]:
         """Serve one request of the edge. Cancel it when the client leaves: it is then recorded as 499."""
         table = self.table()
         draft = notes.start(incoming, api, self.clock, self.worker, table)
-        await self._recorded(draft, client, table, self._named)
+        return self._recorded(draft, client, table, self._named)
 
     async def generate(self, request: GenerateRequest) -> GenerateReply:
         """Run `request.live` on one body, whatever the table points at: for evals and replays."""

@@ -92,8 +92,9 @@ def _route(resolved: Resolved) -> Rendered:
     if "metadata" in body and not body.get("store"):
         del body["metadata"]  # ours: labels of the record; OpenAI takes it only for stored completions
     body["messages"] = _messages(parsed, manifest)
-    if manifest.params:
-        body |= {k: v for k, v in manifest.params.items() if k not in _OURS}
+    params = manifest.params
+    if params:
+        body |= params if _OURS.isdisjoint(params) else {k: v for k, v in params.items() if k not in _OURS}
     if manifest.tools is not None:
         body["tools"] = manifest.tools
     if manifest.schema is not None:

@@ -23,7 +23,7 @@ def _unknown(*_: Any) -> None:
     return None
 
 
-class Way(msgspec.Struct):
+class Way(msgspec.Struct, gc=False):
     """A model to be asked, and as what. `rendered`: the request for it, where that is not the run's own."""
 
     model: ModelRef
@@ -34,7 +34,7 @@ class Way(msgspec.Struct):
     tries: int = 1
 
 
-class Turn(msgspec.Struct):
+class Turn(msgspec.Struct, gc=False):
     """One upstream call on its way: to which target, with which request, and what is to be said of it at its end."""
 
     attempt: Attempt
@@ -47,7 +47,7 @@ class Turn(msgspec.Struct):
     body: bytes = b""  # as sent, where its tokens have to be counted
 
 
-class Run(msgspec.Struct):
+class Run(msgspec.Struct, gc=False):
     """One request's attempts while they happen. `deadline`, `begun_by` on the event loop's clock, `began` on the
     Clock's.
 

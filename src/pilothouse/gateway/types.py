@@ -2,7 +2,9 @@
 
     Incoming → Parsed → Resolved → Rendered → Answer
 
-A step that is left out is a type error. The steps fill one `Draft`, from which the record is written.
+A step that is left out is a type error. The steps fill one `Draft`, from which the record is written. None of these but
+the answer, whose stream may hold on to it, is ever part of a ring of references: the others are not the garbage
+collector's to look at.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,13 +21,14 @@ from pilothouse.providers.openai import Completion
 from pilothouse.providers.wire import Flow
 
 Headers = list[tuple[str, str]]
+_encode = msgspec.json.Encoder().encode
 
 
 def _no_header(_name: str) -> str | None:
     return None
 
 
-class Incoming(msgspec.Struct):
+class Incoming(msgspec.Struct, gc=False):
     """A request as the server hands it over. `header`: the request's header of a lower-case name, or None."""
 
     body: bytes
@@ -55,7 +58,7 @@ class Client(Protocol):
         ...
 
 
-class Parsed(msgspec.Struct):
+class Parsed(msgspec.Struct, gc=False):
     """A body that is a chat request. `variables` None: the client sent none (plain messages)."""
 
     raw: bytes
@@ -76,7 +79,7 @@ class Parsed(msgspec.Struct):
     own: Callable[[], bytes] | None = None  # our own answer, where the provider does not speak this API
 
 
-class Resolved(msgspec.Struct):
+class Resolved(msgspec.Struct, gc=False):
     """A request that knows its release. `model` is the release's own, or the one pinned over it."""
 
     parsed: Parsed
@@ -90,7 +93,7 @@ class Resolved(msgspec.Struct):
     pinned: bool = False
 
 
-class Rendered(msgspec.Struct):
+class Rendered(msgspec.Struct, gc=False):
     """A request ready to be sent: the upstream body is `before` + the model's name as JSON + `after`.
 
     `form`: which form that is in. `chat`: makes the same request in chat form, for a provider that does not speak
@@ -114,7 +117,7 @@ class Rendered(msgspec.Struct):
             return self.before
         if self.plain:
             return self.before + model.encode() + self.after
-        return self.before + msgspec.json.encode(model) + self.after
+        return self.before + _encode(model) + self.after
 
 
 class Answer(msgspec.Struct):
@@ -179,7 +182,7 @@ class Api(Protocol):
         """Headers that this API's clients expect beside our own."""
 
 
-class Draft(msgspec.Struct):
+class Draft(msgspec.Struct, gc=False):
     """A request on its way: its record while it is being made, and what the client is to get."""
 
     incoming: Incoming

@@ -60,7 +60,10 @@ def accept(
         note_calls(rendered, record, completion)
         return body, completion
     policy = resolved.live.manifest.policy
-    result, changed = _structured(rendered, record, completion)
+    result: Validation | None = None
+    changed = False
+    if resolved.live.manifest.schema is not None:
+        result, changed = _structured(rendered, record, completion)
     box = _toolbox(rendered)
     if box is not None:
         asked = check_messages(resolved.parsed.messages)

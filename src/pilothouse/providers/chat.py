@@ -10,7 +10,6 @@ from pilothouse.providers.openai import (
     DONE,
     Assembly,
     Chunk,
-    Completion,
     events,
     read_chunk,
     read_completion,
@@ -30,9 +29,7 @@ class ChatForm:
         """Whole events."""
         return whole_events(data)
 
-    def read(self, body: bytes) -> Completion:
-        """A whole completion."""
-        return read_completion(body)
+    read = staticmethod(read_completion)
 
     def first(self, block: bytes) -> Chunk | None:
         """The first chunk with a token, or with the finish reason."""

@@ -28,15 +28,15 @@ _encode = msgspec.json.Encoder().encode
 
 def base_url(provider: ProviderEntry) -> str:
     """The address up to and with `/v1`. A provider that Pilothouse runs is given without it."""
-    return _base_url(provider.kind, provider.base_url)
+    return _url(provider.kind, provider.base_url, "")
 
 
 @functools.lru_cache(maxsize=1024)
-def _base_url(kind: str, url: str) -> str:
+def _url(kind: str, url: str, path: str) -> str:
     base = url.rstrip("/")
     if kind in ("local", "scripted") and not base.endswith("/v1"):
         base += "/v1"
-    return base
+    return base + path
 
 
 class Unlike(msgspec.Struct, frozen=True):
@@ -69,12 +69,14 @@ class CompatibleWire:
 
     def request(self, ask: Ask) -> Request:
         """The body as it is, with the key as a bearer token."""
-        path = PATHS.get(ask.form) or ask.path
+        provider, path = ask.provider, PATHS.get(ask.form)
         headers = request_headers(ask.key, ask.trace_id, ask.span_id, ask.headers)
         body = ask.body
         if self._unlike is not None and ask.form == "chat":
             body = self._unlike.body(body)
-        return Request(base_url(ask.provider) + path, headers, body, ask.method)
+        # A path that is the client's own is nothing to be kept.
+        url = base_url(provider) + ask.path if path is None else _url(provider.kind, provider.base_url, path)
+        return Request(url, headers, body, ask.method)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, now_us: int) -> UpstreamError:
         """By status, by the error's names, and by its words."""

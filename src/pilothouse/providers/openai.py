@@ -19,6 +19,7 @@ __all__ = [
 ]  # fmt: skip
 
 DONE = b"data: [DONE]\n\n"
+_JSON = ("content-type", "application/json")
 
 
 class Message(msgspec.Struct, gc=False):
@@ -135,9 +136,11 @@ def request_headers(
 ) -> list[tuple[str, str]]:
     """Headers of an upstream call; the trace goes on through it. `passed`: of the client, its content type among them
     where the body is no JSON."""
-    headers = [("traceparent", f"00-{trace_id}-{span_id}-01"), *passed]
+    headers = [("traceparent", f"00-{trace_id}-{span_id}-01")]
+    if passed:
+        headers += passed
     if not passed or not any(name == "content-type" for name, _ in passed):
-        headers.append(("content-type", "application/json"))
+        headers.append(_JSON)
     if key:
         headers.append(("authorization", f"Bearer {key}"))
     return headers

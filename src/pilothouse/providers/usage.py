@@ -73,7 +73,9 @@ class Usage(msgspec.Struct, omit_defaults=True, gc=False):
         uncached = prompt - cached - written
         output, reasoning = self._output(prompt, said, outer)
         text = output - reasoning
-        of_which = _parts(inner, outer, written, uncached, text)
+        of_which = None
+        if written or (inner is not None and inner.audio_tokens) or (outer is not None and outer.audio_tokens):
+            of_which = _parts(inner, outer, written, uncached, text)
         return Tokens(uncached, cached, written, text, reasoning, of_which=of_which)
 
     def cost_usd(self) -> float | None:

@@ -14,7 +14,7 @@ from pilothouse.domain.table import ProviderEntry
 from pilothouse.providers.form import Form
 
 
-class Ask(msgspec.Struct):
+class Ask(msgspec.Struct, gc=False):
     """What is to be sent: `body` in `form`, its model's name filled in. `path`: of a form that is any path."""
 
     provider: ProviderEntry
@@ -32,7 +32,7 @@ class Ask(msgspec.Struct):
     headers: list[tuple[str, str]] = []  # of the client, that the provider is meant to see (anthropic-beta …)
 
 
-class Request(msgspec.Struct):
+class Request(msgspec.Struct, gc=False):
     """One HTTP request, complete."""
 
     url: str
