@@ -21,6 +21,9 @@ def up(
     port: Annotated[int, typer.Option("--port", help="Gateway; 0 takes a free one.")] = 4000,
     control_port: Annotated[int, typer.Option("--control-port", help="Pages and API; 0 takes a free one.")] = 4001,
     otlp_port: Annotated[int, typer.Option("--otlp-port", help="OpenTelemetry receiver; 0 takes a free one.")] = 4318,
+    otlp_grpc_port: Annotated[
+        int | None, typer.Option("--otlp-grpc-port", help="OTLP over gRPC too (usually 4317); needs pilothouse[grpc].")
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", help="Gateway processes.")] = 1,
     admin_password_file: Annotated[
         Path | None, typer.Option("--admin-password-file", help="File with the pages' password.")
@@ -43,6 +46,7 @@ def up(
         port=port,
         control_port=control_port,
         otlp_port=otlp_port,
+        otlp_grpc_port=otlp_grpc_port,
         workers=workers,
         admin_password_file=admin_password_file,
         allow_hosts=tuple(allow_host or ()),

@@ -2,13 +2,13 @@
 
 import traceback
 from collections.abc import Awaitable, Callable
-from importlib.util import find_spec
 from typing import Any
 
 import structlog
 
 from pilothouse.domain.errors import PilothouseError, StateError
 from pilothouse.server.ingest_receiver import Receiver
+from pilothouse.server.preflight import require_grpc
 from pilothouse.telemetry import otlp
 from pilothouse.telemetry.otlp_groups import LOGS, METRICS, TRACES, Signal
 
@@ -24,17 +24,11 @@ _CODES = {"unavailable": "UNAVAILABLE", "backlog": "UNAVAILABLE"}
 _BY_STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 413: "RESOURCE_EXHAUSTED"}
 
 
-def require() -> None:
-    """Raises StateError where the extra is not installed."""
-    if find_spec("grpc") is None:
-        raise StateError("OTLP over gRPC needs an extra", hint="pip install 'pilothouse[grpc]'", code="missing_extra")
-
-
 class GrpcDoor:
     """A gRPC server at `host:port`; without TLS, as the other doors. Raises StateError without the extra."""
 
     def __init__(self, receiver: Receiver, host: str, port: int) -> None:
-        require()
+        require_grpc()
         import grpc.aio  # noqa: PLC0415  # optional extra
 
         self._grpc = grpc

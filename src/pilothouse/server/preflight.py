@@ -6,6 +6,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import Refused, StateError
@@ -98,3 +99,9 @@ def refuse_open_door(host: str, data: DataDir, clock: Clock, *, password: bool) 
             hint="pilothouse keys create --name NAME --env prod; --admin-password-file FILE; or stay on 127.0.0.1",
             code="open_door",
         )
+
+
+def require_grpc() -> None:
+    """Raises StateError where the extra is not installed."""
+    if find_spec("grpc") is None:
+        raise StateError("OTLP over gRPC needs an extra", hint="pip install 'pilothouse[grpc]'", code="missing_extra")

@@ -35,6 +35,7 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 4000
     control_port: int = 4001
     otlp_port: int = 4318
+    otlp_grpc_port: int | None = None  # None: not over gRPC
     workers: int = 1
     admin_password_file: Path | None = None
     allow_hosts: tuple[str, ...] = ()
@@ -46,6 +47,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     gateway: str
     control: str
     otlp: str
+    otlp_grpc: str  # host:port, empty where it is off
     pages: str
     data: str
     pid: int
@@ -71,7 +73,8 @@ async def supervise(options: UpOptions, announce: Callable[[Ready], None], clock
 def _with_free_ports(options: UpOptions) -> UpOptions:
     chosen = {
         name: getattr(options, name) or preflight.free_port(options.host)
-        for name in ("port", "control_port", "otlp_port")
+        for name in ("port", "control_port", "otlp_port", "otlp_grpc_port")
+        if getattr(options, name) is not None
     }
     return msgspec.structs.replace(options, **chosen)
 
@@ -85,6 +88,9 @@ def _guard(options: UpOptions, data: DataDir, clock: Clock) -> None:
         auth.set_password(data.secret, password)
     preflight.refuse_open_door(options.host, data, clock, password=(data.secret / "admin_password").exists())
     ports = {"--port": options.port, "--control-port": options.control_port, "--otlp-port": options.otlp_port}
+    if options.otlp_grpc_port is not None:
+        preflight.require_grpc()
+        ports["--otlp-grpc-port"] = options.otlp_grpc_port
     preflight.refuse_used_ports(options.host, ports)
 
 
@@ -145,7 +151,8 @@ class _Supervisor:
         control = ("--dir", str(self._app), "--port", str(o.control_port), *allowed)
         gateway = ("--gateway", self._gateway)
         self._control = [self._child("control", "pilothouse.server.control", (*at, *control, *gateway))]
-        self._ingest = [self._child("ingest-0", "pilothouse.server.ingest", (*at, "--port", str(o.otlp_port)))]
+        otlp = ("--port", str(o.otlp_port), "--grpc-port", str(o.otlp_grpc_port or 0))
+        self._ingest = [self._child("ingest-0", "pilothouse.server.ingest", (*at, *otlp))]
         edge = (*at, "--port", str(o.port), "--app", str(self._app), *(("--sole",) if o.workers == 1 else ()))
         self._edges = [
             self._child(name, "pilothouse.server.edge", (*edge, "--worker", name)) for name in self._edge_names()
@@ -232,6 +239,7 @@ class _Supervisor:
             gateway=self._gateway,
             control=f"{pages}?token={token}",
             otlp=f"http://{host}:{o.otlp_port}",
+            otlp_grpc=f"{host}:{o.otlp_grpc_port}" if o.otlp_grpc_port else "",
             pages=pages,
             data=str(self._data.path),
             pid=os.getpid(),
