@@ -1,25 +1,26 @@
 """A trace as a waterfall: what is below what, and what the end waited for."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pilothouse.domain.record import Attempt, Record, SpanRecord
+from pilothouse.domain.record import Attempt, Document, EventRecord, Record, SpanEvent, SpanRecord, Tokens
 from pilothouse.store.telemetry import TelemetryStore
-from pilothouse.telemetry import read
+from pilothouse.telemetry import read, steps
 from pilothouse.telemetry.waterfall import Step, arrange
 
 NOW_US = 1_750_000_000_000_000
 TRACE = "f" * 32
 
 
-def span(ident: str, parent: str, start_ms: float, ms: float, stage: str = "", **rest: object) -> SpanRecord:
+def span(ident: str, parent: str, start_ms: float, ms: float, stage: str = "", **rest: Any) -> SpanRecord:
     return SpanRecord(
         trace_id=TRACE, span_id=ident, parent_span_id=parent, ts_us=NOW_US + int(start_ms * 1_000), duration_ms=ms,
         name=ident, stage=stage, **rest,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
 def test_an_app_s_steps_and_the_gateway_s_request_make_one_tree(
@@ -106,3 +107,44 @@ def test_the_critical_path_covers_the_whole_trace(shape: list[tuple[int, int, in
     assert len(found.steps) == len(steps)
     assert sum(found.stages.values()) == pytest.approx(found.duration_ms)
     assert all(ms >= 0 for ms in found.stages.values())
+
+
+def test_the_client_s_side_of_a_request_is_one_with_it_and_counted_once(
+    store: TelemetryStore, load: Callable[..., None], record: Callable[..., Record]
+) -> None:
+    call = span("call", "root", 100, 380, "model", tokens=Tokens(input_uncached=100, output_text=50), cost_usd=0.001)
+    load(
+        span("root", "", 0, 500),
+        call,
+        span("below", "call", 120, 10, "tool"),
+        span("other", "root", 490, 5, "model", tokens=Tokens(input_uncached=7, output_text=1), cost_usd=0.01),
+        record(id="r", trace_id=TRACE, span_id="gw", parent_span_id="call", ts_us=NOW_US + 115_000, duration_ms=350.0),
+    )
+    with store.transaction() as write:
+        write.execute("UPDATE spans SET request_id = 'r' WHERE span_id = 'call'")
+    found = read.trace(store, TRACE)
+    assert found is not None
+    assert [(step.id, step.parent, step.merged) for step in found.steps] == [
+        ("root", "", ""), ("gw", "root", "call"), ("r#1", "gw", ""), ("below", "gw", ""), ("other", "root", ""),
+    ]  # fmt: skip
+    request = found.steps[1]
+    assert (request.start_ms, request.duration_ms) == (100, 380)
+    assert (found.totals.input_tokens, found.totals.output_tokens, found.totals.calls) == (107, 51, 2)
+    assert found.totals.cost_usd == pytest.approx(0.011)
+
+
+def test_a_step_in_full_has_its_documents_events_and_messages(store: TelemetryStore, load: Callable[..., None]) -> None:
+    load(
+        span("s", "", 0, 5, "retrieval", documents=[Document("d1", 0.9, 60.0)], attributes={"k": "v"},
+             events=[SpanEvent("hit", 1.0, {"a": "b"})], tokens=Tokens(input_uncached=3, output_text=0)),
+        EventRecord(ts_us=NOW_US + 2, trace_id=TRACE, span_id="s", name="gen_ai.choice", body="yes"),
+        EventRecord(ts_us=NOW_US + 1, trace_id=TRACE, span_id="s", name="gen_ai.user.message", body="well?"),
+        EventRecord(ts_us=NOW_US + 1, trace_id=TRACE, span_id="x", name="gen_ai.user.message", body="another's"),
+    )  # fmt: skip
+    found = steps.span(store, TRACE, "s")
+    assert found is not None
+    assert found.documents == [Document("d1", 0.9, 60.0)]
+    assert found.events == [SpanEvent("hit", 1.0, {"a": "b"})]
+    assert [said.body for said in found.said] == ["well?", "yes"]
+    assert (found.tokens, found.attributes["k"]) == ({"input_uncached": 3}, "v")
+    assert steps.span(store, TRACE, "none") is None

@@ -97,19 +97,21 @@ def _condition(term: Term, arm: str, window: Window) -> Condition:
     if term.field == "has":
         return _any_of([_has(value, arm, window) for value in term.values])
     if term.field.startswith("label."):
-        column = "r.labels[?]" if arm == "r" else "s.attributes[?]"
-        made = _any_of([_text(column, value) for value in term.values])
-        key = term.field.removeprefix("label.")
-        return Condition(made.sql, [one for value in made.params for one in (key, value)])
+        return _label(term, arm)
     expression = (_REQUEST if arm == "r" else _SPAN).get(term.field, "NULL")
-    kind, _, inner = expression.partition(":") if expression[:4] in ("any:", "sum:") else ("", "", expression)
-    made = _any_of([_one(term, inner if kind != "sum" else f"sum({inner})", v) for v in term.values or term.ranges])
+    kind, inner = (expression[:3], expression[4:]) if expression[:4] in ("any:", "sum:") else ("", expression)
+    inner = f"sum({inner})" if kind == "sum" else inner
+    made = _any_of([_one(term, inner, value) for value in term.values or term.ranges])
     if kind == "any":
         only = f"{IS_TOOL} AND " if term.field == "tool" else ""
-        return _in_trace(arm, window, f"{only}({made.sql})", made.params)
-    if kind == "sum":
-        return _in_trace(arm, window, OWN, [], made)
-    return made
+        return _in_trace(arm, window, Condition(f"{only}({made.sql})", made.params))
+    return _in_trace(arm, window, Condition(OWN), made) if kind == "sum" else made
+
+
+def _label(term: Term, arm: str) -> Condition:
+    key = term.field.removeprefix("label.")
+    made = _any_of([_text("r.labels[?]" if arm == "r" else "s.attributes[?]", value) for value in term.values])
+    return Condition(made.sql, [one for value in made.params for one in (key, value)])
 
 
 def _any_of(made: list[Condition]) -> Condition:
@@ -143,13 +145,14 @@ def _between(expression: str, r: Range) -> Condition:
     return Condition(" AND ".join(parts), params)
 
 
-def _in_trace(arm: str, window: Window, where: str, params: list[Any], having: Condition | None = None) -> Condition:
+def _in_trace(arm: str, window: Window, where: Condition, having: Condition | None = None) -> Condition:
     """A condition on the other spans of the same trace."""
     time = window.of("t.ts", SPREAD_US)
-    sql = f"{arm}.trace_id IN (SELECT t.trace_id FROM spans t WHERE {time.sql} AND {where}"  # noqa: S608  # own fragments
+    sql = f"{arm}.trace_id IN (SELECT t.trace_id FROM spans t WHERE {time.sql} AND {where.sql}"  # noqa: S608  # own fragments
+    params = time.params + where.params
     if having is None:
-        return Condition(sql + ")", time.params + params)
-    return Condition(f"{sql} GROUP BY t.trace_id HAVING {having.sql})", time.params + params + having.params)
+        return Condition(sql + ")", params)
+    return Condition(f"{sql} GROUP BY t.trace_id HAVING {having.sql})", params + having.params)
 
 
 def _words(word: str, arm: str) -> Condition:
@@ -169,6 +172,7 @@ def _ident(values: tuple[str, ...], arm: str) -> Condition:
 
 def _has(what: str, arm: str, window: Window) -> Condition:
     if what in _SPANS_BELOW:
-        return _in_trace(arm, window, _SPANS_BELOW[what], [])
+        return _in_trace(arm, window, Condition(_SPANS_BELOW[what]))
     sql = (_HAS_REQUEST if arm == "r" else _HAS_SPAN).get(what, "false")
-    return _in_trace(arm, window, sql.removeprefix("any:"), []) if sql.startswith("any:") else Condition(sql)
+    below = Condition(sql.removeprefix("any:"))
+    return _in_trace(arm, window, below) if sql.startswith("any:") else below

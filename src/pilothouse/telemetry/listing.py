@@ -224,24 +224,22 @@ def rows(store: TelemetryStore, found: list[dict[str, Any]]) -> list[Row]:
     made: dict[str, Row] = {}
     for is_span in (False, True):
         own = [one for one in found if one["is_span"] is is_span]
-        if not own:
-            continue
-        times = [_micros(one["ts"]) for one in own]
-        near = Window(min(times), max(times) + 1)
-        ids = "(" + ", ".join("?" * len(own)) + ")"
-        idents = [one["id"] for one in own]
-        if is_span:
-            time, own_time = near.of("t.ts", SPREAD_US), near.of("s.ts")
-            sql = _FIRST_ROW.format(ids=ids, time=time.sql, own_time=own_time.sql)
-            answer = store.query(sql, [*idents, *time.params, *idents, *own_time.params])
-        else:
-            time = near.of("r.ts")
-            answer = store.query(f"{_ROW} r.id IN {ids} AND {time.sql}", [*idents, *time.params])
-        for row in answer:
-            known = {name: value for name, value in row.items() if value is not None}
-            unknown = {name: _EMPTY[name] for name in row if name not in known}
-            made[row["id"]] = msgspec.convert(known | unknown, Row)
+        for row in _wide(store, is_span, own) if own else ():
+            made[row["id"]] = msgspec.convert({n: _EMPTY[n] if v is None else v for n, v in row.items()}, Row)
     return [made[one["id"]] for one in found if one["id"] in made]
+
+
+def _wide(store: TelemetryStore, is_span: bool, own: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    times = [_micros(one["ts"]) for one in own]
+    near = Window(min(times), max(times) + 1)
+    ids = "(" + ", ".join("?" * len(own)) + ")"
+    idents = [one["id"] for one in own]
+    if not is_span:
+        time = near.of("r.ts")
+        return store.query(f"{_ROW} r.id IN {ids} AND {time.sql}", [*idents, *time.params])
+    time, own_time = near.of("t.ts", SPREAD_US), near.of("s.ts")
+    sql = _FIRST_ROW.format(ids=ids, time=time.sql, own_time=own_time.sql)
+    return store.query(sql, [*idents, *time.params, *idents, *own_time.params])
 
 
 _EMPTY: dict[str, Any] = {

@@ -4,6 +4,7 @@ The critical path is the chain of steps that the trace's end waited for: from th
 that finished last. What is on it and belongs to no stage is shown as `unaccounted`.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -16,7 +17,11 @@ STAGES = ("queue", "preprocessing", "retrieval", "model", "tool", "postprocessin
 
 
 class Step(msgspec.Struct, kw_only=True):
-    """A bar of the waterfall. Times in ms from the trace's start. `orphan`: its parent was never received."""
+    """A bar of the waterfall. Times in ms from the trace's start. `orphan`: its parent was never received.
+
+    Tokens and cost are the step's own, and None where another step counts them. `merged`: the span that is the client's
+    side of this request, shown as one with it.
+    """
 
     id: str
     parent: str
@@ -31,8 +36,28 @@ class Step(msgspec.Struct, kw_only=True):
     critical: bool = False
     orphan: bool = False
     owner: str = ""  # what `read.payload` takes; empty where there can be no payload
-    row: dict[str, Any] = {}  # the stored row, for the side panel
+    row: dict[str, Any] = {}  # of an attempt: the stored row
     stages: dict[str, float] = {}  # of a gateway request: stage → ms
+    operation: str = ""
+    model: str = ""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    documents: int | None = None  # retrieved; None: not a retrieval
+    merged: str = ""
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """What the whole trace took, each call counted once. `priced`: calls with a cost, of `calls`."""
+
+    steps: int = 0
+    requests: int = 0
+    errors: int = 0
+    calls: int = 0
+    priced: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
 
 
 class Waterfall(msgspec.Struct, kw_only=True):
@@ -44,6 +69,7 @@ class Waterfall(msgspec.Struct, kw_only=True):
     steps: list[Step]
     stages: dict[str, float]  # stage → ms on the critical path, with `unaccounted`
     request_ids: list[str]
+    totals: Totals = Totals()
 
 
 def spans(store: TelemetryStore, trace_id: str) -> list[dict[str, Any]]:
@@ -58,43 +84,65 @@ def without_ts(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
+# What a bar needs and no more: a trace may have 50,000 spans.
+_LIGHT = """SELECT span_id, coalesce(parent_span_id, ''), coalesce(name, ''), coalesce(stage, ''), epoch_us(ts),
+  coalesce(duration_ms, 0), coalesce(status, 'unset'), coalesce(error_type, ''), coalesce(operation, ''),
+  coalesce(nullif(response_model, ''), request_model, ''), coalesce(request_id, ''),
+  (input_uncached + cache_read + cache_write)::BIGINT, (output_text + reasoning)::BIGINT,
+  coalesce(cost_usd, reported_cost_usd), len(documents) FROM spans WHERE trace_id = ?"""
+
+
 def trace(store: TelemetryStore, trace_id: str) -> Waterfall | None:
     """The waterfall of a trace; None where nothing of it is stored."""
-    found = spans(store, trace_id)
+    found = store.rows(_LIGHT, [trace_id])
     requests = store.query("SELECT *, epoch_us(ts) AS ts_us FROM requests WHERE trace_id = ? ORDER BY ts", [trace_id])
     if not found and not requests:
         return None
     attempts = store.query(
         "SELECT a.* FROM attempts a JOIN requests r ON r.id = a.request_id WHERE r.trace_id = ? ORDER BY a.n",
         [trace_id],
-    )
-    rows = [*found, *requests]
-    start_us = min(row["ts_us"] for row in rows)
-    steps = [_span_step(row, start_us) for row in found]
-    for row in requests:
-        step = _request_step(row, start_us)
-        steps.append(step)
-        steps += [_attempt_step(a, step) for a in attempts if a["request_id"] == row["id"]]
-    return arrange(trace_id, start_us, steps, [row["id"] for row in requests])
+    ) if requests else []  # fmt: skip
+    start_us = min([row[4] for row in found] + [row["ts_us"] for row in requests])
+    asked = {row["id"]: _request_step(row, start_us) for row in requests}
+    steps = list(asked.values())
+    steps += [_attempt_step(one, asked[one["request_id"]]) for one in attempts]
+    steps += _span_steps(found, trace_id, start_us, asked)
+    return arrange(trace_id, start_us, steps, list(asked))
 
 
-def _span_step(row: dict[str, Any], start_us: int) -> Step:
-    return Step(
-        id=row["span_id"],
-        parent=row["parent_span_id"] or "",
-        kind="span",
-        name=row["name"] or "",
-        stage=row["stage"] or "",
-        start_ms=(row["ts_us"] - start_us) / 1_000,
-        duration_ms=row["duration_ms"] or 0.0,
-        status=row["status"] or "unset",
-        error_type=row["error_type"] or "",
-        owner=f"{row['trace_id']}/{row['span_id']}",
-        row=_plain(row),
-    )
+def _span_steps(found: list[tuple[Any, ...]], trace_id: str, start_us: int, asked: dict[str, Step]) -> Iterator[Step]:
+    """The spans as steps; one that is the client's side of a request of this trace becomes part of the request's."""
+    renamed: dict[str, str] = {}
+    for row in found:
+        if (request := asked.get(row[10])) is not None and not request.merged:
+            renamed[row[0]] = request.id
+            _merge(request, row, start_us)
+    for request in asked.values():
+        request.parent = renamed.get(request.parent, request.parent)
+    for ident, parent, name, stage, ts_us, ms, status, error, operation, model, of, tin, tout, cost, docs in found:
+        if ident in renamed:
+            continue
+        counted = not of
+        yield Step(
+            id=ident, parent=renamed.get(parent, parent), kind="span", name=name, stage=stage,
+            start_ms=(ts_us - start_us) / 1_000, duration_ms=ms, status=status, error_type=error,
+            owner=f"{trace_id}/{ident}", operation=operation, model=model, documents=docs,
+            input_tokens=tin if counted else None, output_tokens=tout if counted else None,
+            cost_usd=cost if counted else None,
+        )  # fmt: skip
+
+
+def _merge(request: Step, row: tuple[Any, ...], start_us: int) -> None:
+    """The request takes the place of its client's span: under the same parent, from the first sent to the last read."""
+    start_ms, end_ms = (row[4] - start_us) / 1_000, (row[4] - start_us) / 1_000 + row[5]
+    last = max(request.start_ms + request.duration_ms, end_ms)
+    request.merged, request.parent = row[0], row[1]
+    request.start_ms = min(request.start_ms, start_ms)
+    request.duration_ms = last - request.start_ms
 
 
 def _request_step(row: dict[str, Any], start_us: int) -> Step:
+    known = row["input_uncached"] is not None
     return Step(
         id=row["span_id"],
         parent=row["parent_span_id"] or "",
@@ -106,8 +154,11 @@ def _request_step(row: dict[str, Any], start_us: int) -> Step:
         status="error" if row["outcome"] == "failed" else "ok",
         error_type=row["error_type"] or "",
         owner=row["id"],
-        row=_plain(row),
         stages={stage: row[f"stage_{stage}"] for stage in STAGES if row.get(f"stage_{stage}") is not None},
+        model=row["served_model"] or row["requested_model"] or "",
+        input_tokens=row["input_uncached"] + (row["cache_read"] or 0) + (row["cache_write"] or 0) if known else None,
+        output_tokens=(row["output_text"] or 0) + (row["reasoning"] or 0) if known else None,
+        cost_usd=row["cost_usd"],
     )
 
 
@@ -123,11 +174,29 @@ def _attempt_step(row: dict[str, Any], request: Step) -> Step:
         status="error" if row["error_type"] and not row["cancelled"] else "ok",
         error_type=row["error_type"] or "",
         row=_plain(row),
+        model=row["served_model"] or row["model"] or "",
     )
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "ts" and value not in (None, "", [], {})}
+
+
+def _totals(steps: list[Step]) -> Totals:
+    calls = [step for step in steps if step.input_tokens is not None or step.cost_usd is not None]
+    inputs = [step.input_tokens for step in calls if step.input_tokens is not None]
+    outputs = [step.output_tokens for step in calls if step.output_tokens is not None]
+    costs = [step.cost_usd for step in calls if step.cost_usd is not None]
+    return Totals(
+        steps=len(steps),
+        requests=sum(step.kind == "request" for step in steps),
+        errors=sum(step.status == "error" for step in steps),
+        calls=len(calls),
+        priced=len(costs),
+        input_tokens=sum(inputs) if inputs else None,
+        output_tokens=sum(outputs) if outputs else None,
+        cost_usd=sum(costs) if costs else None,
+    )
 
 
 def arrange(trace_id: str, start_us: int, steps: list[Step], request_ids: list[str]) -> Waterfall:
@@ -153,6 +222,7 @@ def arrange(trace_id: str, start_us: int, steps: list[Step], request_ids: list[s
         steps=drawn,
         stages={stage: path.stages[stage] for stage in known_stages + other_stages},
         request_ids=request_ids,
+        totals=_totals(drawn),
     )
 
 
