@@ -101,7 +101,7 @@ def running(data: Path, table: Table | None, *options: str) -> Iterator[Process]
         assert process.popen.wait(WITHIN_S) == 0
 
 
-def table(*keys: MintedKey, anonymous: bool = False) -> Table:
+def table(*keys: MintedKey, anonymous: bool = False, reserve_bytes: int = 1 << 20) -> Table:
     return Table(
         revision=1,
         issued_us=1,
@@ -109,5 +109,5 @@ def table(*keys: MintedKey, anonymous: bool = False) -> Table:
         keys={k.entry.id: k.entry for k in keys},
         providers={},
         anonymous=anonymous,
-        journal=JournalSettings(reserve_bytes=1 << 20),
+        journal=JournalSettings(reserve_bytes=reserve_bytes),
     )
