@@ -129,7 +129,9 @@ def test_a_quote_is_what_the_call_would_cost() -> None:
     book, prices = PriceBook(), {"p/m": Price(input=1.0, output=4.0)}
 
     def quote(provider: ProviderEntry | None, model: str, tokens_in: int, tokens_out: int) -> float | None:
-        return book.quote(ModelRef("p", model), provider, prices, tokens_in, tokens_out, 0.0, NOW_US)
+        providers = {"p": provider} if provider is not None else {}
+        table = Table(1, 1, {}, {}, providers, prices=prices)
+        return book.quote(ModelRef("p", model), table, (tokens_in, tokens_out), 0.0, NOW_US)
 
     assert quote(kind("openai"), "m", 100, 50) == pytest.approx(300e-6)
     assert quote(kind("openai"), "unknown", 100, 50) is None and quote(None, "unknown", 1, 1) is None
@@ -140,14 +142,14 @@ def test_a_quote_is_what_the_call_would_cost() -> None:
 
 def test_a_listed_price_is_looked_up_again_and_a_table_is_taken_up_at_once() -> None:
     book, provider = PriceBook(), kind("deepseek")
-    ref, prices = ModelRef("p", "deepseek-chat"), dict[str, Price]()
+    ref, table = ModelRef("p", "deepseek-chat"), Table(1, 1, {}, {}, {"p": provider})
     noon = int(datetime.datetime(2025, 3, 3, 12, tzinfo=datetime.UTC).timestamp() * 1e6)
     night = noon + 8 * 3_600_000_000
-    full = book.quote(ref, provider, prices, 1_000_000, 0, 0.0, noon)
-    assert book.quote(ref, provider, prices, 1_000_000, 0, 299.0, night) == full
-    assert book.quote(ref, provider, prices, 1_000_000, 0, 301.0, night) != full  # off-peak
-    own = {"p/deepseek-chat": Price(input=9.0, output=1.0)}
-    assert book.quote(ref, provider, own, 1_000_000, 0, 302.0, night) == pytest.approx(9.0)
+    full = book.quote(ref, table, (1_000_000, 0), 0.0, noon)
+    assert book.quote(ref, table, (1_000_000, 0), 299.0, night) == full
+    assert book.quote(ref, table, (1_000_000, 0), 301.0, night) != full  # off-peak
+    own = Table(2, 1, {}, {}, {"p": provider}, prices={"p/deepseek-chat": Price(input=9.0, output=1.0)})
+    assert book.quote(ref, own, (1_000_000, 0), 302.0, night) == pytest.approx(9.0)
 
 
 # The arithmetic

@@ -116,7 +116,7 @@ class Calls:
 
     async def _whole(self, run: Run, turn: Turn, said: Said) -> Answer:
         attempt = turn.attempt
-        window, which = _window(run, turn, turn.later)
+        window, which = run.window(turn, turn.later)
         call = self._call(run, turn, said)
         try:
             with Alarm(run.loop.time() + window, run.loop):
@@ -145,7 +145,7 @@ class Calls:
     async def _gathered(self, run: Run, turn: Turn, said: Said) -> Answer:
         """A whole answer out of a stream, which is closed where the answer is lost; see `Gathering`."""
         attempt, gathering = turn.attempt, Gathering(said.rendered)
-        window, which = _window(run, turn, turn.later)
+        window, which = run.window(turn, turn.later)
         call = self._call(run, turn, said)
         flow: Flow | None = None
         try:
@@ -181,7 +181,7 @@ class Calls:
     async def _stream(self, run: Run, turn: Turn, said: Said) -> Answer:
         """A stream up to its first token; a provider that answers with an error has not begun."""
         attempt = turn.attempt
-        window, which = _window(run, turn, None)
+        window, which = run.window(turn, None)
         call = self._call(run, turn, said)
         flow: Flow | None = None
         began: Began | None = None
@@ -210,15 +210,6 @@ def own_answer(run: Run) -> Answer | None:
     if parsed.own is None or provider is None or parsed.api in wire_of(provider).native:
         return None
     return Answer("success", None, parsed.own(), Completion(choices=[]), form=ANY.name)
-
-
-def _window(run: Run, turn: Turn, later: int | None) -> tuple[float, str]:
-    window, which = run.window(later)
-    timeout = run.policy.timeout
-    first, total = timeout.first_token, timeout.total
-    if window < (first if first < total else total) * 0.9:  # noqa: FURB136 - `min` is slower
-        turn.fair = False
-    return window, which
 
 
 def _said(rendered: Rendered, provider: ProviderEntry) -> Said:

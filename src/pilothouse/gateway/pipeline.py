@@ -229,12 +229,8 @@ class Gateway:
         usd: float | None = expected.usd
         if resolved is not None and model == resolved.model:
             return usd
-        return self._price(draft, model, table, expected.tokens_in, expected.tokens_out)
-
-    def _price(self, draft: Draft, model: ModelRef, table: Table, tokens_in: int, tokens_out: int) -> float | None:
-        """USD by what holds when the request has come."""
-        provider, ts_us = table.providers.get(model.provider), draft.record.ts_us
-        return self._book.quote(model, provider, table.prices, tokens_in, tokens_out, draft.began, ts_us)
+        tokens = expected.tokens_in, expected.tokens_out
+        return self._book.quote(model, table, tokens, draft.began, draft.record.ts_us)
 
     async def _redo(self, draft: Draft, table: Table, find: Resolve, client: Client, seconds: float) -> None:
         """Serve a request whose client was told to wait, within so many seconds: with a record of its own."""
@@ -257,10 +253,12 @@ class Gateway:
 
     def _estimated(self, draft: Draft, resolved: Resolved, table: Table) -> Estimate:
         """What one call of the primary model may use: the input by its size, the output as far as it is bounded."""
-        tokens_in = rough_tokens(resolved.parsed.raw)
-        silent = resolved.parsed.api in ("embeddings", "moderations")  # their answers are no tokens
-        tokens_out = 0 if silent else output_bound(resolved.parsed.body, resolved.live.manifest.params)
-        return Estimate(tokens_in, tokens_out, self._price(draft, resolved.model, table, tokens_in, tokens_out))
+        parsed = resolved.parsed
+        tokens_in = rough_tokens(parsed.raw)
+        silent = parsed.api in ("embeddings", "moderations")  # their answers are no tokens
+        tokens_out = 0 if silent else output_bound(parsed.body, resolved.live.manifest.params)
+        usd = self._book.quote(resolved.model, table, (tokens_in, tokens_out), draft.began, draft.record.ts_us)
+        return Estimate(tokens_in, tokens_out, usd)
 
     async def _estimate(self, draft: Draft) -> None:
         """Count tokens ourselves where the provider did not; apart from the loop, whose first time is slow."""
@@ -274,9 +272,8 @@ class Gateway:
         for attempt, body, text in draft.uncounted:  # of a stream that broke, or of a call that was given up
             if attempt.tokens is None:
                 attempt.tokens = estimate(body, text)
-        now = self.clock.monotonic()
         if record.cache not in ("hit", "semantic", "stale") or any(a.tokens for a in record.attempts):
-            settle(record, self._book, table, now)
+            settle(record, self._book, table, draft.began)
         if draft.ticket is not None:
             draft.ticket.settle(record)
         resolved = draft.resolved

@@ -52,16 +52,10 @@ def _entry(parsed: Parsed, entry: Entry, session: str) -> Resolved:
         )
     canary = entry.canary is not None and in_canary(entry.salt, session, entry.share)
     live = entry.canary if canary and entry.canary is not None else entry.stable
-    return Resolved(
-        parsed=parsed,
-        live=_pinned(live, entry.pinned_model) if entry.pinned_model else live,
-        model=ModelRef.parse(entry.pinned_model) if entry.pinned_model else live.manifest.model,
-        route=entry.route,
-        app=entry.app,
-        tier=entry.tier,
-        canary=canary,
-        pinned=bool(entry.pinned_model),
-    )
+    model, pinned = live.manifest.model, entry.pinned_model
+    if pinned:
+        live, model = _pinned(live, pinned), ModelRef.parse(pinned)
+    return Resolved(parsed, live, model, entry.route, entry.app, entry.tier, canary, pinned=bool(pinned))
 
 
 def in_canary(salt: str, session: str, share: float) -> bool:

@@ -96,19 +96,24 @@ class Run(msgspec.Struct, gc=False):
         """Seconds until the total timeout."""
         return self.deadline - self.loop.time()
 
-    def window(self, later: int | None) -> tuple[float, str]:
-        """Seconds that the provider may be silent, and which timeout that is.
+    def window(self, turn: Turn, later: int | None) -> tuple[float, str]:
+        """Seconds that the provider may be silent, and which timeout that is; whether the turn is a fair one.
 
         `later`: attempts that could still follow a whole answer's timeout; None for a stream.
         """
-        now, window = self.loop.time(), self.policy.timeout.first_token
+        timeout = self.policy.timeout
+        now, window, total = self.loop.time(), timeout.first_token, timeout.total
+        least = 0.9 * (window if window < total else total)  # noqa: FURB136 - `min` is slower
         if later is None:
             left = min(self.deadline, self.begun_by) - now
         else:
             left = self.deadline - now
             share = left / (1 + later)
             window = share if share > window else window  # noqa: FURB136 - `max` is slower
-        return (window, "first_token") if window < left else (left, "total")
+        window, which = (window, "first_token") if window < left else (left, "total")
+        if window < least:
+            turn.fair = False
+        return window, which
 
     def note_open(self, target: Target, wait_s: float) -> None:
         """A breaker is open: remember the one that lets a probe through first."""

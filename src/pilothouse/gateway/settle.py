@@ -122,17 +122,18 @@ class PriceBook:
     def quote(
         self,
         ref: ModelRef,
-        provider: ProviderEntry | None,
-        prices: Mapping[str, Price],
-        tokens_in: int,
-        tokens_out: int,
+        table: Table,
+        tokens: tuple[int, int],
         now: float,
         now_us: int,
     ) -> float | None:
-        """USD that a call with so many tokens is expected to cost, nothing of it cached; None where nobody says."""
-        rates = self.rates((ref.provider, ref.name, ""), provider, prices, now, now_us)
+        """USD that a call with so many tokens (in, out) is expected to cost, none of them cached; None where nobody
+        says."""
+        name = ref.provider
+        rates = self.rates((name, ref.name, ""), table.providers.get(name), table.prices, now, now_us)
         if rates is None:
             return None
+        tokens_in, tokens_out = tokens
         for above, dearer in rates.tiers:
             if tokens_in > above:
                 rates = dearer

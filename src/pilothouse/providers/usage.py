@@ -71,7 +71,9 @@ class Usage(msgspec.Struct, omit_defaults=True, gc=False):
         if inner is not None and (found := inner.cache_write_tokens or inner.cache_creation_tokens):
             written = _within(found, prompt - cached)
         uncached = prompt - cached - written
-        output, reasoning = self._output(prompt, said, outer)
+        output, reasoning = said, 0
+        if (outer is not None and outer.reasoning_tokens) or (self.total_tokens or 0) > prompt + said:
+            output, reasoning = self._output(prompt, said, outer)
         text = output - reasoning
         of_which = None
         if written or (inner is not None and inner.audio_tokens) or (outer is not None and outer.audio_tokens):
