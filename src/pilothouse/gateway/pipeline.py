@@ -87,6 +87,7 @@ class Gateway:
         self.later = Later(self.attempts.calls, self.clock, kept)
         self._book = PriceBook()
         self._delivery = Delivery(self.attempts, self.answers)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def close(self) -> None:
         """Let go of connections and counters, when nothing is in flight."""
@@ -179,11 +180,11 @@ class Gateway:
         rendered = render(resolved, api.to_chat if api.translates else None)
         body = notes.note_rendered(draft, rendered)
         kept: Callable[[float], Awaitable[Answer | None]] | None = None
-        if self.answers is not None and keeps(policy):
+        if self.answers is not None and (policy.cache or policy.fallback) and keeps(policy):
             draft.wanted, kept = wanted(policy, draft, rendered), functools.partial(stale, self.answers, draft)
             if await self._delivery.given_again(draft, parsed):
                 return
-        loop = asyncio.get_running_loop()
+        loop = self._running()
         now = loop.time()
         deadline, begun_by = within(policy.timeout, draft.incoming.header, now, stream=rendered.stream)
         draft.asked = self.clock.monotonic()
@@ -222,6 +223,13 @@ class Gateway:
                 await self._delivery.whole(draft, parsed, answer, guards)
         if draft.uncounted:
             await self._estimate(draft)
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        """The event loop. A gateway has one at a time, and each question for it is a system call until Python 3.12."""
+        loop = self._loop
+        if loop is None or not loop.is_running():
+            loop = self._loop = asyncio.get_running_loop()
+        return loop
 
     def _quote(self, draft: Draft, table: Table, model: ModelRef) -> float | None:
         """USD that one call of `model` is expected to cost; None where it has no price."""

@@ -82,7 +82,7 @@ class Cells:
                 requests > now + bounds.request_burst_s
                 or arrival > now + bounds.token_burst_s
                 or live >= bounds.concurrency
-                or (bounds.purses and _over(_read(memory, at), bounds.purses, now, usd))
+                or (bounds.purses and _over(memory, at, held, bounds.purses, now, usd))
                 or not at
             ):
                 return self._take_rest(asked, asked.index(pair), now, tokens, usd)
@@ -148,7 +148,7 @@ class Cells:
             if not at:
                 self.full += 1
                 continue
-            refusal = _refusal(_read(self.memory, at), pair, now, tokens, usd)
+            refusal = _refusal(self.memory, at, pair, now, tokens, usd)
             if refusal is None:
                 self._count(at, bounds, now, tokens, usd)
                 taken.append(pair)
@@ -234,19 +234,19 @@ def _spent(row: Row, purse: Purse, now: float) -> float:
     return row[first + 1] if now < row[first] else 0.0
 
 
-def _over(row: Row, purses: tuple[Purse, ...], now: float, usd: float) -> bool:
-    """Whether a purse has too little left for `usd`, beside what others have reserved."""
+def _over(memory: mmap.mmap, at: int, held: float, purses: tuple[Purse, ...], now: float, usd: float) -> bool:
+    """Whether a purse of the slot has too little left for `usd`, beside the `held` that others have reserved."""
     for purse in purses:
-        first, most = 5 + 3 * purse.place, purse.usd
-        spent = row[4] + row[first + 1] if now < row[first] else row[4]
+        end, spent, _ = _read_purse(memory, at + PURSES + 24 * purse.place)
+        most, spent = purse.usd, (held + spent if now < end else held)
         if spent + usd > most + SLACK or spent >= most:
             return True
     return False
 
 
-def _refusal(row: Row, pair: Pair, now: float, tokens: float, usd: float) -> Refusal | None:
+def _refusal(memory: mmap.mmap, at: int, pair: Pair, now: float, tokens: float, usd: float) -> Refusal | None:
     """Why the counter does not admit the request, with the time until it would were nothing else to come."""
-    bounds = pair[1]
+    row, bounds = _read(memory, at), pair[1]
     late = max(row[1], now) + bounds.request_s - now - bounds.request_burst_s
     if late > 0.0:
         return Refusal(pair, "requests", late)
@@ -258,7 +258,7 @@ def _refusal(row: Row, pair: Pair, now: float, tokens: float, usd: float) -> Ref
     if row[3] >= bounds.concurrency:
         return Refusal(pair, "concurrency", None)
     for purse in bounds.purses:
-        if not _over(row, (purse,), now, usd):
+        if not _over(memory, at, row[4], (purse,), now, usd):
             continue
         spent = _spent(row, purse, now)
         never = usd > purse.usd + SLACK or purse.usd <= 0.0
