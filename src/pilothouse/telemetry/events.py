@@ -14,7 +14,7 @@ import msgspec
 from pilothouse.domain.errors import PilothouseError
 from pilothouse.domain.record import EventRecord, MetricRecord, Redaction, ScoreRecord
 from pilothouse.domain.wires import Redact
-from pilothouse.telemetry.content import as_text, is_content_key
+from pilothouse.telemetry.content import as_text
 from pilothouse.telemetry.dialects import DIALECTS
 from pilothouse.telemetry.otlp_logs import OtlpEvent
 from pilothouse.telemetry.otlp_metrics import OtlpPoint
@@ -25,6 +25,13 @@ NAMES = frozenset(
         *(f"gen_ai.{role}.message" for role in ("system", "user", "assistant", "tool")),
         *("gen_ai.choice", "gen_ai.client.inference.operation.details", "gen_ai.client.operation.exception"),
         EVALUATION,
+    }
+)
+# Messages that a newer exporter puts into attributes rather than into the body.
+_CONTENT = frozenset(
+    {
+        *("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions", "gen_ai.tool.definitions"),
+        *("gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "gen_ai.prompt", "gen_ai.completion"),
     }
 )
 MAX_BODY = 1 << 20  # characters of an event's body
@@ -107,9 +114,9 @@ class EventNormaliser(msgspec.Struct, frozen=True):
 
     def _event(self, event: OtlpEvent, ts_us: int, origin: Origin) -> EventRecord:
         seen = Redaction(status="clean")
-        said = {key: value for key, value in event.attributes.items() if is_content_key(key)}
+        said = {key: value for key, value in event.attributes.items() if key in _CONTENT}
         body = as_text(event.body)
-        if said:  # messages that a newer exporter puts into attributes belong into the body, whole
+        if said:  # whole: attributes are cut
             body = as_text(said if event.body is None else {"body": event.body, **said})
         words = self._clean({"name": event.name[:MAX_NAME], **_who(event.resource, event.attributes, origin)}, seen)
         return EventRecord(
