@@ -84,7 +84,8 @@ def wait_until_healthy(process: Process) -> None:
 
 
 @contextmanager
-def running(data: Path, table: Table | None, *options: str) -> Iterator[Process]:
+def running(data: Path, table: Table | None, *options: str, ended: int = 0) -> Iterator[Process]:
+    """A receiver, told to stop in the end; `ended`: the exit code that it then has."""
     data.mkdir(exist_ok=True)
     if table is not None:
         save_table(data, table)
@@ -98,7 +99,7 @@ def running(data: Path, table: Table | None, *options: str) -> Iterator[Process]
         yield process
     finally:
         process.popen.send_signal(signal.SIGTERM)
-        assert process.popen.wait(WITHIN_S) == 0
+        assert process.popen.wait(WITHIN_S) == ended
 
 
 def table(*keys: MintedKey, anonymous: bool = False, reserve_bytes: int = 1 << 20) -> Table:

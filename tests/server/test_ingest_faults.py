@@ -1,7 +1,9 @@
 """What hostile or unlucky exporters send: never a crash, nothing lost unsaid, nothing unbounded."""
 
 import json
+import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -92,6 +94,9 @@ def test_malformed_bodies_are_refused_on_every_path(process: Process) -> None:
         assert post(process, b"\xff\xfenonsense", path)[0] == 400
         for body in (b"{", b"[]", b'{"resourceSpans": 7, "resourceLogs": 7, "resourceMetrics": 7}', b"\xff"):
             assert process.post(body, {"content-type": JSON}, path)[0] == 400
+    told = Counter(loss.what for loss in process.lines("loss"))
+    assert told == {"span": 5, "event": 5, "metric": 5}
+    assert {loss.reason for loss in process.lines("loss")} == {"a whole batch was refused with 400"}
 
 
 def test_a_text_that_is_not_utf8_costs_its_span_alone(process: Process) -> None:
@@ -176,3 +181,15 @@ def test_json_of_surrogates_and_big_numbers_is_no_crash(process: Process) -> Non
     assert process.post((odd % json.dumps(span)).encode(), {"content-type": JSON})[0] == 200
     assert process.post((odd % '{"name":"\\ud800"}').encode(), {"content-type": JSON})[0] == 400
     assert len(process.records()) == 1
+
+
+def test_what_was_answered_survives_a_kill_and_is_loaded(tmp_path: Any) -> None:
+    with running(tmp_path, table(anonymous=True), ended=-signal.SIGKILL) as process:
+        for sent in range(5):
+            assert post(process, batch(300, trace=bytes([sent + 1]) * 16).SerializeToString())[0] == 200
+        process.popen.kill()
+        process.popen.wait(WITHIN_S)
+    store = TelemetryStore(tmp_path / "telemetry.duckdb")
+    Loader(tmp_path / "journal", store, SystemClock()).load_once()
+    assert store.rows("SELECT count(*), count(DISTINCT trace_id || span_id) FROM spans") == [(1_500, 1_500)]
+    store.close()

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from pilothouse.domain.errors import PilothouseError, StateError
-from pilothouse.server.ingest_receiver import Receiver
+from pilothouse.server.ingest_receiver import UNREADABLE, Receiver
 from pilothouse.server.preflight import require_grpc
 from pilothouse.telemetry import otlp
 from pilothouse.telemetry.otlp_groups import LOGS, METRICS, TRACES, Signal
@@ -59,6 +59,9 @@ class GrpcDoor:
                 principal = self._receiver.admit(sent.get("authorization"), sent.get("x-pilothouse-key"))
                 async with self._receiver.slots:
                     return await self._receiver.keep(signal, data, otlp.PROTOBUF, principal)
+            except UNREADABLE as error:
+                self._receiver.refuse(signal, error)
+                code, why = _BY_STATUS.get(error.status, "INVALID_ARGUMENT"), str(error)
             except PilothouseError as error:
                 code, why = _CODES.get(error.kind) or _BY_STATUS.get(error.status, "INTERNAL"), str(error)
             except Exception as error:  # noqa: BLE001  # the request boundary: one bad batch must not end the process

@@ -9,7 +9,7 @@ import structlog
 from granian.rsgi import HTTPProtocol, ProtocolClosed, ProtocolError, Scope  # type: ignore[attr-defined]
 
 from pilothouse.domain.errors import ClientGone, NotFound, PilothouseError, RequestError, TooLarge
-from pilothouse.server.ingest_receiver import Receiver
+from pilothouse.server.ingest_receiver import UNREADABLE, Receiver
 from pilothouse.telemetry import otlp
 from pilothouse.telemetry.otlp_groups import LOGS, METRICS, TRACES
 
@@ -68,10 +68,14 @@ class HttpDoor:
             raise RequestError(f"{scope.method} is not allowed here", hint="use POST", code="method_not_allowed")
         headers = scope.headers
         principal = self._receiver.admit(headers.get("authorization"), headers.get("x-pilothouse-key"))
-        kind = otlp.media_type(headers.get("content-type"))
-        async with self._receiver.slots:
-            data = otlp.decompress(await _body(scope, proto), headers.get("content-encoding"))
-            answer = await self._receiver.keep(signal, data, kind, principal)
+        try:
+            kind = otlp.media_type(headers.get("content-type"))
+            async with self._receiver.slots:
+                data = otlp.decompress(await _body(scope, proto), headers.get("content-encoding"))
+                answer = await self._receiver.keep(signal, data, kind, principal)
+        except UNREADABLE as error:
+            self._receiver.refuse(signal, error)
+            raise
         proto.response_bytes(200, [("content-type", kind)], answer)
 
     async def drain(self, within_s: float) -> int:
@@ -117,8 +121,6 @@ def _refuse(scope: Scope, proto: HTTPProtocol, error: PilothouseError) -> None:
     sent = (scope.headers.get("content-type") or "").partition(";")[0].strip().lower()
     kind = otlp.PROTOBUF if sent == otlp.PROTOBUF else otlp.JSON
     status = _STATUS.get(error.kind, error.status)
-    if status in (400, 413, 415):  # the exporter drops such a batch: it is told here too
-        log.warning("a batch was refused", path=scope.path, status=status, why=str(error))
     headers = [("content-type", kind)]
     if status in (429, 503):
         headers.append(("retry-after", str(RETRY_S)))

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import structlog
 
 from pilothouse.domain.clock import Clock
-from pilothouse.domain.errors import RequestError
+from pilothouse.domain.errors import BadRequest, PilothouseError, RequestError, TooLarge, UnsupportedMedia
 from pilothouse.domain.principal import Principal
 from pilothouse.domain.record import LossRecord, SpanRecord
 from pilothouse.domain.table import Table
@@ -23,6 +24,7 @@ from pilothouse.telemetry.spans import Decoded, OtlpSpan
 
 log = structlog.get_logger("pilothouse.ingest")
 
+UNREADABLE = (BadRequest, TooLarge, UnsupportedMedia)  # an exporter drops a batch that is refused so
 BACKLOG_BYTES = 1 << 30  # of lines that are not loaded
 BACKLOG_S = 1.0  # how often they are counted
 AT_ONCE = 4  # batches decoded at a time: bounds the memory
@@ -31,7 +33,7 @@ WRITE = 1_024  # records that go to the journal in one call
 AHEAD_S, BEHIND_S = 60, 86_400  # a span that starts so far in the future, or ended so long ago, is flagged
 SKEW = "pilothouse.clock_skew_s"  # the flag: how far the span's time is ahead of ours (below 0: behind)
 FULL = "the journal's disk is full"
-_WHAT = {"traces": "span", "logs": "event", "metrics": "metric"}  # what is lost of each signal
+_WHAT: dict[str, Literal["span", "event", "metric"]] = {"traces": "span", "logs": "event", "metrics": "metric"}
 
 
 def unavailable(what: str, hint: str) -> RequestError:
@@ -166,16 +168,20 @@ class Receiver:
                 await asyncio.sleep(0)
         return lost + (self._journal.write_all(batch) if batch else 0)
 
+    def refuse(self, signal: Signal, error: PilothouseError) -> None:
+        """Tell the loss of a batch that cannot be read at all. It counts as one: nobody knows how much it held."""
+        log.warning("a batch was refused", signal=signal.name, why=str(error))
+        self._lose(signal, 1, f"a whole batch was refused with {error.status}")
+
     def _tell(self, signal: Signal, decoded: Decoded) -> None:
         """Losses into the journal. A log record that is no GenAI event is none: it was never ours to keep."""
         for reason, count in decoded.reasons.items():
             if reason != otlp_logs.NOT_GENAI:
-                self._journal.write(
-                    LossRecord(
-                        ts_us=self._clock.now_us(),
-                        worker=self._journal.worker,
-                        what=_WHAT[signal.name],  # type: ignore[arg-type]  # one of its words
-                        count=count,
-                        reason=f"rejected: {reason}",
-                    )
-                )
+                self._lose(signal, count, f"rejected: {reason}")
+
+    def _lose(self, signal: Signal, count: int, reason: str) -> None:
+        what = _WHAT[signal.name]
+        worker = self._journal.worker
+        self._journal.write(
+            LossRecord(ts_us=self._clock.now_us(), worker=worker, what=what, count=count, reason=reason)
+        )
