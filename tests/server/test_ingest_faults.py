@@ -88,6 +88,13 @@ def test_logs_and_metrics_are_in_the_journal_when_they_are_answered(process: Pro
     assert [(point.name, point.value) for point in process.lines("metric")] == [("calls", 4.0)]
     assert [(loss.what, loss.count) for loss in process.lines("loss")] == [("metric", 1)]
 
+    store = TelemetryStore(process.data / "telemetry.duckdb")
+    assert Loader(process.data / "journal", store, SystemClock()).load_once().torn == 0
+    assert store.rows("SELECT name, span_id FROM span_events") == [("gen_ai.user.message", "02" * 8)]
+    assert store.rows("SELECT name, value, span_id, source FROM scores") == [("polite", 0.5, "02" * 8, "scorer")]
+    assert store.rows("SELECT name, type, value FROM app_metrics") == [("calls", "gauge", 4.0)]
+    store.close()
+
 
 def test_malformed_bodies_are_refused_on_every_path(process: Process) -> None:
     for path in ("/v1/traces", "/v1/logs", "/v1/metrics"):

@@ -36,6 +36,7 @@ from pilothouse.telemetry.normalise import Normaliser
 
 log = structlog.get_logger("pilothouse.ingest")
 
+PSEUDONYMS = 8_192  # that are kept at hand: every span of a session names it
 DRAIN_S = 8.0  # batches being read get this long at shutdown
 _EMPTY = Table(revision=0, issued_us=0, entries={}, keys={}, providers={})
 
@@ -74,7 +75,7 @@ class Ingest:
             normaliser=Normaliser(
                 redact=redactor,
                 redact_json=redactor.redact_json,
-                pseudonym=functools.partial(pseudonym, secrets.salt),
+                pseudonym=functools.lru_cache(PSEUDONYMS)(functools.partial(pseudonym, secrets.salt)),
             ),
             events=EventNormaliser(redact=redactor, redact_json=redactor.redact_json),
             journal=self._journal,
