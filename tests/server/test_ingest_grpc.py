@@ -17,8 +17,10 @@ from tests.server.ingest_process import WITHIN_S, Process, table
 from tests.server.ingest_process import running as receiving
 
 from pilothouse.domain.clock import SystemClock
+from pilothouse.domain.errors import StateError
 from pilothouse.security.files import ensure
 from pilothouse.security.keys import mint
+from pilothouse.server import preflight
 
 pytestmark = pytest.mark.process
 TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -115,3 +117,9 @@ def test_up_starts_it_where_it_is_asked_to(running: Any, scripted_app: Any) -> N
     )
     assert exporter.export(finished(1)) is SpanExportResult.SUCCESS
     exporter.shutdown()
+
+
+def test_without_the_extra_up_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "find_spec", lambda _: None)
+    with pytest.raises(StateError, match=r"pilothouse\[grpc\]"):
+        preflight.require_grpc()

@@ -221,3 +221,15 @@ def test_no_json_breaks_the_decoders(value: Any) -> None:
                 decode(json.dumps(body).encode(), otlp.JSON)
             except BadRequest:
                 continue
+
+
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4))
+def test_flipped_bytes_cost_no_more_than_a_refusal(flips: list[tuple[int, int]]) -> None:
+    for message, decode in ((logs(), otlp_logs.decode), (metrics(), otlp_metrics.decode)):
+        data = bytearray(message.SerializeToString())
+        for at, value in flips:
+            data[at % len(data)] = value
+        try:
+            decode(bytes(data), otlp.PROTOBUF)
+        except BadRequest:
+            continue
