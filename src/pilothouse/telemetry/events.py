@@ -6,7 +6,7 @@ an event keeps its ids, its time and a name of the conventions; a data point, wh
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -40,7 +40,7 @@ MAX_VALUE = 2_048  # of an attribute's value
 MAX_NAME = 256
 MAX_ATTRIBUTES = 128
 BLOCKED = "its words could not be redacted"
-_MARGIN = 4_096  # characters over a limit that are redacted too: what the cut tears apart is then beyond the limit
+_TORN = 4_096  # characters before a cut that may be a part of something longer
 _VERDICTS = {"pass": 1.0, "passed": 1.0, "true": 1.0, "yes": 1.0, "fail": 0.0, "failed": 0.0, "false": 0.0, "no": 0.0}
 _ENVIRONMENTS = {"production": "prod", "live": "prod", "stage": "staging", "development": "dev", "local": "dev"}
 _IDENTITY = frozenset(
@@ -163,11 +163,12 @@ class EventNormaliser(msgspec.Struct, frozen=True):
 
     def _attributes(self, told: Mapping[str, Any], seen: Redaction) -> dict[str, str]:
         """At most 128 attributes of bounded length, without who the user is."""
-        kept = {key: as_text(value)[: MAX_VALUE + _MARGIN] for key, value in told.items() if key not in _IDENTITY}
-        few = dict(list(kept.items())[:MAX_ATTRIBUTES])
-        clean = self._clean({key[:MAX_NAME]: value for key, value in few.items()}, seen, keys=True)
+        kept = [(key[:MAX_NAME], value) for key, value in told.items() if key not in _IDENTITY]
+        few = {key: self._long(text, MAX_VALUE, seen, only_long=True) for key, text in _texts(kept[:MAX_ATTRIBUTES])}
+        clean = self._clean(few, seen, keys=True)
         bounded = {key: _cut(value, MAX_VALUE) for key, value in clean.items()}
-        return bounded if len(few) == len(kept) else {**bounded, "pilothouse.dropped_attributes": str(len(kept) - 128)}
+        dropped = len(kept) - MAX_ATTRIBUTES
+        return {**bounded, "pilothouse.dropped_attributes": str(dropped)} if dropped > 0 else bounded
 
     def _clean(self, texts: Mapping[str, str], seen: Redaction, *, keys: bool = False) -> dict[str, str]:
         """Redacted values, and keys where asked. One look over all of them tells whether any needs work."""
@@ -182,9 +183,13 @@ class EventNormaliser(msgspec.Struct, frozen=True):
             clean[name] = value.removeprefix(label)
         return clean
 
-    def _long(self, text: str, limit: int, seen: Redaction) -> str:
-        text = text[: limit + _MARGIN]
-        return _cut(self._one(self.redact_json if text[:1] in ("{", "[") else self.redact, text, seen), limit)
+    def _long(self, text: str, limit: int, seen: Redaction, *, only_long: bool = False) -> str:
+        """`text` redacted and bounded. What the first cut tears apart is cut off again, wherever redaction moved it."""
+        if only_long and len(text) <= limit:
+            return text
+        whole = len(text) <= limit + 2 * _TORN
+        clean = self._one(self.redact_json if text[:1] in ("{", "[") else self.redact, text[: limit + 2 * _TORN], seen)
+        return _cut(clean if whole else clean[: max(0, len(clean) - _TORN)], limit)
 
     def _one(self, redact: Redact, text: str, seen: Redaction) -> str:
         if not text:
@@ -195,6 +200,10 @@ class EventNormaliser(msgspec.Struct, frozen=True):
             seen.classes[kind] = seen.classes.get(kind, 0) + n
         seen.secrets += result.secrets
         return result.text
+
+
+def _texts(told: list[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
+    return ((key, as_text(value)) for key, value in told)
 
 
 def _cut(text: str, limit: int) -> str:
