@@ -238,3 +238,13 @@ rollbacks = Table(
     _text("reason"),
     Index(None, "route", "env"),
 )
+
+views = Table(
+    "views",
+    METADATA,
+    Column("owner", Text, primary_key=True),  # a person's id; empty: everybody's
+    Column("name", Text, primary_key=True),
+    Column("filter", Text, nullable=False),
+    _text("age"),
+    Column("updated_us", BigInteger, nullable=False),
+)
