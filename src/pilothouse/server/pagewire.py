@@ -1,6 +1,9 @@
 """The pages' context, filled in: readers and verbs of this control."""
 
 import functools
+from typing import Any
+
+import msgspec
 
 import pilothouse
 from pilothouse.domain.alert import Alert
@@ -10,16 +13,29 @@ from pilothouse.releases.pointer import Promotion as Order
 from pilothouse.review import render
 from pilothouse.server.auth import SESSION_S
 from pilothouse.server.composition import Control
-from pilothouse.server.pages.context import PageContext, PlanStep, Promotion, Return, Session, SignedIn
+from pilothouse.server.pages.context import (
+    PageContext,
+    PlanStep,
+    Promotion,
+    Replayed,
+    Return,
+    SavedView,
+    Session,
+    SignedIn,
+)
 from pilothouse.server.verbs import alerts, releases, reviews
+from pilothouse.server.verbs import replay as replays
 from pilothouse.server.views import overview, traces
 from pilothouse.server.views import releases as boards
+from pilothouse.store.state import views
+from pilothouse.telemetry import listing, sessions, steps
 
 
 def page_context(control: Control) -> PageContext:
     """What the pages work on."""
     return PageContext(
         clock=control.clock,
+        tasks=control.tasks,
         version=pilothouse.__version__,
         gateway_url=control.listening.gateway,
         session=functools.partial(_session, control),
@@ -28,9 +44,7 @@ def page_context(control: Control) -> PageContext:
         sign_out=control.gate.sign_out,
         password_set=control.gate.password_set,
         overview=functools.partial(overview.overview, control),
-        list_requests=functools.partial(traces.list_requests, control),
-        request=functools.partial(traces.request, control),
-        payload=functools.partial(traces.payload, control),
+        **_telemetry(control),
         routes=lambda: tuple(sorted(control.config.routes)),
         releases=functools.partial(boards.board, control),
         manifest=functools.partial(boards.manifest, control),
@@ -42,7 +56,56 @@ def page_context(control: Control) -> PageContext:
         rollback=functools.partial(_rollback, control),
         acknowledge=functools.partial(_acknowledge, control),
         set_actionable=functools.partial(_set_actionable, control),
+        replay=functools.partial(_replay, control),
+        views=lambda person: _views(control, person),
+        save_view=functools.partial(_save_view, control),
+        drop_view=functools.partial(_drop_view, control),
     )
+
+
+def _telemetry(control: Control) -> dict[str, Any]:
+    """The readers of traces."""
+    trees = traces.Trees(control.telemetry, control.clock)
+    return {
+        "list_traces": functools.partial(listing.find, control.telemetry),
+        "values": functools.partial(listing.values, control.telemetry),
+        "fresh": functools.partial(listing.fresh, control.telemetry),
+        "trace": trees.detail,
+        "tree": trees.tree,
+        "span": functools.partial(steps.span, control.telemetry),
+        "people": lambda by, since_us, typed: sessions.people(control.telemetry, by, since_us, typed=typed),
+        "turns": functools.partial(sessions.turns, control.telemetry),
+        "payload": functools.partial(traces.payload, control.telemetry),
+    }
+
+
+def _views(control: Control, person: str) -> tuple[SavedView, ...]:
+    with control.state.read() as conn:
+        return tuple(SavedView(**msgspec.structs.asdict(one)) for one in views.visible(conn, person))
+
+
+async def _save_view(control: Control, view: SavedView, actor: Actor) -> str:
+    with control.state.write() as conn:
+        views.put(conn, views.View(**msgspec.structs.asdict(view)), actor=actor, clock=control.clock)
+    return f"{view.name} is saved for {'you' if view.owner else 'everybody'}."
+
+
+async def _drop_view(control: Control, view: SavedView, actor: Actor) -> str:
+    with control.state.write() as conn:
+        views.drop(conn, view.name, view.owner, actor=actor, clock=control.clock)
+    return f"{view.name} is gone."
+
+
+async def _replay(control: Control, ident: str, send: bool) -> Replayed:
+    told = await replays.replay(control, ident, send=send)
+    made = Replayed(
+        same=told["same"], hash=told["hash"], recorded_hash=told["recorded_hash"], redacted=told["redacted"]
+    )
+    if told["reply"] is None:
+        return made
+    again = msgspec.structs.asdict(told["reply"])
+    names = ("text", "error", "request_id", "duration_ms", "cost_usd")
+    return msgspec.structs.replace(made, sent=True, **{name: again[name] for name in names})
 
 
 def _session(control: Control, cookies: dict[str, str]) -> Session | None:

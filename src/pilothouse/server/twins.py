@@ -16,10 +16,13 @@ from pilothouse.domain.wires import MetricPoint, MetricQuery
 from pilothouse.review.render import to_json
 from pilothouse.server.composition import Control
 from pilothouse.server.endpoints import maybe_whole, route
-from pilothouse.server.pages.context import WINDOW_S, TraceFilter, Window
+from pilothouse.server.pages.context import WINDOW_S, Window
 from pilothouse.server.verbs import alerts, evals, reviews
 from pilothouse.server.views import overview as overviews
 from pilothouse.server.views import releases, traces
+from pilothouse.telemetry import listing
+from pilothouse.telemetry.filter import of_address
+from pilothouse.telemetry.listing import Asked
 from pilothouse.telemetry.metrics import CATALOGUE
 
 DEFAULT_S = 86_400
@@ -58,31 +61,27 @@ def own_state(control: Control) -> dict[str, Any]:
 
 
 async def list_traces(control: Control, request: Request) -> dict[str, Any]:
-    """Requests, newest first."""
+    """Requests and traces over OTLP alone, newest first: `q` is the filter."""
     asked = request.query_params
-    wanted = TraceFilter(
-        route=asked.get("route", ""),
-        env=asked.get("env", ""),
-        outcome=asked.get("outcome", ""),
-        error_type=asked.get("error_type", ""),
-        release=maybe_whole(request, "release"),
-        model=asked.get("model", ""),
-        api=asked.get("api", ""),
-        cache=asked.get("cache", ""),
-        text=asked.get("text", ""),
+    query = of_address(asked)
+    wanted = Asked(
+        query=query,
         since_us=moment(asked.get("since", ""), control.clock),
         until_us=moment(asked.get("until", ""), control.clock),
-        before=asked.get("before", ""),
+        before=await asyncio.to_thread(traces.cursor, control.telemetry, asked.get("before", "")),
         limit=maybe_whole(request, "limit") or 50,
     )
     await control.load()
-    found = await asyncio.to_thread(traces.list_requests, control, wanted)
+    found = await asyncio.to_thread(listing.find, control.telemetry, wanted)
     return {
+        "filter": str(query),
         "traces": found.rows,
+        "next": found.next,
         "total": found.total,
         "capped": found.capped,
         "facets": found.facets,
-        "histogram": found.histogram,
+        "latency": found.latency,
+        "cost": found.cost,
     }
 
 
@@ -109,12 +108,12 @@ async def one_trace(control: Control, request: Request) -> dict[str, Any]:
     await control.load()
 
     def find() -> dict[str, Any]:
-        found = traces.request(control, ident)
+        found = traces.request(control.telemetry, ident, whole=True)
         if found is None:
             raise NotFound(f"no request or trace {ident!r} is stored")
         return {
             "record": found.record,
-            "payload": traces.payload(control, found.record.id),
+            "payload": traces.payload(control.telemetry, found.record.id) if found.record else None,
             "spans": found.spans,
             "siblings": found.siblings,
             "waterfall": found.waterfall,

@@ -10,6 +10,7 @@ range `low..high` of which the upper end is not part. What is no field is looked
 import difflib
 import math
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -299,6 +300,22 @@ def _number(field: Field, text: str, at: int) -> float:
     if not math.isfinite(value):
         raise _wrong(f"{text!r} is no {field.name}", at, f"write {field.name}>{_EXAMPLES[field.unit]}")
     return value
+
+
+# Parameters of an address that are terms of the filter: pages link to each other with these.
+PLAIN = {"route": "route", "env": "env", "outcome": "outcome", "error_type": "error", "release": "release",
+         "model": "model", "api": "api", "cache": "cache", "session": "session", "user": "user"}  # fmt: skip
+
+
+def of_address(address: Mapping[str, str]) -> Query:
+    """The filter in an address: the line `q`, and plain parameters as terms; BadRequest."""
+    query = parse(address.get("q", "").strip())
+    for name, field in PLAIN.items():
+        if value := address.get(name, "").strip():
+            query = query.without(field).toggled(field, value)
+    if text := address.get("text", "").strip():
+        query = Query((*query.terms, Term("", (text,))))
+    return query
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ One pass over the time looked at finds the newest matches up to a cap; totals, f
 say so. A trace that came through the gateway is listed by its requests, so nothing is listed twice.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +32,7 @@ LIMIT_MAX = 500
 HITS_MAX = 10_000
 FACETS = ("outcome", "route", "env", "error", "model", "release", "app", "api", "cache", "source")
 VALUES_MAX = 12
+FRESH_MAX = 200
 
 _FACET_REQUEST = {
     "error": "r.error_type", "model": MODEL, "release": "r.release::VARCHAR",
@@ -67,7 +69,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     route: str
     app: str
     name: str  # of the span; of a request its route, or the model where it has none
-    release: str
+    release: int | str | None  # one of ours, or the app's own word for its version
     canary: bool
     outcome: str
     status: int
@@ -193,7 +195,7 @@ def _bins(ask: Any, name: str) -> tuple[Bin, ...]:
 
 _ROW = f"""SELECT r.id AS id, epoch_us(r.ts) AS ts_us, r.trace_id AS trace_id, r.source AS source, r.env AS env,
   r.route AS route, r.app AS app, coalesce(nullif(r.route, ''), r.requested_model) AS name,
-  r.release::VARCHAR AS release, r.canary AS canary, r.outcome AS outcome, r.status AS status,
+  r.release AS release, r.canary AS canary, r.outcome AS outcome, r.status AS status,
   r.error_type AS error_type, {MODEL} AS model, r.requested_model AS requested_model, r.session AS session,
   r."user" AS "user", r.attempt_count AS attempt_count, 0 AS span_count, r.duration_ms AS duration_ms,
   r.ttft_ms AS ttft_ms, r.input_uncached + r.cache_read + r.cache_write AS input_tokens,
@@ -210,8 +212,9 @@ _FIRST_ROW = f"""WITH below AS (
       FILTER (concat(t.request_model, t.response_model) <> '') AS model
   FROM spans t WHERE t.trace_id IN {{ids}} AND {{time}} GROUP BY t.trace_id)
 SELECT s.trace_id AS id, epoch_us(s.ts) AS ts_us, s.trace_id AS trace_id, 'otlp' AS source, s.env AS env,
-  s.route AS route, s.app AS app, s.name AS name, s.release AS release, false AS canary, {OUTCOME} AS outcome,
-  0 AS status, coalesce(nullif(s.error_type, ''), b.error_type) AS error_type, b.model AS model, '' AS requested_model,
+  s.route AS route, s.app AS app, s.name AS name, nullif(s.release, '') AS release, false AS canary,
+  {OUTCOME} AS outcome, 0 AS status,
+  coalesce(nullif(s.error_type, ''), b.error_type) AS error_type, b.model AS model, '' AS requested_model,
   s.session AS session, s."user" AS "user", b.calls AS attempt_count, b.n AS span_count, s.duration_ms AS duration_ms,
   b.ttft_ms AS ttft_ms, b.input_tokens::BIGINT AS input_tokens, b.output_tokens::BIGINT AS output_tokens,
   b.cost_usd AS cost_usd, s.preview_in AS preview_in, s.preview_out AS preview_out
@@ -243,10 +246,32 @@ def _wide(store: TelemetryStore, is_span: bool, own: list[dict[str, Any]]) -> li
 
 
 _EMPTY: dict[str, Any] = {
-    name: None if name in ("ttft_ms", "input_tokens", "output_tokens", "cost_usd") else
+    name: None if name in ("release", "ttft_ms", "input_tokens", "output_tokens", "cost_usd") else
     0 if name in ("status", "attempt_count", "span_count", "duration_ms") else False if name == "canary" else ""
     for name in Row.__struct_fields__
 }  # fmt: skip
+
+
+def fresh(store: TelemetryStore, queries: Sequence[Query], since_us: int) -> list[list[Row]]:
+    """For each filter the matches from `since_us` on, oldest first: one question to the store for all of them."""
+    if not queries:
+        return []
+    parts: list[str] = []
+    params: list[Any] = []
+    for number, query in enumerate(queries):
+        sql, values_ = _hits(Asked(query=query, since_us=since_us))
+        parts.append(
+            f"(SELECT {number} AS tail, is_span, id, ts FROM ({sql}) ORDER BY ts DESC LIMIT {FRESH_MAX})"  # noqa: S608
+        )
+        params += values_
+    hits = store.query(" UNION ALL ".join(parts), params)
+    once = {one["id"]: one for one in hits}
+    known = {row.id: row for row in rows(store, list(once.values()))}
+    found: list[list[Row]] = [[] for _ in queries]
+    for one in hits:
+        if one["id"] in known:
+            found[one["tail"]].append(known[one["id"]])
+    return [sorted(part, key=lambda row: (row.ts_us, row.id)) for part in found]
 
 
 def values(store: TelemetryStore, asked: Asked, field: str, typed: str) -> list[tuple[str, int]]:

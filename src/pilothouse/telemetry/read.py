@@ -1,4 +1,4 @@
-"""Requests for pages and their JSON twins: lists, one request, payloads, facets, traffic over time."""
+"""Requests for pages and their JSON twins: one request, payloads, traffic over time. Lists: `telemetry.listing`."""
 
 from typing import Any
 
@@ -10,174 +10,20 @@ from pilothouse.store.telemetry import HISTOGRAM_MS, TelemetryStore, dialect
 from pilothouse.telemetry.waterfall import Waterfall, spans, trace, without_ts
 
 __all__ = [
-    "RequestFilter",
-    "RequestPage",
-    "RequestRow",
     "Traffic",
     "TrafficPoint",
     "Waterfall",
-    "facets",
-    "list_requests",
     "payload",
     "request",
+    "request_row",
     "spans",
     "trace",
     "traffic",
 ]
 
-LIMIT_MAX = 500
-TOTAL_MAX = 10_000
-FACETS = ("route", "env", "outcome", "error_type", "release", "canary", "model", "api", "cache")
-_MODEL = "coalesce(nullif(served_model, ''), requested_model)"
-_ROW = f"""id, epoch_us(ts) AS ts_us, trace_id, source, env, route, app, release, inline, canary, outcome, status,
-  error_type, {_MODEL} AS model, provider, requested_model, attempt_count, stream, duration_ms, ttft_ms,
-  input_uncached + cache_read + cache_write AS input_tokens, output_text + reasoning AS output_tokens, cost_usd,
-  valid, redaction_status, preview_in, preview_out"""
 
-
-class RequestFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """What to list; empty or None means any. `text` is looked for in previews, ids and error messages."""
-
-    route: str = ""
-    env: str = ""
-    outcome: str = ""
-    error_type: str = ""
-    release: int | None = None
-    model: str = ""
-    api: str = ""
-    cache: str = ""
-    canary: bool | None = None
-    since_us: int = 0
-    until_us: int = 0
-    text: str = ""
-    min_ms: float = 0.0
-    max_ms: float = 0.0  # 0: no bound
-    source: str = "edge"  # empty: evals and replays too
-    limit: int = 50  # 500 at most
-    before: str = ""  # `next` of the page before
-
-
-class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A request as lists show it. None: unknown."""
-
-    id: str
-    ts_us: int
-    trace_id: str
-    source: str
-    env: str
-    route: str
-    app: str
-    release: int | None
-    inline: bool
-    canary: bool
-    outcome: str
-    status: int
-    error_type: str
-    model: str
-    provider: str
-    requested_model: str
-    attempt_count: int
-    stream: bool
-    duration_ms: float
-    ttft_ms: float | None
-    input_tokens: int | None
-    output_tokens: int | None
-    cost_usd: float | None
-    valid: bool | None
-    redaction_status: str | None
-    preview_in: str
-    preview_out: str
-
-
-class RequestPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Newest first. `total` stops counting at 10,000; `next` is the cursor of the next page, empty at the end."""
-
-    rows: list[RequestRow]
-    total: int
-    capped: bool
-    next: str
-
-
-_SEARCHED = ("preview_in", "preview_out", "error_message", "id", "trace_id")
-_CONDITIONS: dict[str, str] = {
-    **{name: f"{name} = ?" for name in ("route", "env", "outcome", "error_type", "source", "release", "canary")},
-    **{name: f"{name} = ?" for name in ("api", "cache")},
-    "model": f"{_MODEL} = ?",
-    "since_us": f"ts >= {dialect.at()}",
-    "until_us": f"ts < {dialect.at()}",
-    "min_ms": "duration_ms >= ?",
-    "max_ms": "duration_ms < ?",
-    "text": "(" + " OR ".join(f"contains(lower({field}), lower(?))" for field in _SEARCHED) + ")",
-}
-
-
-def _where(wanted: RequestFilter) -> tuple[str, list[Any]]:
-    """The conditions that are asked for, and their parameters. Release 0 and canary False are values, not "any"."""
-    where = ["true"]
-    params: list[Any] = []
-    for name, condition in _CONDITIONS.items():
-        value = getattr(wanted, name)
-        if value or (name in ("release", "canary") and value is not None):
-            where.append(condition)
-            params.extend([value] * condition.count("?"))
-    return " AND ".join(where), params
-
-
-def _cursor(before: str) -> tuple[int, str]:
-    ts, _, request_id = before.partition(":")
-    if not ts.isdigit():
-        raise BadRequest("the cursor is not one that a page gave", where="before", hint="leave it out to start anew")
-    return int(ts), request_id
-
-
-def list_requests(store: TelemetryStore, wanted: RequestFilter) -> RequestPage:
-    """A page of requests; raises BadRequest for a cursor or limit that cannot be."""
-    if not 1 <= wanted.limit <= LIMIT_MAX:
-        raise BadRequest(f"a page has 1 to {LIMIT_MAX} rows", where="limit", hint=f"got {wanted.limit}")
-    where, params = _where(wanted)
-    total = store.rows(
-        f"SELECT count(*) FROM (SELECT 1 FROM requests WHERE {where} LIMIT {TOTAL_MAX + 1})",  # noqa: S608
-        params,
-    )[0][0]
-    if wanted.before:
-        ts_us, request_id = _cursor(wanted.before)
-        where += f" AND (ts < {dialect.at()} OR ts = {dialect.at()} AND id < ?)"
-        params += [ts_us, ts_us, request_id]
-    found = store.query(
-        f"SELECT {_ROW} FROM requests WHERE {where} ORDER BY ts DESC, id DESC LIMIT {wanted.limit + 1}",  # noqa: S608
-        params,
-    )
-    rows = [msgspec.convert(row, RequestRow) for row in found[: wanted.limit]]
-    more = len(found) > wanted.limit
-    return RequestPage(
-        rows=rows,
-        total=min(total, TOTAL_MAX),
-        capped=total > TOTAL_MAX,
-        next=f"{rows[-1].ts_us}:{rows[-1].id}" if more else "",
-    )
-
-
-def facets(store: TelemetryStore, wanted: RequestFilter) -> dict[str, dict[str, int]]:
-    """Facet → value → requests that match the filter, commonest first; an unknown release is the empty string."""
-    where, params = _where(wanted)
-    rows = store.rows(
-        f"""SELECT {", ".join(FACETS)}, grouping_id({", ".join(FACETS)}), count(*)
-FROM (SELECT *, {_MODEL} AS model FROM requests WHERE {where})
-GROUP BY GROUPING SETS ({", ".join(f"({name})" for name in FACETS)}) ORDER BY count(*) DESC""",  # noqa: S608
-        params,
-    )
-    counts: dict[str, dict[str, int]] = {name: {} for name in FACETS}
-    every = (1 << len(FACETS)) - 1
-    for *values, grouping, count in rows:
-        index = next(i for i in range(len(FACETS)) if grouping == every & ~(1 << (len(FACETS) - 1 - i)))
-        value = values[index]
-        label = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-        counts[FACETS[index]][label] = count
-    return counts
-
-
-def request(store: TelemetryStore, request_id: str) -> dict[str, Any] | None:
-    """Everything but payloads about one request, with its attempts, its scores and the spans of its trace."""
+def request_row(store: TelemetryStore, request_id: str) -> dict[str, Any] | None:
+    """Everything but payloads about one request, with its attempts and its scores."""
     found = store.query("SELECT *, epoch_us(ts) AS ts_us FROM requests WHERE id = ? LIMIT 1", [request_id])
     if not found:
         return None
@@ -192,7 +38,14 @@ def request(store: TelemetryStore, request_id: str) -> dict[str, Any] | None:
             "SELECT *, epoch_us(ts) AS ts_us FROM scores WHERE request_id = ? ORDER BY ts", [request_id]
         )
     ]
-    row["spans"] = spans(store, row["trace_id"])
+    return row
+
+
+def request(store: TelemetryStore, request_id: str) -> dict[str, Any] | None:
+    """The same, with the spans of its trace."""
+    row = request_row(store, request_id)
+    if row is not None:
+        row["spans"] = spans(store, row["trace_id"])
     return row
 
 

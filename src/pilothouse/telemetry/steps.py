@@ -79,7 +79,7 @@ def said(store: TelemetryStore, trace_id: str, span_id: str) -> list[Said]:
     """Log records of a span in order of time."""
     rows: list[dict[str, Any]] = store.query(
         "SELECT epoch_us(ts) AS ts_us, name, coalesce(body, '') AS body, attributes FROM span_events "
-        f"WHERE trace_id = ? AND span_id = ? ORDER BY ts LIMIT {EVENTS_MAX}",  # our own number
-        [trace_id, span_id],
+        "WHERE trace_id = ? AND span_id = ? ORDER BY ts LIMIT ?",
+        [trace_id, span_id, EVENTS_MAX],
     )
     return [msgspec.convert({n: v for n, v in row.items() if v is not None}, Said) for row in rows]

@@ -6,11 +6,16 @@
 # ruff: noqa: E501  # an invented record reads better in few lines
 
 import asyncio
+import atexit
+import functools
 import hashlib
 import math
 import random
+import shutil
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 from fleet import NOW, PEOPLE, ROUTES, manifests, replies
@@ -26,12 +31,32 @@ from pilothouse.domain.errors import NotFound, Refused
 from pilothouse.domain.evaluation import Verdict
 from pilothouse.domain.finding import Finding, Review, RouteReview
 from pilothouse.domain.manifest import PARTS, Manifest
-from pilothouse.domain.record import Attempt, GuardHit, LimitHit, Payload, Record, Redaction, Tokens, Validation
+from pilothouse.domain.record import (
+    Attempt,
+    Document,
+    EventRecord,
+    GuardHit,
+    LimitHit,
+    Payload,
+    Record,
+    Redaction,
+    SpanEvent,
+    SpanRecord,
+    Tokens,
+    Validation,
+)
+from pilothouse.domain.tasks import Tasks
 from pilothouse.review import render
 from pilothouse.review.catalogue import ITEMS
 from pilothouse.server.pages import context as c
 from pilothouse.server.pages import mount as pages
-from pilothouse.telemetry.waterfall import Step, Waterfall
+from pilothouse.server.views import traces
+from pilothouse.store.telemetry import TelemetryStore
+from pilothouse.telemetry import listing, sessions, steps
+from pilothouse.telemetry.filter import Query
+from pilothouse.telemetry.journal import Journal
+from pilothouse.telemetry.listing import Row
+from pilothouse.telemetry.loader import Loader
 
 MINUTE, HOUR, DAY = 60_000_000, 3_600_000_000, 86_400_000_000
 TOKEN = "let-me-in-to-the-fixture"
@@ -186,7 +211,7 @@ def record(index: int) -> Record:
         trace_id=digest(f"t{index}")[:32], span_id=digest(f"s{index}")[:16], env="prod", route=name, app=spec["app"],
         tier=spec["tier"], release=spec["stable"], canary=False, manifest=digest(f"{name}{spec['stable']}"),
         parts={p: digest(f"{name}{p}{spec['stable'] // 2}") for p in PARTS}, table_revision=418, worker="edge-0",
-        key_id="k7Qm2xRa", session=digest("session")[:16], segment=rng.choice(["free", "team", "enterprise"]),
+        key_id="k7Qm2xRa", session=f"s-{digest(str(index // 7))[:14]}", user=f"u-{digest(str(index % 23))[:14]}", segment=rng.choice(["free", "team", "enterprise"]),
         stream=rng.random() < 0.5, requested_model=name, provider=attempts[-1].provider,
         served_model=attempts[-1].served_model, fingerprint="fp_4c2f", outcome=outcome,
         status={"failed": 504, "refused": 400}.get(outcome, 200), error_type=error or ("missing_variable" if outcome == "refused" else ""),
@@ -217,104 +242,9 @@ def guarded(r: Record) -> Record:
 RECORDS = [record(i) for i in range(400)]
 RECORDS[1] = guarded(RECORDS[1])
 BY_ID = {r.id: r for r in RECORDS}
-BINS = (0, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000)
 
 
-def row(r: Record) -> c.TraceRow:
-    return c.TraceRow(
-        id=r.id, ts_us=r.ts_us, trace_id=r.trace_id, env=r.env, route=r.route, release=r.release, canary=r.canary,
-        outcome=r.outcome, status=r.status, error_type=r.error_type, served_model=r.served_model,
-        requested_model=r.requested_model, attempt_count=len(r.attempts), duration_ms=r.duration_ms, ttft_ms=r.ttft_ms,
-        input_tokens=r.tokens.input if r.tokens else None, output_tokens=r.tokens.output if r.tokens else None,
-        cost_usd=r.cost_usd, preview_in=r.preview_in,
-    )  # fmt: skip
-
-
-def matching(f: c.TraceFilter) -> Iterator[Record]:
-    text = f.text.lower()
-    for r in RECORDS:
-        same = all(
-            getattr(f, k) in {"", getattr(r, k)} for k in ("route", "env", "outcome", "error_type", "api", "cache")
-        )
-        near = (f.min_ms or 0) <= r.duration_ms and (f.max_ms is None or r.duration_ms < f.max_ms)
-        told = text in f"{r.preview_in} {r.preview_out} {r.id}".lower() and f.model in {"", r.served_model}
-        if same and near and told and f.release in {None, r.release} and r.ts_us >= f.since_us:
-            yield r
-
-
-def list_requests(f: c.TraceFilter) -> c.TraceList:
-    found = list(matching(f))
-    start = next((i + 1 for i, r in enumerate(found) if r.id == f.before), 0)
-
-    def facet(name: str) -> tuple[c.FacetValue, ...]:
-        values = [str(v) for r in found if (v := getattr(r, name))]
-        return tuple(c.FacetValue(v, values.count(v) * 131) for v in dict.fromkeys(values))
-
-    bins = []
-    for i, low in enumerate(BINS):
-        high = BINS[i + 1] if i + 1 < len(BINS) else None
-        inside = [r for r in found if low <= r.duration_ms and (high is None or r.duration_ms < high)]
-        bins.append(c.LatencyBin(low, high, len(inside) * 131, sum(r.outcome == "failed" for r in inside) * 131))
-    return c.TraceList(
-        rows=tuple(row(r) for r in found[start : start + f.limit]), total=min(10_000, len(found) * 131),
-        capped=len(found) * 131 > 10_000,
-        facets={"outcome": facet("outcome"), "route": facet("route"), "error_type": facet("error_type"),
-                "release": facet("release"), "model": facet("served_model"), "api": facet("api"), "cache": facet("cache")},
-        histogram=tuple(bins),
-    )  # fmt: skip
-
-
-def request(ident: str) -> c.TraceDetail | None:
-    r = BY_ID.get(ident) or next((r for r in RECORDS if r.trace_id == ident), None)
-    if r is None:
-        return None
-    return c.TraceDetail(record=r, replay=f"pilothouse trace replay {r.id}", waterfall=waterfall(r))
-
-
-def waterfall(r: Record) -> Waterfall:
-    """An assistant's turn: retrieval, the gateway's request with its attempts, a tool, post-processing."""
-    d, before = r.duration_ms, r.duration_ms * 0.34
-    total = before + d * 1.22
-
-    def step(name: str, kind: str, stage: str, start: float, length: float, depth: int, **more: object) -> Step:
-        return Step(
-            id=name, parent="", kind=kind, name=name, stage=stage, start_ms=start, duration_ms=length, depth=depth,
-            **{"status": "ok", "error_type": "", "critical": True, **more},
-        )  # fmt: skip
-
-    steps = [
-        step("answer question", "span", "", 0, total, 0, owner=f"{r.trace_id}/a"),
-        step("understand", "span", "preprocessing", d * 0.01, before * 0.2, 1),
-        step("retrieve", "span", "retrieval", before * 0.24, before * 0.62, 1),
-        step("embed query", "span", "retrieval", before * 0.26, before * 0.2, 2, row={"response_model": "bge-small"}),
-        step("search index docs", "span", "retrieval", before * 0.47, before * 0.37, 2,
-             row={"index_name": "docs", "index_version": "2026-11-21", "documents": [1, 2, 3, 4]}),
-        step("log query", "span", "tool", before * 0.5, before * 0.2, 2, critical=False),
-        step(f"chat {r.route}", "request", "", before, d, 1, owner=r.id,
-             **({"status": "error", "error_type": r.error_type} if r.outcome == "failed" else {})),
-    ]  # fmt: skip
-    for a in r.attempts:
-        bad = {"status": "error", "error_type": a.error_type} if a.error_type else {}
-        steps.append(
-            step(f"{a.kind} {a.provider}/{a.model}", "attempt", "model", before + a.offset_ms, a.duration_ms, 2,
-                 row={"ttft_ms": a.ttft_ms, "finish_reason": a.finish_reason, "backoff_ms": a.backoff_ms}, **bad)
-        )  # fmt: skip
-    steps += [
-        step("check citations", "span", "postprocessing", before + d * 1.02, d * 0.14, 1),
-        step("save to memory", "span", "tool", before + d * 1.03, d * 0.08, 1, critical=False),
-    ]
-    stages = {"queue": 0.4, "preprocessing": before * 0.2 + d * 0.05, "retrieval": before * 0.62, "model": d * 0.84,
-              "postprocessing": d * 0.19}  # fmt: skip
-    stages["unaccounted"] = total - sum(stages.values())
-    return Waterfall(
-        trace_id=r.trace_id, start_us=r.ts_us, duration_ms=total, steps=steps, stages=stages, request_ids=[r.id]
-    )
-
-
-def payload(owner: str) -> Payload | None:
-    r = BY_ID.get(owner)
-    if r is None:
-        return Payload(request=RECORDS[0].preview_in, response=RECORDS[0].preview_out) if "/" in owner else None
+def kept(r: Record) -> Payload:
     ask = {
         "model": r.route,
         "messages": [
@@ -327,6 +257,173 @@ def payload(owner: str) -> Payload | None:
         "choices": [{"index": 0, "message": {"role": "assistant", "content": r.preview_out}, "finish_reason": "stop"}]
     }
     return Payload(request=msgspec.json.encode(ask).decode(), response=msgspec.json.encode(said).decode())
+
+
+def app_spans(r: Record, index: int) -> list[SpanRecord]:
+    """An assistant's turn around a request: retrieval, the call of the gateway, a tool, post-processing."""
+    d, before = r.duration_ms, r.duration_ms * 0.34
+    start = r.ts_us - int(before * 1_000)
+    root = digest(f"root{index}")[:16]
+
+    def span(
+        name: str, stage: str, at: float, length: float, ident: str = "", parent: str = root, **more: object
+    ) -> SpanRecord:
+        return SpanRecord(
+            trace_id=r.trace_id, span_id=ident or digest(f"{name}{index}")[:16], parent_span_id=parent, ts_us=start + int(at * 1_000),
+            duration_ms=length, name=name, stage=stage, env="prod", app=r.app, route=r.route, dialect="genai", **more,
+        )  # fmt: skip
+
+    retrieve = digest(f"retrieve{index}")[:16]
+    return [
+        span("answer question", "", 0, before + d * 1.22, root, ""),
+        span("understand", "preprocessing", d * 0.01, before * 0.2),
+        span("retrieve", "retrieval", before * 0.24, before * 0.62, retrieve),
+        span("embed query", "retrieval", before * 0.26, before * 0.2, parent=retrieve, operation="embeddings",
+             request_model="bge-small", response_model="bge-small"),
+        span("search index docs", "retrieval", before * 0.47, before * 0.37, parent=retrieve, operation="retrieval",
+             index_name="docs", index_version="2026-11-21",
+             documents=[Document(f"guide/{n}", 0.91 - n * 0.07, 86_400.0 * (3 + n * n)) for n in range(4)]),
+        span("log query", "tool", before * 0.5, before * 0.2),
+        span(f"chat {r.route}", "model", before - 2, d + 3, digest(f"chat{index}")[:16], operation="chat", request_model=r.route,
+             tokens=r.tokens, cost_usd=r.cost_usd),
+        span("check citations", "postprocessing", before + d * 1.02, d * 0.14),
+        span("save to memory", "tool", before + d * 1.03, d * 0.08),
+    ]  # fmt: skip
+
+
+def agent(index: int) -> list[object]:
+    """A trace of an agent that sent its spans over OTLP alone: it thinks, calls tools, and fails now and then."""
+    rng = random.Random(index + 7_000)
+    trace, start = digest(f"agent{index}")[:32], NOW - index * 291_000_000 - 2_000_000
+    root, failed = digest(f"{trace}root")[:16], index % 9 == 4
+    who = {"session": f"s-{digest(f'as{index // 3}')[:14]}", "user": f"u-{digest(f'au{index % 4}')[:14]}"}
+    made: list[object] = []
+    at = 20.0
+    for turn in range(rng.randint(2, 4)):
+        chat, tool = digest(f"{trace}c{turn}")[:16], digest(f"{trace}t{turn}")[:16]
+        think, work = rng.uniform(300, 1_900), rng.uniform(30, 900)
+        name = rng.choice(["search_flights", "get_weather", "book_hotel"])
+        made += [
+            SpanRecord(
+                trace_id=trace, span_id=chat, parent_span_id=root, ts_us=start + int(at * 1_000), duration_ms=think, name="chat gpt-5-mini",
+                operation="chat", stage="model", env="prod", app="travel-agent", provider="openai", request_model="gpt-5-mini",
+                response_model="gpt-5-mini-2026-08-07", finish_reason="tool_calls", dialect="genai", ttft_ms=think * 0.3,
+                tokens=Tokens(input_uncached=600 + 240 * turn, cache_read=512 * turn, output_text=80, reasoning=64), cost_usd=0.0011 + 0.0004 * turn,
+                preview_in="Plan three days in Bergen", preview_out=f"I will call {name}", attributes={"gen_ai.request.temperature": "0.2"},
+            ),
+            EventRecord(ts_us=start + int(at * 1_000), trace_id=trace, span_id=chat, name="gen_ai.user.message", body="Plan three days in Bergen for two, in June."),
+            EventRecord(ts_us=start + int((at + think) * 1_000), trace_id=trace, span_id=chat, name="gen_ai.choice", body='{"tool_calls":[{"name":"' + name + '"}]}'),
+            SpanRecord(
+                trace_id=trace, span_id=tool, parent_span_id=root, ts_us=start + int((at + think + 4) * 1_000), duration_ms=work, name=f"execute_tool {name}",
+                operation="execute_tool", stage="tool", env="prod", app="travel-agent", dialect="genai",
+                status="error" if failed and turn == 1 else "ok", error_type="timeout" if failed and turn == 1 else "",
+                attributes={"gen_ai.tool.name": name}, preview_in='{"city":"Bergen","nights":3}', preview_out='{"found":4}',
+                payload=Payload(request=f'{{"city":"Bergen","nights":{3 + turn}}}', response=f'{{"found":{4 - turn},"best":"Bryggen Inn"}}'),
+                events=[SpanEvent("exception", work, {"exception.type": "TimeoutError"})] if failed and turn == 1 else [],
+            ),
+        ]  # fmt: skip
+        at += think + work + 9
+    first = SpanRecord(
+        trace_id=trace, span_id=root, ts_us=start, duration_ms=at + 30, name="invoke_agent concierge", operation="invoke_agent", env="prod",
+        app="travel-agent", release="2026.11.3", status="error" if failed else "ok", error_type="timeout" if failed else "", dialect="genai",
+        preview_in="Plan three days in Bergen for two, in June.", preview_out="" if failed else "Day 1: Bryggen and the fish market …", **who,
+    )  # fmt: skip
+    return [first, *made]
+
+
+HUGE = digest("huge")[:32]
+_HUGE_SPANS = """INSERT INTO spans (trace_id, span_id, parent_span_id, ts, duration_ms, name, stage, env, app, status, operation)
+SELECT ?, CASE WHEN i = 0 THEN 'root' ELSE 'h' || i END,
+  CASE WHEN i = 0 THEN '' WHEN i % 50 = 1 THEN 'root' WHEN i % 50 < 8 THEN 'h' || (i - i % 50 + 1) ELSE 'h' || (i - i % 50 + 2 + i % 6) END,
+  make_timestamp(?::BIGINT + i * 1000), CASE WHEN i = 0 THEN 60000 ELSE 40 - i % 30 END,
+  CASE WHEN i = 0 THEN 'nightly crawl' ELSE 'step ' || i END, CASE WHEN i % 5 = 0 THEN 'tool' ELSE '' END, 'prod', 'crawler', 'ok', ''
+FROM range(50000) t(i)"""
+
+
+def loaded(folder: Path) -> TelemetryStore:
+    """A store with the fleet's requests and spans, as the journal would bring them."""
+    clock = FrozenClock(NOW)
+    store = TelemetryStore(folder / "telemetry.duckdb")
+    journal = Journal(folder / "journal", "edge-0", clock, fsync="never", reserve_bytes=0)
+    for index, r in enumerate(RECORDS):
+        around = app_spans(r, index)
+        journal.write(msgspec.structs.replace(r, payload=kept(r), parent_span_id=around[6].span_id))
+        for span in around if index < 60 else ():
+            journal.write(span)
+    for index in range(36):
+        for line in agent(index):
+            journal.write(line)
+    journal.close()
+    while Loader(folder / "journal", store, clock).load_once().lines:
+        pass
+    with store.transaction() as write:
+        write.execute(
+            "UPDATE spans SET request_id = r.id FROM requests r WHERE spans.trace_id = r.trace_id AND spans.operation = 'chat'"
+        )
+        write.execute(_HUGE_SPANS, [HUGE, NOW - 5 * HOUR])
+    return store
+
+
+async def replay(ident: str, send: bool) -> c.Replayed:
+    if ident not in BY_ID:
+        raise NotFound(f"no request {ident!r} is stored")
+    again = c.Replayed(same=True, hash=digest(ident), recorded_hash=digest(ident), redacted=True)
+    return (
+        msgspec.structs.replace(
+            again, sent=True, text="The same answer, once more.", duration_ms=412.0, cost_usd=0.0004
+        )
+        if send
+        else again
+    )
+
+
+VIEWS: list[c.SavedView] = [c.SavedView(name="Failing now", filter="outcome:failed env:prod", age="1h")]
+
+
+async def save_view(view: c.SavedView, actor: Actor) -> str:
+    VIEWS[:] = [v for v in VIEWS if (v.name, v.owner) != (view.name, view.owner)] + [view]
+    return "saved"
+
+
+async def drop_view(view: c.SavedView, actor: Actor) -> str:
+    VIEWS[:] = [v for v in VIEWS if (v.name, v.owner) != (view.name, view.owner)]
+    return "gone"
+
+
+class Coming:
+    """What the live tail sees: one more request with every look."""
+
+    def __init__(self, store: TelemetryStore) -> None:
+        self.store, self.looks = store, 0
+
+    def fresh(self, queries: Sequence[Query], since_us: int) -> list[list[Row]]:
+        self.looks += 1
+        new = msgspec.structs.replace(
+            RECORDS[0],
+            id=f"live-{self.looks}",
+            ts_us=NOW + self.looks,
+            outcome="failed" if self.looks % 2 else "success",
+        )
+        journal = Journal(
+            Path(str(self.store.path)).parent / "coming", "edge-1", FrozenClock(NOW), fsync="never", reserve_bytes=0
+        )
+        journal.write(new)
+        journal.close()
+        Loader(Path(str(self.store.path)).parent / "coming", self.store, FrozenClock(NOW)).load_once()
+        return listing.fresh(self.store, queries, since_us)
+
+
+def readers(store: TelemetryStore) -> dict[str, object]:
+    """The readers of traces over a store, as control wires them."""
+    trees = traces.Trees(store, FrozenClock(NOW))
+    part = functools.partial
+    return {
+        "list_traces": part(listing.find, store), "values": part(listing.values, store), "fresh": Coming(store).fresh,
+        "trace": trees.detail, "tree": trees.tree, "span": part(steps.span, store), "payload": part(traces.payload, store),
+        "people": lambda by, since_us, typed: sessions.people(store, by, since_us, typed=typed), "turns": part(sessions.turns, store),
+        "views": lambda person: tuple(v for v in VIEWS if v.owner in ("", person)),
+        "replay": replay, "save_view": save_view, "drop_view": drop_view,
+    }  # fmt: skip
 
 
 # --- releases
@@ -530,15 +627,18 @@ async def set_actionable(ident: str, value: bool, actor: Actor) -> str:
 def make_context(empty: bool = False) -> c.PageContext:
     """The context over the fleet, or over an installation in which nothing has happened yet."""
     nothing = c.Overview(window="24h", env="prod", since_us=NOW - DAY, until_us=NOW, bucket_s=1_800, routes=())
+    folder = Path(tempfile.mkdtemp(prefix="fleet-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    store = TelemetryStore(folder / "empty.duckdb") if empty else loaded(folder)
     return c.PageContext(
-        clock=FrozenClock(NOW), version="0.1.0", gateway_url="http://127.0.0.1:4000/v1",
+        **readers(store),
+        clock=FrozenClock(NOW), tasks=Tasks(), version="0.1.0", gateway_url="http://127.0.0.1:4000/v1",
         session=lambda cookies: SESSIONS.get(cookies.get("pilothouse_fixture", "")),
         check_csrf=lambda session, token: token == session.csrf,
         sign_in=lambda secret: c.SignedIn(cookie="pilothouse_fixture", value="fixture", max_age_s=600) if secret == TOKEN else None,
         sign_out=lambda _: "pilothouse_fixture", password_set=True,
         overview=(lambda _w, _e: nothing) if empty else overview,
-        list_requests=(lambda _: c.TraceList(rows=(), total=0)) if empty else list_requests,
-        request=request, payload=payload, routes=tuple if empty else (lambda: tuple(sorted(ROUTES))),
+        routes=tuple if empty else (lambda: tuple(sorted(ROUTES))),
         releases=releases, manifest=manifest, plan=plan,
         review=(lambda _: Review(measured_at="2026-11-23T14:32:00Z", window="", ready=False, routes=[])) if empty else review,
         review_html=render.html, alerts=tuple if empty else (lambda: tuple(ALERTS)), promote=promote, rollback=rollback,

@@ -4,6 +4,7 @@
 `pngquant --force --ext .png 128 docs/images/*.png` then makes them small.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +19,12 @@ PAGES = {
     "overview": "/",
     "traces": "/traces",
     "trace": "",
+    "sessions": "/sessions",
     "releases": "/releases?route=docs-answer",
     "review": "/review?route=docs-answer",
     "alerts": "/alerts",
 }
-PICTURED = ("overview", "traces", "trace", "releases", "review")
+PICTURED = ("overview", "traces", "trace", "sessions", "releases", "review")
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -118,17 +120,102 @@ def test_keys_move_through_rows_open_one_search_and_change_page(wide):
     assert not wide.complaints
 
 
-def test_typing_a_search_narrows_the_list_without_a_new_page(wide):
+def test_a_filter_is_completed_with_keys_and_narrows_the_list_without_a_new_page(wide):
     page = wide.open("traces")
     before = page.locator(".count b").inner_text()
-    with page.expect_response(lambda r: "q=Rechnung" in r.url):
-        page.fill("#q", "Rechnung")
+    page.focus("#q")
+    page.keyboard.type("rou")
+    page.wait_for_selector("#complete:not([hidden]) [role=option]:has-text('route:')")
+    page.keyboard.press("Tab")
+    page.wait_for_selector("#complete [role=option]:has-text('ticket-triage')")
+    page.keyboard.type("ti")
+    page.wait_for_function("() => document.querySelectorAll('#complete [role=option]').length === 1")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert page.input_value("#q") == "route:ticket-triage "
+    page.keyboard.type("Rechnung")
+    page.keyboard.press("Escape")
+    page.focus("#q")
+    with page.expect_response(lambda r: "Rechnung" in r.url and "/complete" not in r.url):
+        page.keyboard.press("Enter")
     page.wait_for_function("text => document.querySelector('.count b').textContent !== text", arg=before)
-    assert "q=Rechnung" in page.url
+    assert "q=route%3Aticket-triage" in page.url and "Rechnung" in page.url
     assert set(page.locator("tbody .input span").all_inner_texts()) == {
         "Subject: Rechnung doppelt erhalten. Bitte um Korrektur für Oktober."
     }
-    page.locator(".more-rows a").click() if page.locator(".more-rows a").count() else None
+    assert not wide.complaints
+
+
+def test_what_is_wrong_with_a_filter_is_said_in_place(wide):
+    page = wide.open("traces")
+    page.fill("#q", "latncy>2s")
+    page.keyboard.press("Escape")
+    page.click("form.filters button")
+    page.wait_for_selector(".wrong:has-text('did you mean latency:?')")
+    assert not wide.complaints
+
+
+def test_a_histogram_is_brushed_with_the_pointer_and_with_keys(wide):
+    page = wide.open("traces")
+    chart = page.locator("brush-chart").first
+    box = chart.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 20, steps=4)
+    page.mouse.up()
+    page.wait_for_function("() => document.querySelector('#q').value.startsWith('latency:')")
+    page.wait_for_selector(".count .more")
+    first = page.input_value("#q")
+    page.goto(page.url.partition("?")[0])
+    page.locator("brush-chart a").nth(2).focus()
+    for _ in range(3):
+        page.keyboard.press("Shift+ArrowRight")
+    assert page.locator("brush-chart a.brushed").count() == 4
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".count .more")
+    assert page.input_value("#q").startswith("latency:") and page.input_value("#q") != first
+    assert not wide.complaints
+
+
+def test_live_rows_appear_while_the_filter_holds_and_wait_while_paused(browser, fresh_site):
+    for reader in _watched(browser, fresh_site.url):
+        page = reader.page
+        page.goto(f"{fresh_site.url}/traces?q=outcome:failed&live=1")
+        page.wait_for_selector("tr.new[data-id^='live-']")
+        assert set(page.locator("tr.new .out .st span").all_inner_texts()) == {"failed"}
+        page.click("live-tail button")
+        shown = page.locator("tr.new").count()
+        page.wait_for_selector(".live-said:has-text('Paused: 1 waiting')")
+        assert page.locator("tr.new").count() == shown
+        page.click("live-tail button")
+        assert page.locator("tr.new").count() > shown
+        assert not reader.complaints
+
+
+def test_steps_are_opened_compared_and_the_request_replayed(wide):
+    page = wide.page
+    page.goto(f"{wide.url}/traces?q=source:otlp")
+    page.goto(wide.url + (page.locator("tr[data-open]").first.get_attribute("data-open") or ""))
+    tools = page.locator("[data-step] > summary:has-text('execute_tool')")
+    for n in (0, 1):
+        tools.nth(n).click()
+        page.locator("[data-step][open] input[form=compare]").nth(n).check()
+    page.click("#compare button")
+    page.wait_for_selector("h1:has-text('Two payloads')")
+    assert page.locator(".diff del").count() and page.locator(".diff ins").count()
+    page = wide.open("trace")
+    page.click("text=Send it again")
+    page.wait_for_selector(".replayed:has-text('The same answer, once more.')")
+    assert not wide.complaints
+
+
+def test_a_huge_trace_scrolls_and_renders_only_what_is_near(wide):
+    page = wide.page
+    page.goto(f"{wide.url}/traces/{hashlib.sha256(b'huge').hexdigest()[:32]}")
+    first = page.locator("[data-step]").count()
+    page.evaluate("document.querySelectorAll('.wf-later')[20].scrollIntoView()")
+    page.wait_for_function("n => document.querySelectorAll('[data-step]').length > n", arg=first)
+    assert page.locator("[data-step]").count() < 2_000
     assert not wide.complaints
 
 
@@ -207,6 +294,6 @@ def test_pages_can_be_read_without_javascript(browser, site):
             assert reader.page.locator("h1").is_visible()
             assert reader.page.locator("table").first.is_visible()
         reader.page.goto(site.url + "/traces")
-        reader.page.select_option("[name=outcome]", "failed")
-        reader.page.click("text=Find >> nth=-1")
-        assert "outcome=failed" in reader.page.url
+        reader.page.fill("[name=q]", "outcome:failed")
+        reader.page.click("form.filters button")
+        assert "q=outcome%3Afailed" in reader.page.url

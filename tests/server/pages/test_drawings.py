@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from pilothouse.domain.alert import Alert
 from pilothouse.domain.manifest import PARTS, Manifest, Template
 from pilothouse.domain.model_ref import ModelRef
-from pilothouse.domain.record import Attempt, Payload, Record
+from pilothouse.domain.record import Payload
 from pilothouse.server.pages import difference, marks, overview, quantities, releases, trace, waterfall
 from pilothouse.server.pages.context import GuardrailState, Mark, Overview, RouteOverview, TrafficPoint
+from pilothouse.telemetry.waterfall import arrange
 
 VALUES = st.lists(st.none() | st.floats(0, 1e9), max_size=60)
 
@@ -125,14 +126,13 @@ def test_times_are_told_in_whole_units():
 
 
 def test_a_request_without_spans_is_drawn_with_its_attempts():
-    attempts = [
-        Attempt(n=n, kind="primary", provider="p", model="m", offset_ms=n * 10.0, duration_ms=8.0) for n in (1, 2)
-    ]
-    record = Record(
-        id="r", ts_us=1, trace_id="t", span_id="s", route="a", outcome="failed", duration_ms=40.0, attempts=attempts,
-        stages={"model": 30.0},
-    )  # fmt: skip
-    drawn = waterfall.draw(waterfall.alone(record))
+    rest = {"kind": "attempt", "stage": "model", "status": "ok", "error_type": "", "duration_ms": 15.0}
+    steps = [
+        waterfall.Step(id="s", parent="", kind="request", name="a", stage="", start_ms=0.0, duration_ms=40.0,
+                       status="error", error_type="", stages={"model": 30.0}),
+        *(waterfall.Step(id=f"r#{n}", parent="s", name="p/m", start_ms=n * 15.0, **rest) for n in (0, 1)),
+    ]  # fmt: skip
+    drawn = waterfall.draw(arrange("t", 1, steps, ["r"]))
     assert [b.indent for b in drawn.bars] == [0, 1, 1]
     assert [s.name for s in drawn.stages] == ["model", "unaccounted"]
     assert sum(s.width for s in drawn.stages) == pytest.approx(waterfall.UNITS)

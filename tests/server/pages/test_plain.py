@@ -14,6 +14,9 @@ PATHS = [
     "/",
     "/?window=7d&route=docs-answer",
     "/traces",
+    "/traces?q=outcome:failed+latency%3E100ms&live=1",
+    "/sessions",
+    "/users",
     "/releases?route=docs-answer",
     "/releases?route=code-review",
     "/review",
@@ -72,9 +75,9 @@ def test_an_unknown_window_or_route_falls_back_to_the_plain_overview(site):
 
 def test_filters_narrow_the_list_and_stay_in_every_link(site):
     html = site.get("/traces?outcome=failed&q=the").text
-    assert "<span>failed</span>" in html.partition("<tbody>")[2]
-    assert "<span>success</span>" not in html.partition("<tbody>")[2]
-    assert "outcome=failed" in html and "q=the" in html
+    assert "<span>failed</span>" in html.partition('<tbody id="list">')[2]
+    assert "<span>success</span>" not in html.partition('<tbody id="list">')[2]
+    assert "q=the+outcome%3Afailed" in html
 
 
 def test_the_next_page_of_rows_starts_after_the_last(site):
@@ -91,7 +94,7 @@ def test_an_htmx_request_gets_the_results_alone(site):
     assert "<html" not in html and "requests reflow" in html
 
 
-@pytest.mark.parametrize("query", ["min_ms=nan", "min_ms=-1", "release=x", "max_ms=1e999"])
+@pytest.mark.parametrize("query", ["min_ms=nan", "min_ms=-1", "max_ms=1e999"])
 def test_a_filter_that_cannot_be_is_refused_with_what_to_do(site, query):
     answer = site.get(f"/traces?{query}")
     assert answer.status == 400
@@ -117,6 +120,93 @@ def test_a_trace_shows_what_the_safeguards_did(site):
     assert "given up" in html and "3 messages left out" in html and "asks to wait 1.5" in html
     for fact in ("fallback: trim", "slots: concurrency", "pii mask output email", "continued", "140 ms"):
         assert fact in html
+
+
+def test_a_filter_that_cannot_be_read_is_shown_with_the_place(site):
+    answer = site.get("/traces?q=env:prod+latncy%3E2s")
+    assert answer.status == 400
+    assert "no field &#39;latncy&#39;, at character 10 of the filter" in answer.text
+    assert "env:prod latncy&gt;2s\n         ▲" in answer.text and "did you mean latency:?" in answer.text
+    part = site.get("/traces?q=latncy%3E2s", hx_request="true", hx_target="results")
+    assert part.status == 200 and "<html" not in part.text and "did you mean" in part.text
+
+
+def test_completion_offers_names_and_then_values_with_their_counts(site):
+    names = site.get("/traces/complete?q=env:prod+rou&at=12", hx_request="true").text
+    assert 'data-line="env:prod route:" data-cursor="15"' in names and names.count("<li") == 1
+    values = site.get("/traces/complete?q=route:do", hx_request="true").text
+    assert 'data-line="route:docs-answer "' in values and "<span>49</span>" in values
+    assert 'data-line="has:tool "' in site.get("/traces/complete?q=has:t", hx_request="true").text
+    assert "gpt-5-mini-2026-08-07" in site.get("/traces/complete?q=model:gpt+%22open&at=9", hx_request="true").text
+
+
+def test_a_trace_over_otlp_alone_is_listed_and_shown_with_what_it_took(site):
+    found = site.get("/traces?q=source:otlp+error:timeout").text
+    ident = re.search(r'data-open="/traces/([^"]+)"', found)[1]
+    html = site.get(f"/traces/{ident}").text
+    assert "over OTLP, not through the gateway" in html and "execute_tool" in html
+    steps = re.findall(r'hx-get="(/traces/[^"]+/step[^"]+)"', html)
+    opened = [site.get(one.replace("&amp;", "&"), hx_request="true").text for one in steps]
+    assert any("Arguments" in one and "Result" in one and "TimeoutError" in one for one in opened)
+    assert any("Plan three days in Bergen for two" in one and "tool_calls" in one for one in opened)
+    assert site.get(f"/traces/{ident}/step?of=none").status == 404
+    assert site.get("/traces/none/rows").status == 404
+
+
+def test_the_client_s_side_of_a_request_is_drawn_with_it_and_documents_are_listed(site):
+    ident = re.search(r'data-open="/traces/([^"]+)"', site.get("/traces?route=docs-answer").text)[1]
+    html = site.get(f"/traces/{ident}").text
+    assert html.count("app + gateway") == 1
+    assert not re.search(r'title="chat docs-answer"', html)
+    steps = re.findall(r'hx-get="(/traces/[^"]+/step[^"]+)"', html)
+    assert any("guide/0" in site.get(one, hx_request="true").text for one in steps)
+
+
+def test_a_huge_trace_is_rendered_in_windows_with_its_tree_folded(site):
+    ident = hashlib.sha256(b"huge").hexdigest()[:32]
+    html = site.get(f"/traces/{ident}").text
+    assert html.count("data-step") == 150 and "50,000 steps in all" in html
+    later = re.search(r'hx-get="(/traces/[^"]+/rows\?from=1500)"', html)[1]
+    assert site.get(later, hx_request="true").text.count("data-step") == 150
+    below = re.search(r'hx-get="(/traces/[^"]+/rows\?under=[^"]+)"', html)[1]
+    assert 1 <= site.get(below, hx_request="true").text.count("data-step") <= 49
+    assert len(html.encode()) < 400_000
+
+
+def test_two_payloads_are_compared_by_word(site):
+    ids = re.findall(r'data-open="/traces/([^"]+)"', site.get("/traces?route=docs-answer").text)
+    html = site.get(f"/compare?of={ids[0]}&of={ids[3]}").text
+    assert "<ins>" in html or "You answer from the documentation alone" in html
+    assert site.get(f"/compare?of={ids[0]}").status == 400
+
+
+def test_a_request_is_replayed_from_its_page(site):
+    ident = re.search(r'data-open="/traces/([^"]+)"', site.get("/traces?route=docs-answer").text)[1]
+    assert "the same body byte for byte" in site.post(f"/traces/{ident}/replay", send="").text
+    assert "The same answer, once more." in site.post(f"/traces/{ident}/replay", send="yes").text
+    assert site.post(f"/traces/{ident}/replay", csrf="wrong").status == 403
+    assert site.post("/traces/none/replay").status == 404
+
+
+def test_a_view_is_saved_for_oneself_or_all_and_taken_away(site):
+    assert site.post("/views", q="route:docs-answer", age="7d", name="Docs, mine").status == 303
+    assert site.post("/views", q="env:prod", age="", name="Ours", shared="yes").status == 303
+    html = site.get("/traces").text
+    assert "Docs, mine" in html and "q=route%3Adocs-answer&amp;age=7d" in html and html.count(">shared<") == 2
+    assert site.post("/views", q="nope:x", name="Bad").status == 400
+    assert site.post("/views/delete", name="Docs, mine").status == 303
+    assert "Docs, mine" not in site.get("/traces").text
+
+
+def test_sessions_and_users_are_listed_and_a_session_is_a_conversation(site):
+    html = site.get("/sessions").text
+    first = re.search(r'data-open="(/sessions/one[^"]+)"', html)[1]
+    assert "Last seen" in html and "Failed" in html
+    talk = site.get(first).text
+    assert talk.count('class="turn"') >= 2 and "Open the trace" in talk
+    assert "user%3Au-" in site.get("/users").text
+    assert site.get("/sessions/one?id=none").status == 404
+    assert "No session was seen" in site.get("/sessions?q=zzz").text
 
 
 def test_one_api_is_no_choice(site):

@@ -5,7 +5,7 @@ coroutines, raise `PilothouseError` with a message fit for people, and return on
 Times are microseconds since 1970, durations ms, money USD, shares 0 … 1; None means unknown and is shown as such.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,11 @@ from pilothouse.domain.evaluation import Verdict
 from pilothouse.domain.finding import Review
 from pilothouse.domain.manifest import Manifest
 from pilothouse.domain.record import Payload, Record, SpanRecord
+from pilothouse.domain.tasks import Tasks
+from pilothouse.telemetry.filter import Query
+from pilothouse.telemetry.listing import Asked, Found, Row
+from pilothouse.telemetry.sessions import By, People
+from pilothouse.telemetry.steps import SpanDetail
 from pilothouse.telemetry.waterfall import Waterfall
 
 Window = Literal["1h", "24h", "7d"]
@@ -97,85 +102,41 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
 # --- traces -----------------------------------------------------------------------------------------------------
 
 
-class TraceFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Empty strings and None mean any. `before` is the id of the last row seen: the next page starts after it."""
-
-    route: str = ""
-    env: str = ""
-    outcome: str = ""
-    error_type: str = ""
-    release: int | None = None
-    model: str = ""
-    api: str = ""
-    cache: str = ""  # miss, hit, semantic, stale, bypass
-    text: str = ""  # case-insensitive, in the previews of input and output, or a whole request or trace id
-    min_ms: float | None = None
-    max_ms: float | None = None
-    since_us: int = 0
-    until_us: int = 0  # 0: now
-    before: str = ""
-    limit: int = 50
-
-
-class TraceRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of the list: what the `requests` table holds, under the same names where they are the same."""
-
-    id: str
-    ts_us: int
-    trace_id: str = ""
-    env: str = ""
-    route: str = ""
-    release: int | None = None
-    canary: bool = False
-    source: str = "edge"
-    outcome: str = "failed"
-    status: int = 0
-    error_type: str = ""
-    served_model: str = ""
-    requested_model: str = ""
-    attempt_count: int = 0
-    duration_ms: float = 0.0
-    ttft_ms: float | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cost_usd: float | None = None
-    preview_in: str = ""
-
-
-class FacetValue(msgspec.Struct, frozen=True):
-    """A value of a facet and the number of requests that have it under the other filters."""
-
-    value: str
-    n: int
-
-
-class LatencyBin(msgspec.Struct, frozen=True):
-    """A bar of the histogram: requests with `low_ms` ≤ duration < `high_ms`; None: open."""
-
-    low_ms: float
-    high_ms: float | None
-    n: int
-    failed: int = 0
-
-
-class TraceList(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of requests, newest first. `total` is counted up to a cap: `capped` says "at least"."""
-
-    rows: tuple[TraceRow, ...]
-    total: int
-    capped: bool = False
-    facets: dict[str, tuple[FacetValue, ...]] = {}  # route, outcome, error_type, release, model, api, cache
-    histogram: tuple[LatencyBin, ...] = ()
-
-
 class TraceDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """A request with all that is known of its trace. `record.payload` may be None: bodies are fetched when opened."""
+    """A trace, and the request of it that was asked for or came first; None where all of it came over OTLP.
 
-    record: Record
-    spans: tuple[SpanRecord, ...] = ()  # of the same trace, from OTLP
-    siblings: tuple[TraceRow, ...] = ()  # other requests of the same trace
+    `record.payload` may be None: bodies are fetched when opened.
+    """
+
+    waterfall: Waterfall
+    record: Record | None = None
+    spans: tuple[SpanRecord, ...] = ()  # of the same trace, from OTLP; only where `whole` was asked for
+    siblings: tuple[Row, ...] = ()  # other requests of the same trace
     replay: str = ""  # the command that sends it again
-    waterfall: Waterfall | None = None  # of the whole trace; None: only the request itself is drawn
+
+
+class SavedView(msgspec.Struct, frozen=True, kw_only=True):
+    """A filter of the traces list under a name. `owner` empty: everybody's."""
+
+    name: str
+    owner: str = ""
+    filter: str = ""
+    age: str = ""
+
+
+class Replayed(msgspec.Struct, frozen=True, kw_only=True):
+    """A request made again from its record; `text` and `error` only where it was sent."""
+
+    same: bool
+    hash: str
+    recorded_hash: str
+    redacted: bool = False
+    sent: bool = False
+    text: str = ""
+    error: str = ""
+    request_id: str = ""
+    duration_ms: float | None = None
+    cost_usd: float | None = None
 
 
 # --- releases ---------------------------------------------------------------------------------------------------
@@ -284,6 +245,7 @@ class PageContext:
     """The pages' only way to the rest of the product."""
 
     clock: Clock
+    tasks: Tasks
     version: str
     gateway_url: str  # shown in empty states, e.g. http://127.0.0.1:4000/v1
 
@@ -296,8 +258,15 @@ class PageContext:
 
     # readers: blocking calls
     overview: Callable[[Window, str], Overview]  # window, environment
-    list_requests: Callable[[TraceFilter], TraceList]
-    request: Callable[[str], TraceDetail | None]  # request id, or a trace id: its first request
+    list_traces: Callable[[Asked], Found]
+    values: Callable[[Asked, str, str], list[tuple[str, int]]]  # of a field that begin with what is typed
+    fresh: Callable[[Sequence[Query], int], list[list[Row]]]  # per filter: what came since then, oldest first
+    trace: Callable[[str], TraceDetail | None]  # request id, or a trace id
+    tree: Callable[[str], Waterfall | None]  # trace id; may be some seconds old
+    span: Callable[[str, str], SpanDetail | None]  # trace id, span id
+    people: Callable[[By, int, str], People]  # sessions or users since then whose id begins so
+    turns: Callable[[str], tuple[list[Row], bool]]  # a session's requests in time; are there more?
+    views: Callable[[str], tuple[SavedView, ...]]  # a person's, and everybody's
     payload: Callable[[str], Payload | None]  # request id, or `trace_id/span_id`
     routes: Callable[[], tuple[str, ...]]  # names, as configured
     releases: Callable[[str], ReleaseBoard | None]  # route; None: no such route
@@ -312,6 +281,9 @@ class PageContext:
     rollback: Callable[["Return", Actor], Awaitable[str]]
     acknowledge: Callable[[str, Actor], Awaitable[str]]  # alert id
     set_actionable: Callable[[str, bool, Actor], Awaitable[str]]  # alert id, was it worth it?
+    replay: Callable[[str, bool], Awaitable[Replayed]]  # request id, send it?
+    save_view: Callable[[SavedView, Actor], Awaitable[str]]
+    drop_view: Callable[[SavedView, Actor], Awaitable[str]]
 
 
 class Promotion(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from pilothouse.domain.errors import NotFound
-from pilothouse.server.pages import alerts, overview, releases, review, sign_in, trace, traces
+from pilothouse.server.pages import alerts, live, overview, releases, review, sessions, sign_in, trace, traces
 from pilothouse.server.pages.context import PageContext
 from pilothouse.server.pages.guard import done, failure, seen
 from pilothouse.server.pages.render import HEADERS, STATIC, Page
@@ -39,9 +39,7 @@ def routes(ctx: PageContext) -> list[BaseRoute]:
     packed = [Middleware(GZipMiddleware, minimum_size=1_000)]  # a review of many routes: 150 KB become 12
     return [
         Route("/", seen(ctx, overview.show), methods=["GET"], middleware=packed),
-        Route("/traces", seen(ctx, traces.show), methods=["GET"], middleware=packed),
-        Route("/traces/{ident}", seen(ctx, trace.show), methods=["GET"], middleware=packed),
-        Route("/payload", seen(ctx, trace.payload), methods=["GET"], middleware=packed),
+        *_traces(ctx, packed),
         Route("/releases", seen(ctx, releases.show), methods=["GET"], middleware=packed),
         Route("/releases/promote", done(ctx, releases.promote), methods=["POST"], middleware=packed),
         Route("/releases/rollback", done(ctx, releases.rollback), methods=["POST"], middleware=packed),
@@ -52,6 +50,29 @@ def routes(ctx: PageContext) -> list[BaseRoute]:
         Route("/login", enter, methods=["GET", "POST"], middleware=packed),
         Route("/logout", done(ctx, sign_in.sign_out), methods=["POST"], middleware=packed),
         Mount("/static", _Static(directory=STATIC), name="static", middleware=packed),
+    ]
+
+
+def _traces(ctx: PageContext, packed: list[Middleware]) -> list[BaseRoute]:
+    """The list, its live tail, one trace, sessions and users."""
+    tails = live.Tails(ctx)
+    pages = (
+        ("/traces", traces.show),
+        ("/traces/complete", traces.complete),
+        ("/traces/{ident}", trace.show),
+        ("/traces/{ident}/rows", trace.rows),
+        ("/traces/{ident}/step", trace.step),
+        ("/payload", trace.payload),
+        ("/compare", trace.compare),
+        ("/sessions", sessions.sessions),
+        ("/sessions/one", sessions.one),
+        ("/users", sessions.users),
+    )
+    forms = (("/traces/{ident}/replay", trace.replay), ("/views", traces.save), ("/views/delete", traces.drop))
+    return [
+        Route("/traces/live", seen(ctx, tails.show), methods=["GET"]),  # not packed: an event is sent when it happens
+        *(Route(path, seen(ctx, view), methods=["GET"], middleware=packed) for path, view in pages),
+        *(Route(path, done(ctx, verb), methods=["POST"], middleware=packed) for path, verb in forms),
     ]
 
 

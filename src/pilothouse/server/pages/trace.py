@@ -4,16 +4,20 @@ from typing import Any
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
 from starlette.responses import Response
 
-from pilothouse.domain.errors import NotFound
+from pilothouse.domain.errors import BadRequest, NotFound
 from pilothouse.domain.hashing import content_hash
 from pilothouse.domain.manifest import PARTS
 from pilothouse.domain.record import Payload, Record, Tokens
-from pilothouse.server.pages import waterfall
+from pilothouse.server.pages import difference, waterfall
 from pilothouse.server.pages.context import PageContext
+from pilothouse.server.pages.guard import field
 from pilothouse.server.pages.render import Page
+from pilothouse.telemetry.waterfall import Waterfall
 
+COMPARED = 6_000  # characters of a body that are compared by word
 BODY_SHOWN = 20_000  # characters of a body on the page; the rest is in the JSON twin
 
 
@@ -35,25 +39,107 @@ class Body(msgspec.Struct, frozen=True):
 
 
 async def show(ctx: PageContext, page: Page) -> Response:
-    """`GET /traces/{id}`: a request by its id, or the first of a trace by the trace's id."""
+    """`GET /traces/{id}`: a trace by its id, or by that of a request in it; `under`: only what is below a step."""
     ident = page.request.path_params["ident"]
-    detail = await run_in_threadpool(ctx.request, ident)
+    detail = await run_in_threadpool(ctx.trace, ident)
     if detail is None:
         raise NotFound(f"No request or trace {ident}", where="traces", hint="it may have expired, or not be loaded yet")
-    record = detail.record
-    trace = detail.waterfall or waterfall.alone(record)
+    record, tree = detail.record, detail.waterfall
+    under = page.request.query_params.get("under", "")
+    first = tree.steps[0]
+    named = (record.route or record.requested_model) if record else first.name
     return page.respond(
         "trace.html",
-        title=f"{record.route or record.requested_model} {record.id[:8]}",
+        title=f"{named} {(record.id if record else tree.trace_id)[:8]}",
         at="traces",
         r=record,
+        first=first,
         detail=detail,
-        drawing=waterfall.draw(trace),
-        orphans=sum(step.orphan for step in trace.steps),
-        tokens=_buckets(record.tokens),
-        parts=[(name, record.parts.get(name, "")) for name in PARTS],
+        tree=tree,
+        totals=tree.totals,
+        under=under,
+        drawing=waterfall.draw(tree, under=under),
+        orphans=sum(step.orphan for step in tree.steps),
+        tokens=_buckets(record.tokens) if record else [],
+        parts=[(name, record.parts.get(name, "")) for name in PARTS] if record else [],
         absent=content_hash(None),
-        facts=_facts(record),
+        facts=_facts(record) if record else [],
+    )
+
+
+async def _tree(ctx: PageContext, page: Page) -> Waterfall:
+    ident = page.request.path_params["ident"]
+    tree = await run_in_threadpool(ctx.tree, ident)
+    if tree is None:
+        raise NotFound(f"No trace {ident}", where="traces", hint="it may have expired")
+    return tree
+
+
+async def rows(ctx: PageContext, page: Page) -> Response:
+    """`GET /traces/{id}/rows?from=&under=`: a window of the waterfall's rows, fetched when scrolled to or opened."""
+    tree = await _tree(ctx, page)
+    address = page.request.query_params
+    start = address.get("from", "0")
+    under = address.get("under", "")
+    drawing = waterfall.draw(tree, int(start) if start.isdigit() and len(start) < 9 else 0, under)
+    return page.respond("wf_rows.html", title="Steps", at="traces", drawing=drawing, tree=tree, under=under)
+
+
+async def step(ctx: PageContext, page: Page) -> Response:
+    """`GET /traces/{id}/step?of=`: a step in full, fetched when its bar is opened."""
+    tree = await _tree(ctx, page)
+    of = page.request.query_params.get("of", "")
+    found = next((one for one in tree.steps if one.id == of), None)
+    if found is None:
+        raise NotFound(f"No step {of} in this trace", where="traces")
+    own = found.merged if found.kind == "request" else found.id
+    span = await run_in_threadpool(ctx.span, tree.trace_id, own) if own and found.kind != "attempt" else None
+    return page.respond(
+        "step_part.html" if page.partial else "step.html",
+        title=found.name,
+        at="traces",
+        tree=tree,
+        step=found,
+        span=span,
+        figures=waterfall.figures(found.row),
+        said=[(one, _shaped(one.name, one.body)) for one in span.said] if span else [],
+        attributes=sorted(span.attributes.items()) if span else [],
+    )
+
+
+async def compare(ctx: PageContext, page: Page) -> Response:
+    """`GET /compare?of=&of=`: the difference of two payloads, by word."""
+    owners = page.request.query_params.getlist("of")
+    if len(owners) != 2:
+        raise BadRequest("two spans can be compared, no more and no fewer", where="of", hint="tick two of them")
+    found = [await run_in_threadpool(ctx.payload, owner) for owner in owners]
+    return page.respond(
+        "compare.html",
+        title="Two payloads",
+        at="traces",
+        owners=owners,
+        bodies=differences(found[0] or Payload(), found[1] or Payload()),
+    )
+
+
+def differences(a: Payload, b: Payload) -> list[tuple[str, tuple[difference.Piece, ...], int]]:
+    """Bodies that either has, with their difference and the characters that were not compared."""
+    names = (("Request", "request"), ("Upstream", "upstream"), ("Response", "response"))
+    made = []
+    for name, attribute in names:
+        old, new = (_indented(getattr(one, attribute) or "") for one in (a, b))
+        if old or new:
+            cut = max(0, len(old) - COMPARED, len(new) - COMPARED)
+            made.append((name, difference.words(old[:COMPARED], new[:COMPARED]), cut))
+    return made
+
+
+async def replay(ctx: PageContext, page: Page, form: FormData) -> Response:
+    """`POST /traces/{id}/replay`: made again from its record, and with `send` sent once more."""
+    ident = page.request.path_params["ident"]
+    told = await ctx.replay(ident, bool(field(form, "send")))
+    return page.respond(
+        "replayed_part.html" if page.partial else "replayed.html", title="Replay", at="traces", ident=ident, told=told
     )
 
 

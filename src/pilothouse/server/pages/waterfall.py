@@ -4,7 +4,6 @@ from typing import Any
 
 import msgspec
 
-from pilothouse.domain.record import Attempt, Record
 from pilothouse.server.pages import quantities
 from pilothouse.telemetry.waterfall import UNACCOUNTED, Step, Waterfall
 
@@ -18,11 +17,13 @@ _FIGURES = {
     "index_version": "index version",
     "finish_reason": "finish",
 }
-SHOWN_MAX = 400  # bars; a longer trace says how many are left out
+WINDOW = 150  # rows that are rendered at once; the next are fetched when scrolled to
+WHOLE_MAX = 400  # a trace of so many steps is shown with all of them open
+LEVELS = 3  # of a larger one, or of a subtree that is opened
 
 
 class BarView(msgspec.Struct, frozen=True):
-    """A row: its indent, its bar in units, and the words beside it."""
+    """A row: its indent, its bar in units, and the words beside it. `hidden`: steps below that are not shown."""
 
     step: Step
     indent: int
@@ -31,6 +32,14 @@ class BarView(msgspec.Struct, frozen=True):
     stage: str
     duration: str
     figures: list[tuple[str, str]]
+    hidden: int = 0
+
+
+class Later(msgspec.Struct, frozen=True):
+    """Rows that are not rendered yet: from which, and how many."""
+
+    start: int
+    count: int
 
 
 class StageView(msgspec.Struct, frozen=True):
@@ -50,63 +59,61 @@ class Drawing(msgspec.Struct, frozen=True):
     stages: list[StageView]
     ticks: list[tuple[float, str]]
     duration: str
-    left_out: int
+    later: list[Later] = []
+    shown: int = 0  # rows in all, rendered or not
 
 
 def _known(stage: str) -> str:
     return stage if stage in STAGES else "other" if stage else UNACCOUNTED
 
 
-def alone(record: Record) -> Waterfall:
-    """The waterfall of a request whose trace holds nothing else: itself and its attempts."""
-    steps = [
-        Step(
-            id=record.span_id, parent="", kind="request", name=record.route or record.requested_model, stage="",
-            start_ms=0.0, duration_ms=record.duration_ms, critical=True, owner=record.id,
-            status="error" if record.outcome == "failed" else "ok", error_type=record.error_type,
-        )
-    ]  # fmt: skip
-    steps += [_attempt(record, one) for one in record.attempts]
-    stages = {name: ms for name, ms in record.stages.items() if ms > 0}
-    rest = record.duration_ms - sum(stages.values())
-    if rest > 0:
-        stages[UNACCOUNTED] = rest
-    return Waterfall(
-        trace_id=record.trace_id, start_us=record.ts_us, duration_ms=record.duration_ms, steps=steps, stages=stages,
-        request_ids=[record.id],
-    )  # fmt: skip
-
-
-def _attempt(record: Record, one: Attempt) -> Step:
-    return Step(
-        id=f"{record.id}#{one.n}",
-        parent=record.span_id,
-        kind="attempt",
-        name=f"{one.kind} {one.provider}/{one.model}",
-        stage="model",
-        start_ms=one.offset_ms,
-        duration_ms=one.duration_ms,
-        status="error" if one.error_type and not one.cancelled else "ok",
-        error_type=one.error_type,
-        depth=1,
-        critical=True,
-    )
-
-
-def draw(trace: Waterfall) -> Drawing:
-    """Bars in units of a thousandth of the trace."""
+def draw(trace: Waterfall, start: int = 0, under: str = "") -> Drawing:
+    """Rows from `start`, a window of them, in units of a thousandth of the trace; `under`: of one step's subtree."""
     total = max(trace.duration_ms, 0.001)
-    shown = trace.steps[:SHOWN_MAX]
+    rows = visible(trace.steps, under)
+    ticks = _ticks(total)
+    window = rows[start : start + WINDOW]
+    rest = range(start + WINDOW, len(rows), WINDOW) if start == 0 else range(0)
     return Drawing(
-        bars=[_bar(step, total) for step in shown],
+        bars=[_bar(trace.steps[index], total, hidden) for index, hidden in window],
         stages=_stages(trace, total),
-        ticks=_ticks(total),
+        ticks=ticks,
         duration=quantities.text(quantities.duration(trace.duration_ms)),
-        left_out=len(trace.steps) - len(shown),
+        later=[Later(at, min(WINDOW, len(rows) - at)) for at in rest],
+        shown=len(rows),
     )
 
 
-def _bar(step: Step, total: float) -> BarView:
+def visible(steps: list[Step], under: str = "") -> list[tuple[int, int]]:
+    """The steps that are shown, as (index, number of steps hidden below it), in order.
+
+    All of a small trace; of a large one, or of the subtree below the step `under`, the first levels.
+    """
+    first, last = _subtree(steps, under)
+    if last - first <= WHOLE_MAX:
+        return [(index, 0) for index in range(first, last)]
+    deepest = (steps[first].depth if under else 0) + LEVELS - 1
+    shown: list[tuple[int, int]] = []
+    for index in range(first, last):
+        if steps[index].depth <= deepest:
+            shown.append((index, 0))
+        else:
+            shown[-1] = (shown[-1][0], shown[-1][1] + 1)
+    return shown
+
+
+def _subtree(steps: list[Step], under: str) -> tuple[int, int]:
+    """Where the steps below one begin and end; all of them where none is named, nothing where it is not there."""
+    if not under:
+        return 0, len(steps)
+    at = next((index for index, step in enumerate(steps) if step.id == under), len(steps))
+    if at == len(steps):
+        return 0, 0
+    end = next((index for index in range(at + 1, len(steps)) if steps[index].depth <= steps[at].depth), len(steps))
+    return at + 1, end
+
+
+def _bar(step: Step, total: float, hidden: int = 0) -> BarView:
     x = round(max(0.0, step.start_ms) / total * UNITS, 1)
     width = round(max(2.5, step.duration_ms / total * UNITS), 1)
     return BarView(
@@ -116,11 +123,13 @@ def _bar(step: Step, total: float) -> BarView:
         width=min(width, UNITS - min(x, UNITS - 2.5)),
         stage="request" if step.kind == "request" else _known(step.stage),
         duration=quantities.text(quantities.duration(step.duration_ms)),
-        figures=_figures(step.row),
+        figures=figures(step.row) if step.row else [],
+        hidden=hidden,
     )
 
 
-def _figures(row: dict[str, Any]) -> list[tuple[str, str]]:
+def figures(row: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a stored row says about a step, for people."""
     found: list[tuple[str, str]] = []
     found += [(name, str(row[key])) for key, name in _FIGURES.items() if row.get(key)]
     documents = row.get("documents")

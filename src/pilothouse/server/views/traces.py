@@ -1,137 +1,92 @@
-"""Requests and traces: the list with its facets, one request with its trace, its payload."""
+"""Traces: the list's filter from an address, one trace, its payloads; what the pages and the JSON twins share."""
 
+import threading
+from collections import OrderedDict
+
+from pilothouse.domain.clock import Clock
 from pilothouse.domain.record import Payload
-from pilothouse.server.composition import Control
-from pilothouse.server.pages.context import FacetValue, LatencyBin, TraceDetail, TraceFilter, TraceList, TraceRow
+from pilothouse.server.pages.context import TraceDetail
 from pilothouse.server.views import rows
-from pilothouse.store.telemetry import dialect
-from pilothouse.telemetry import read, waterfall
-from pilothouse.telemetry.read import RequestFilter, RequestRow
+from pilothouse.store.telemetry import TelemetryStore
+from pilothouse.telemetry import listing, read, waterfall
+from pilothouse.telemetry.filter import Query, Term
+from pilothouse.telemetry.listing import Asked
+from pilothouse.telemetry.waterfall import Waterfall
 
-_FACETS = ("route", "outcome", "error_type", "release", "model", "api", "cache")
-BINS_MS = (0.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0, 30_000.0)
+SIBLINGS_MAX = 50
+KEPT = 4  # traces whose tree is kept for the windows that follow the first
+KEPT_US = 60_000_000
 
 
-def list_requests(control: Control, wanted: TraceFilter) -> TraceList:
-    """A page of requests, newest first; BadRequest for a limit or cursor that cannot be."""
-    asked = _asked(control, wanted)
-    page = read.list_requests(control.telemetry, asked)
-    counted = read.facets(control.telemetry, asked)
-    return TraceList(
-        rows=tuple(row(one) for one in page.rows),
-        total=page.total,
-        capped=page.capped,
-        facets={name: tuple(FacetValue(v, n) for v, n in counted[name].items() if v) for name in _FACETS},
-        histogram=_histogram(control, wanted),
+def request(store: TelemetryStore, ident: str, *, whole: bool = False) -> TraceDetail | None:
+    """A trace by the id of a request in it or its own; None where nothing of it is stored.
+
+    `whole`: with the spans in full, which of a large trace take long.
+    """
+    found = read.request_row(store, ident)
+    if found is None:
+        first = store.rows("SELECT id FROM requests WHERE trace_id = ? ORDER BY ts LIMIT 1", [ident])
+        found = read.request_row(store, first[0][0]) if first else None
+    trace_id = found["trace_id"] if found else ident
+    tree = waterfall.trace(store, trace_id)
+    if tree is None:
+        return None
+    record = rows.record(found) if found else None
+    others = Query((Term("id", (trace_id,)),)) if len(tree.request_ids) > 1 else None
+    near = listing.find(store, Asked(query=others, limit=SIBLINGS_MAX)).rows if others else []
+    return TraceDetail(
+        record=record,
+        spans=tuple(rows.span(one) for one in waterfall.spans(store, trace_id)) if whole else (),
+        siblings=tuple(row for row in near if record is None or row.id != record.id),
+        waterfall=tree,
+        replay=f"pilothouse trace replay {record.id}" if record else "",
     )
 
 
-def _asked(control: Control, wanted: TraceFilter) -> RequestFilter:
-    return RequestFilter(
-        route=wanted.route,
-        env=wanted.env,
-        outcome=wanted.outcome,
-        error_type=wanted.error_type,
-        release=wanted.release,
-        model=wanted.model,
-        api=wanted.api,
-        cache=wanted.cache,
-        text=wanted.text,
-        min_ms=wanted.min_ms or 0.0,
-        max_ms=wanted.max_ms or 0.0,
-        since_us=wanted.since_us,
-        until_us=wanted.until_us,
-        before=_cursor(control, wanted.before),
-        limit=wanted.limit,
-    )
-
-
-def _cursor(control: Control, before: str) -> str:
-    """The reader's cursor for "after the row with this id"; empty where that row is gone."""
-    if not before:
-        return ""
-    found = control.telemetry.rows("SELECT epoch_us(ts) FROM requests WHERE id = ? LIMIT 1", [before])
+def cursor(store: TelemetryStore, before: str) -> str:
+    """Where a page begins: a cursor as it stands, or one after the row of that id; empty where that row is gone."""
+    if not before or ":" in before:
+        return before
+    found = store.rows("SELECT epoch_us(ts) FROM requests WHERE id = ? LIMIT 1", [before])
     return f"{found[0][0]}:{before}" if found else ""
 
 
-def row(one: RequestRow) -> TraceRow:
-    """A row of the list as the pages know it."""
-    return TraceRow(
-        id=one.id,
-        ts_us=one.ts_us,
-        trace_id=one.trace_id,
-        env=one.env,
-        route=one.route,
-        release=one.release,
-        canary=one.canary,
-        source=one.source,
-        outcome=one.outcome,
-        status=one.status,
-        error_type=one.error_type or "",
-        served_model=one.model or "",
-        requested_model=one.requested_model or "",
-        attempt_count=one.attempt_count,
-        duration_ms=one.duration_ms,
-        ttft_ms=one.ttft_ms,
-        input_tokens=one.input_tokens,
-        output_tokens=one.output_tokens,
-        cost_usd=one.cost_usd,
-        preview_in=one.preview_in or "",
-    )
-
-
-def _histogram(control: Control, wanted: TraceFilter) -> tuple[LatencyBin, ...]:
-    """Requests by duration under the filters of route, environment, outcome, release, API, cache and time."""
-    where, params = ["source = 'edge'"], []
-    for name in ("route", "env", "outcome", "error_type", "release", "api", "cache"):
-        value = getattr(wanted, name)
-        if value not in ("", None):
-            where.append(f"{name} = ?")
-            params.append(value)
-    if wanted.since_us:
-        where.append(f"ts >= {dialect.at()}")
-        params.append(wanted.since_us)
-    if wanted.until_us:
-        where.append(f"ts < {dialect.at()}")
-        params.append(wanted.until_us)
-    steps = " + ".join(f"(duration_ms >= {low})::INT" for low in BINS_MS[1:])
-    found = control.telemetry.rows(
-        f"SELECT {steps} AS bin, count(*), count(*) FILTER (outcome = 'failed') FROM requests "  # noqa: S608  # own names
-        f"WHERE {' AND '.join(where)} GROUP BY bin",
-        params,
-    )
-    counts = {bin_: (n, failed) for bin_, n, failed in found}
-    highs: tuple[float | None, ...] = (*BINS_MS[1:], None)
-    return tuple(
-        LatencyBin(low, high, *counts.get(index, (0, 0)))
-        for index, (low, high) in enumerate(zip(BINS_MS, highs, strict=True))
-    )
-
-
-def request(control: Control, ident: str) -> TraceDetail | None:
-    """A request by its id, or the first of a trace by the trace's id; None where nothing of it is stored."""
-    found = read.request(control.telemetry, ident)
-    if found is None:
-        first = control.telemetry.rows("SELECT id FROM requests WHERE trace_id = ? ORDER BY ts LIMIT 1", [ident])
-        found = read.request(control.telemetry, first[0][0]) if first else None
-    if found is None:
-        return None
-    record = rows.record(found)
-    return TraceDetail(
-        record=record,
-        spans=tuple(rows.span(one) for one in found["spans"]),
-        siblings=_siblings(control, record.trace_id, record.id),
-        waterfall=waterfall.trace(control.telemetry, record.trace_id),
-        replay=f"pilothouse trace replay {record.id}",
-    )
-
-
-def _siblings(control: Control, trace_id: str, ident: str) -> tuple[TraceRow, ...]:
-    page = read.list_requests(control.telemetry, RequestFilter(text=trace_id, source="", limit=50))
-    return tuple(row(one) for one in page.rows if one.trace_id == trace_id and one.id != ident)
-
-
-def payload(control: Control, owner: str) -> Payload | None:
+def payload(store: TelemetryStore, owner: str) -> Payload | None:
     """The stored bodies of a request or span; None where the log mode keeps none."""
-    found = read.payload(control.telemetry, owner)
+    found = read.payload(store, owner)
     return Payload(**found) if found is not None else None
+
+
+class Trees:
+    """The trees of the traces that were looked at last, so that scrolling does not build one for every window."""
+
+    def __init__(self, store: TelemetryStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._kept: OrderedDict[str, tuple[int, Waterfall]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def detail(self, ident: str) -> TraceDetail | None:
+        """A trace as it is now."""
+        found = request(self._store, ident)
+        if found is not None:
+            self._keep(found.waterfall)
+        return found
+
+    def tree(self, trace_id: str) -> Waterfall | None:
+        """The tree of a trace, at most a minute old."""
+        with self._lock:
+            at, tree = self._kept.get(trace_id, (0, None))
+        if tree is not None and self._clock.now_us() - at < KEPT_US:
+            return tree
+        found = waterfall.trace(self._store, trace_id)
+        if found is not None:
+            self._keep(found)
+        return found
+
+    def _keep(self, tree: Waterfall) -> None:
+        with self._lock:
+            self._kept[tree.trace_id] = (self._clock.now_us(), tree)
+            self._kept.move_to_end(tree.trace_id)
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)

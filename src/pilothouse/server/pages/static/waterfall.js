@@ -1,4 +1,4 @@
-// Keys within the waterfall: arrows move between steps; a line follows the pointer through every row.
+// The waterfall: arrows move between steps; two steps that are ticked can be compared.
 class TraceWaterfall extends HTMLElement {
   connectedCallback() {
     this.addEventListener("keydown", (event) => {
@@ -6,6 +6,12 @@ class TraceWaterfall extends HTMLElement {
       const steps = [...this.querySelectorAll("[data-step] > summary")];
       const next = steps[steps.indexOf(event.target) + (event.key === "ArrowDown" ? 1 : -1)];
       if (next) { next.focus(); event.preventDefault(); }
+    });
+    document.addEventListener("change", (event) => {
+      if (event.target.form?.id !== "compare") return;
+      const ticked = document.querySelectorAll("input[form=compare]:checked").length;
+      document.querySelector("#compare button").disabled = ticked !== 2;
+      document.querySelector("#compare").classList.toggle("some", ticked > 0);
     });
   }
 }
