@@ -16,7 +16,7 @@ DEPTH_MAX = 200  # the critical path is not followed further down: such a chain 
 STAGES = ("queue", "preprocessing", "retrieval", "model", "tool", "postprocessing")
 
 
-class Step(msgspec.Struct, kw_only=True):
+class Step(msgspec.Struct, kw_only=True, gc=False):  # 50,000 of them, none in a ring: nothing for the collector
     """A bar of the waterfall. Times in ms from the trace's start. `orphan`: its parent was never received.
 
     Tokens and cost are the step's own, and None where another step counts them. `merged`: the span that is the client's
@@ -36,8 +36,8 @@ class Step(msgspec.Struct, kw_only=True):
     critical: bool = False
     orphan: bool = False
     owner: str = ""  # what `read.payload` takes; empty where there can be no payload
-    row: dict[str, Any] = {}  # of an attempt: the stored row
-    stages: dict[str, float] = {}  # of a gateway request: stage → ms
+    row: dict[str, Any] | None = None  # of an attempt: the stored row
+    stages: dict[str, float] | None = None  # of a gateway request: stage → ms
     operation: str = ""
     model: str = ""
     input_tokens: int | None = None
@@ -294,7 +294,7 @@ class _Path:
 
     def _add_request(self, step: Step, own: float) -> None:
         """A request's own time (all but its attempts) is divided as its record's stages say."""
-        named = {stage: ms for stage, ms in step.stages.items() if stage != "model" and ms > 0}
+        named = {stage: ms for stage, ms in (step.stages or {}).items() if stage != "model" and ms > 0}
         total = sum(named.values())
         share = min(1.0, own / total) if total else 0.0
         for stage, ms in named.items():

@@ -101,7 +101,7 @@ async def step(ctx: PageContext, page: Page) -> Response:
         tree=tree,
         step=found,
         span=span,
-        figures=waterfall.figures(found.row),
+        figures=waterfall.figures(found.row or {}),
         said=[(one, _shaped(one.name, one.body)) for one in span.said] if span else [],
         attributes=sorted(span.attributes.items()) if span else [],
     )
