@@ -19,10 +19,18 @@ PAGES = {
     "overview": "/",
     "traces": "/traces",
     "trace": "",
+    "agent": "",
     "sessions": "/sessions",
+    "session": "",
+    "users": "/users",
     "releases": "/releases?route=docs-answer",
     "review": "/review?route=docs-answer",
     "alerts": "/alerts",
+}
+LISTED = {  # pages that are the first of a list
+    "trace": "/traces?outcome=fallback&route=docs-answer",
+    "agent": "/traces?q=source:otlp+error:timeout",
+    "session": "/sessions",
 }
 PICTURED = ("overview", "traces", "trace", "sessions", "releases", "review")
 
@@ -50,12 +58,16 @@ class Watched:
 
     def open(self, name: str) -> Page:
         path = PAGES[name]
-        if name == "trace":
-            self.page.goto(f"{self.url}/traces?outcome=fallback&route=docs-answer")
+        if name in LISTED:
+            self.page.goto(self.url + LISTED[name])
             path = self.page.locator("tr[data-open]").first.get_attribute("data-open") or ""
         self.page.goto(self.url + path, wait_until="load")
         if name == "overview":
             self.page.wait_for_selector("time-chart canvas")
+        if name == "agent":
+            for step in self.page.locator("[data-step] > summary").all()[:5]:
+                step.click()
+            self.page.wait_for_function("() => document.querySelectorAll('.wf-detail .pairs').length >= 5")
         return self.page
 
 
