@@ -34,14 +34,14 @@ def answer_head(status: int, headers: Headers, more: str) -> bytes:
 
     ValueError if a header has a line end or NUL in it: an answer is never split into two.
     """
-    lines = [begun + value for name, value in headers if (begun := _begun[name])]
-    lines.append("")
-    text = "\r\n".join(lines)
-    count = len(lines) - 1
+    text, count = _LINES.get(status) or f"HTTP/1.1 {status} \r\n", 1
+    for name, value in headers:
+        if begun := _begun[name]:
+            text += f"{begun}{value}\r\n"
+            count += 1
     if text.count("\n") != count or text.count("\r") != count or "\0" in text:
         raise ValueError("an answer's header has a line end or NUL in it")
-    line = _LINES.get(status) or f"HTTP/1.1 {status} \r\n"
-    return f"{line}{text}{more}\r\n".encode("latin-1")
+    return f"{text}{more}\r\n".encode("latin-1")
 
 
 class Unread:

@@ -16,13 +16,14 @@ from pilothouse.gateway.replies import JSON, error_body
 from pilothouse.server.http_account import Account
 from pilothouse.server.http_answer import answer_head
 from pilothouse.server.http_door import ANSWERED, SILENT, STREAMING, Door
-from pilothouse.server.http_head import CHUNKED, Chunks, Request, read_head
+from pilothouse.server.http_head import CHUNKED, Chunks, Repeated, Request, read_head, repeated
 from pilothouse.server.http_limits import Refused, malformed, overloaded, too_large, too_slow
 
 log = structlog.get_logger("pilothouse.http")
 
 HEAD, BODY, SERVING, LINGERING = range(4)  # what a connection is at; HEAD also between requests
 NEVER = float("inf")
+LEARNS = 3  # heads looked at for being repeated: a client that writes them anew each time is soon left alone
 
 
 class Connection(Door):
@@ -33,6 +34,8 @@ class Connection(Door):
         self._task: asyncio.Task[None] | None = None
         self._came: asyncio.Future[None] | None = None  # the task waits for a request
         self._phase = HEAD
+        self._repeated: Repeated | None = None
+        self._learns = LEARNS
         self._rest: bytes | bytearray = b""  # part of a head, or what came after the request being served
         self._body = bytearray()
         self._chunks: Chunks | None = None
@@ -46,6 +49,7 @@ class Connection(Door):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has come."""
         self._transport = cast(asyncio.Transport, transport)
+        self._loop = asyncio.get_running_loop()
         self._surplus = not self._account.admit(self)
         if self._account.crowded:
             self._account.refused["connections"] += 1
@@ -136,6 +140,9 @@ class Connection(Door):
             self._rest += data
             data = self._rest
         elif self._task is not None:  # the first bytes of another request
+            if self._repeated is not None and (found := self._repeated.read(data)) is not None:
+                self._headed(*found, data)
+                return
             self._deadline = self._account.now + self._limits.head_s
         if data[:2] == b"\r\n":  # an empty line before a request is passed over (RFC 9112 section 2.2)
             data, start = data[2:], 0
@@ -143,10 +150,18 @@ class Connection(Door):
         if end < 0:
             self._rest = self._unfinished(data, start)
             return
-        request = read_head(bytes(data[: end + 4]), self._limits)
+        head = bytes(data[: end + 4])
+        request = read_head(head, self._limits)
         if self._surplus:
             raise overloaded("connections", "this worker has all the connections it takes")
-        rest = bytes(data[end + 4 :]) if len(data) > end + 4 else b""
+        if self._task is not None and self._learns:  # a second request: many more may come
+            self._learns -= 1
+            self._repeated = repeated(head, request, self._limits)
+        self._headed(request, end + 4, data)
+
+    def _headed(self, request: Request, end: int, data: bytes | bytearray) -> None:
+        """The head is read, and ends there in `data`."""
+        rest = bytes(data[end:])
         length = request.length
         if length == 0:
             self._ready(request, rest)
@@ -229,7 +244,6 @@ class Connection(Door):
 
     async def _serve(self) -> None:
         """Every request of the connection, one after another."""
-        loop = asyncio.get_running_loop()
         goes_on = True
         while goes_on:
             if self._phase == SERVING and self._request is not None:
@@ -237,7 +251,7 @@ class Connection(Door):
             elif self._gone:
                 return
             else:
-                self._came = loop.create_future()
+                self._came = self._loop.create_future()
                 await self._came
 
     async def _one(self, request: Request) -> bool:
@@ -270,7 +284,8 @@ class Connection(Door):
     def _next(self, request: Request) -> bool:
         """Go over to the next request, if there may be one."""
         self._request = None
-        self._release()
+        if self._held:
+            self._release()
         if self._gone:
             return False
         if not request.keep_alive:
@@ -325,7 +340,7 @@ class Connection(Door):
         self._account.left += 1
         if self._task is not None:
             # After what is due already: a request that came whole has begun before it is cancelled, and is recorded.
-            asyncio.get_running_loop().call_soon(self._task.cancel)
+            self._loop.call_soon(self._task.cancel)
         self._transport.abort()
 
     def _release(self) -> None:

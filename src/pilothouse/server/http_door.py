@@ -19,6 +19,7 @@ class Door(asyncio.Protocol):
         self._account = account
         self._limits = account.limits
         self._transport: asyncio.Transport
+        self._loop: asyncio.AbstractEventLoop  # held: asking for it makes a system call each time
         self._request: Request | None = None
         self._answer = SILENT
         self._out: list[bytes] = []  # of a stream: to be written in this turn of the loop
@@ -80,7 +81,7 @@ class Door(asyncio.Protocol):
         if self._out_bytes > TOGETHER:
             self._flush()
         elif len(self._out) == 1:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         out, self._out, self._out_bytes = self._out, [], 0
@@ -101,5 +102,5 @@ class Door(asyncio.Protocol):
 
     async def _drain(self) -> None:
         """Wait until the client has taken most of what waits for it, or has left."""
-        self._drained = asyncio.get_running_loop().create_future()
+        self._drained = self._loop.create_future()
         await self._drained

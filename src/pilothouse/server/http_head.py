@@ -6,6 +6,7 @@ before colons and control characters (RFC 9112 sections 2.2, 3, 5 and 6). What i
 
 import re
 from collections.abc import Callable
+from copy import copy
 from urllib.parse import unquote
 
 import msgspec
@@ -24,6 +25,8 @@ _Line = tuple[str, str, str, bool]  # method, path, query, and whether it is HTT
 _lines: dict[bytes, _Line] = {}
 _names: "dict[tuple[bytes, ...], _Names]" = {}
 _SEEN_MAX = 256
+_REPEATED_MAX = 2048  # bytes of a head that a connection keeps
+_DIGITS = 15  # of a repeated head's length
 
 
 class _Names(msgspec.Struct, frozen=True):
@@ -122,6 +125,41 @@ def _framed(request: Request) -> Request:
             raise Refused(417, "expect", error)
         request.expects = True
     return request
+
+
+class Repeated(msgspec.Struct, frozen=True):
+    """A head that a client writes again in each of its requests, but for the number that is its body's length."""
+
+    before: bytes  # what stands before that number
+    behind: bytes  # and behind it
+    fresh: Callable[[], Request]  # what it asks for, each time anew
+
+    def read(self, data: bytes | bytearray) -> tuple[Request, int] | None:
+        """What `data` asks for if it begins with this very head, and where that ends; None if it does not."""
+        before, behind = self.before, self.behind
+        if not data.startswith(before):
+            return None
+        at = data.find(b"\r", len(before), len(before) + _DIGITS + 1)
+        digits = data[len(before) : at]
+        if at < 0 or not digits.isdigit() or not data.startswith(behind, at):
+            return None
+        request = self.fresh()
+        request.length = int(digits)
+        return request, at + len(behind)
+
+
+def repeated(head: bytes, request: Request, limits: Limits) -> Repeated | None:
+    """What to know this head by when it comes again; None where that is not worth it, or it has no plain length."""
+    length = request.names.length
+    if length is None or request.expects or not request.keep_alive or len(head) > min(_REPEATED_MAX, limits.head // 2):
+        return None
+    before, mark, behind = head.partition(b"\r\n%b: %b\r\n" % (length, request.fields[length]))
+    number = b"%d" % request.length
+    if not mark.endswith(b" %b\r\n" % number):
+        return None
+    # The copy that copy() makes, without its look-ups; of a copy, since `request` itself is still to be served.
+    fresh = copy(request).__copy__  # type: ignore[attr-defined]  # every Struct has it
+    return Repeated(before + mark[: -len(number) - 2], b"\r\n" + behind, fresh)
 
 
 def _line(line: bytes) -> _Line:

@@ -80,6 +80,30 @@ async def test_many_requests_on_one_connection_one_task(rig: Rig) -> None:
     assert len(rig.account.connections) == 1 and len(rig.account.tasks) == 1
 
 
+async def test_a_repeated_head_is_served_whatever_its_length(make: Any) -> None:
+    rig = await make(body=100_000)
+    wire = await rig.wire()
+    sizes = [3, 4, 5, 6, 70_000, 0, 12, 7]
+    for size in sizes:
+        wire.send(b"POST /s HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\nx-last: y\r\n\r\n" % size + b"x" * size)
+        said = (await wire.answer()).json()
+        assert said["size"] == size and said["headers"]["x-last"] == "y"
+    (connection,) = rig.account.connections
+    assert connection._repeated is not None
+    wire.send(b"POST /s HTTP/1.1\r\nhost: x\r\ncontent-length: 100001\r\nx-last: y\r\n\r\n")
+    assert (await wire.answer()).status == 413
+    assert await wire.ended() == b""
+
+
+async def test_heads_that_are_never_the_same_are_not_kept_for_long(rig: Rig) -> None:
+    wire = await rig.wire()
+    for i in range(8):
+        wire.ask("POST", "/x", b"x" * i, f"traceparent: {i}")
+        assert (await wire.answer()).json()["headers"]["traceparent"] == str(i)
+    (connection,) = rig.account.connections
+    assert connection._learns == 0
+
+
 async def test_pipelined_requests_are_answered_in_order_one_at_a_time(rig: Rig) -> None:
     wire = await rig.wire()
     wire.ask("GET", "/wait")
@@ -318,6 +342,18 @@ async def test_what_could_be_read_in_two_ways_is_refused(rig: Rig, what: str) ->
     assert answer.json()["error"]["code"] == "malformed_http"
     assert await wire.ended() == b""
     assert rig.seen.requests == [] and sum(rig.account.refused.values()) == 1
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+async def test_it_is_refused_too_where_good_requests_with_such_heads_came_before(rig: Rig, what: str) -> None:
+    wire = await rig.wire()
+    for _ in range(3):
+        wire.send(f"POST / HTTP/1.1\r\n{OK}content-length: 3\r\n\r\nabc".encode())
+        assert (await wire.answer()).status == 200
+    rig.seen.requests.clear()
+    wire.send(MALFORMED[what].encode("latin-1") + b"GET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert (await wire.answer()).json()["error"]["code"] == "malformed_http"
+    assert await wire.ended() == b"" and rig.seen.requests == []
 
 
 @pytest.mark.parametrize(

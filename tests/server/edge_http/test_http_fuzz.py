@@ -212,6 +212,38 @@ def test_what_is_served_of_mutated_requests_is_what_another_parser_reads(
     assert statuses[: len(got)] == [200] * len(got) and all(400 <= s <= 505 for s in statuses[len(got) :])
 
 
+@tries(700)
+@given(
+    st.lists(st.tuples(TOKEN, VALUE), max_size=3, unique_by=lambda pair: pair[0]),
+    st.sampled_from(["content-length: {n}", "Content-Length:{n}", "content-length:  {n}", "content-length: 0{n}"]),
+    st.integers(0, 3),
+    st.lists(BODY, min_size=3, max_size=6),
+    st.lists(
+        st.tuples(st.integers(0, 200), st.sampled_from(["put", "drop", "swap"]), NOISE | st.sampled_from([b"+", b"9"])),
+        max_size=2,
+    ),
+)
+def test_a_head_that_is_repeated_is_read_as_if_it_were_the_first(
+    target: Target, others: Any, length: str, place: int, bodies: list[bytes], changes: Any
+) -> None:
+    lines = ["host: x", *(f"{k}: {v}" for k, v in others)]
+    lines.insert(place, length)
+    head = "POST /same HTTP/1.1\r\n" + "\r\n".join(lines) + "\r\n\r\n"
+    *before, last = [head.replace("{n}", str(len(body))).encode() + body for body in bodies]
+    for where, what, noise in changes:
+        i = where % len(last)
+        last = last[:i] + {"put": noise + last[i : i + 1], "drop": b"", "swap": noise}[what] + last[i + 1 :]
+    data = b"".join(before) + last + END
+    got, back = target.ask([*before, last + END])
+    read = as_h11_reads(data)
+    assert got[: len(before)] == [("POST", "/same", body) for body in bodies[:-1]]
+    assert got == read[: len(got)], (data, read)
+    if not changes:
+        assert got == [("POST", "/same", body) for body in bodies] + [("GET", "/end", b"")]
+    statuses = answers(back, [method for method, _, _ in got])
+    assert statuses[: len(got)] == [200] * len(got) and all(400 <= s <= 505 for s in statuses[len(got) :])
+
+
 LENGTHS = [
     "content-length: {n}",
     "Content-Length: {n}",
