@@ -9,7 +9,7 @@ from pilothouse.domain.alert import Action, ActionResult
 from pilothouse.domain.change import Change
 from pilothouse.domain.evaluation import Verdict
 from pilothouse.domain.principal import Principal
-from pilothouse.domain.record import EventRecord, LossRecord, MetricRecord, Record, ScoreRecord, SpanRecord
+from pilothouse.domain.record import EventRecord, LossRecord, MetricRecord, Record, ScoreRecord, SpanRecord, Tokens
 from pilothouse.domain.table import Live, Table
 
 JournalLine = Record | SpanRecord | EventRecord | MetricRecord | ScoreRecord | LossRecord
@@ -94,6 +94,7 @@ Sink = Callable[[JournalLine], None]
 Redact = Callable[[str], Redacted]  # raises: the caller then keeps metadata only
 Authenticate = Callable[[str | None, Table], Principal]  # the Authorization header; raises Unauthorized
 SecretReader = Callable[[str], str]  # a reference such as env://NAME; raises ConfigError
+PriceSpan = Callable[[str, str, Tokens, int], float | None]  # provider, model, tokens, µs since 1970 → USD
 Metrics = Callable[[MetricQuery], list[MetricPoint]]
 Act = Callable[[Action, str, str, str], ActionResult]  # action, route, env, reason
 Generate = Callable[[GenerateRequest], Awaitable[GenerateReply]]

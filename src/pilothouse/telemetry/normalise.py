@@ -4,251 +4,223 @@ Everything that came from outside as text goes through redaction before it is re
 span keeps its ids, times, tokens and what is of our own vocabulary, and loses every other word (`blocked`).
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from itertools import islice
 
 import msgspec
 
 from pilothouse.domain.errors import PilothouseError
-from pilothouse.domain.record import Document, Payload, Redaction, SpanRecord, Tokens
-from pilothouse.domain.wires import Redact
-from pilothouse.telemetry.content import MAX_CONTENT, as_text, content, is_content_key, preview
-from pilothouse.telemetry.dialects import DIALECTS
-from pilothouse.telemetry.documents import documents, is_document_key
+from pilothouse.domain.record import Document, Payload, Redaction, SpanEvent, SpanRecord, Tokens
+from pilothouse.domain.wires import PriceSpan, Redact
+from pilothouse.telemetry.cleaning import Cleaner
+from pilothouse.telemetry.content import content, finish_reason, preview
+from pilothouse.telemetry.dialects.genai import FUNCTIONS, OPERATIONS, PROVIDERS
+from pilothouse.telemetry.dialects.index import by_scope
+from pilothouse.telemetry.documents import documents
+from pilothouse.telemetry.said import Said
+from pilothouse.telemetry.span_events import exception, span_events
 from pilothouse.telemetry.spans import OtlpSpan
+from pilothouse.telemetry.text import as_text
+from pilothouse.telemetry.usage import reported_cost, tokens, ttft_ms
 
 STAGES = frozenset({"preprocessing", "retrieval", "model", "tool", "postprocessing", "queue"})
 _STAGE_OF = {
     "chat": "model",
     "text_completion": "model",
     "generate_content": "model",
+    "decide": "model",
     "embeddings": "retrieval",
     "retrieval": "retrieval",
     "rerank": "retrieval",
     "search_memory": "retrieval",
     "execute_tool": "tool",
     "render_prompt": "preprocessing",
+    "parse": "postprocessing",
     "evaluate": "postprocessing",
 }
+_ASKS = frozenset({"chat", "text_completion", "generate_content", "decide", "embeddings", "rerank"})
 # Spans that sum up what their children report: their tokens would be counted twice.
 _AGGREGATES = frozenset(
     {"invoke_agent", "invoke_workflow", "create_agent", "plan", "task", "fetch_response", "guardrail"}
 )
-_OPERATIONS = frozenset(_STAGE_OF) | _AGGREGATES | {"guardrail"}
+_OPERATIONS = frozenset(_STAGE_OF) | _AGGREGATES
 _ENVIRONMENTS = {"production": "prod", "live": "prod", "stage": "staging", "development": "dev", "local": "dev"}
-_PROVIDERS = {"az.ai.openai": "azure.ai.openai", "xai": "x_ai", "vertex_ai": "gcp.vertex_ai", "mistral": "mistral_ai"}
 _KEEP_RESOURCE = ("service.version", "service.namespace", "openinference.project.name")
-_IDENTITY = frozenset(
-    key for dialect in DIALECTS for field in ("session", "user") for key in dialect.fields.get(field, ())
-)
+_KINDS = ("", "internal", "server", "client", "producer", "consumer")
+_FIELDS = ("app", "route", "provider", "index_name", "index_version", "request_model", "response_model", "response_id",
+           "finish_reason", "release")  # fmt: skip
+# Attributes under which these are kept, whatever their dialect calls them.
+_NAMED = {"prompt_name": "gen_ai.prompt.name", "prompt_version": "gen_ai.prompt.version",
+          "tool_name": "gen_ai.tool.name", "agent_name": "gen_ai.agent.name"}  # fmt: skip
 MAX_ATTRIBUTES = 128
-MAX_VALUE = 2048  # characters
 DROPPED = "pilothouse.dropped_attributes"
+DROPPED_EVENTS = "pilothouse.dropped_events"
+DROPPED_DOCUMENTS = "pilothouse.dropped_documents"
+CUT = "pilothouse.cut_characters"
 INCONSISTENT = "pilothouse.usage_inconsistent"
 
 Pseudonym = Callable[[str], str]
 
 
+def unpriced(_provider: str, _model: str, _tokens: Tokens, _ts_us: int) -> float | None:
+    """The price of a call where nobody says any."""
+    return None
+
+
 class Normaliser(msgspec.Struct, frozen=True):
-    """Turns spans into records. `redact` for text, `redact_json` for JSON, `pseudonym` for users and sessions."""
+    """Turns spans into records. `redact` for text, `redact_json` for JSON, `pseudonym` for users and sessions, `price`
+    for what a call to a model cost.
+    """
 
     redact: Redact
     redact_json: Redact
     pseudonym: Pseudonym
+    price: PriceSpan = unpriced
 
     def span(self, span: OtlpSpan, *, env: str = "", default_env: str = "") -> SpanRecord:
         """The record of `span`. `env`, where given, is the environment whatever the span says; never raises for
         what a span holds.
         """
-        attributes = {**{k: span.resource[k] for k in _KEEP_RESOURCE if k in span.resource}, **span.attributes}
-        fields = _fields(span)
-        record = _skeleton(span, fields)
-        record.env = env or _ENVIRONMENTS.get(fields["env"].lower(), fields["env"]) or default_env
-        record.session = self.pseudonym(fields["session"])
-        record.user = self.pseudonym(fields["user"])
+        said = Said(span.attributes, span.resource)
+        said_env = said.text("env")
+        record = self._skeleton(span, said)
+        record.env = env or _ENVIRONMENTS.get(said_env.lower(), said_env) or default_env
         try:
-            self._fill(record, fields, attributes, span)
+            self._fill(record, said, span)
         except PilothouseError as failure:
-            blocked = _skeleton(span, fields)
-            blocked.env, blocked.session, blocked.user = env or default_env, record.session, record.user
+            blocked = self._skeleton(span, said)
+            blocked.env = env or default_env
             blocked.redaction = Redaction(status="blocked", reason=failure.what)
             blocked.documents = record.documents and [msgspec.structs.replace(d, id="") for d in record.documents]
             return blocked
         return record
 
-    def _fill(self, record: SpanRecord, fields: dict[str, str], attributes: dict[str, Any], span: OtlpSpan) -> None:
+    def _skeleton(self, span: OtlpSpan, said: Said) -> SpanRecord:
+        """The record without a word from outside: ids, times, numbers, and our own vocabulary."""
+        operation = _operation(said)
+        known = operation if operation in _OPERATIONS else ""
+        asks = known in _ASKS or not known
+        used, consistent = tokens(said) if asks else (None, True)
+        ts_us = span.start_ns // 1_000
+        return SpanRecord(
+            trace_id=span.trace_id,
+            span_id=span.span_id,
+            parent_span_id=span.parent_span_id,
+            ts_us=ts_us,
+            duration_ms=(span.end_ns - span.start_ns) / 1e6,
+            name=known,
+            operation=known,
+            stage=_stage(span, said, known),
+            session=self.pseudonym(said.text("session")),
+            user=self.pseudonym(said.text("user")),
+            status=("unset", "ok", "error")[span.status] if span.status in (1, 2) else "unset",
+            span_kind=_KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else "",
+            dialect=said.dialect(by_scope(span.scope)),
+            ttft_ms=ttft_ms(said, span) if asks else None,
+            tokens=used,
+            cost_usd=None if used is None else self._cost(said, used, ts_us),
+            reported_cost_usd=reported_cost(said) if asks else None,
+            attributes={} if consistent else {INCONSISTENT: "true"},
+        )
+
+    def _cost(self, said: Said, used: Tokens, ts_us: int) -> float | None:
+        """USD by the model that answered, else by the one that was asked for; None where neither has a price."""
+        provider = _provider(said)
+        for model in dict.fromkeys((said.text("response_model"), said.text("request_model"))):
+            if model and (cost := self.price(provider, model, used, ts_us)) is not None:
+                return cost
+        return None
+
+    def _fill(self, record: SpanRecord, said: Said, span: OtlpSpan) -> None:
         """Everything that is text, redacted."""
-        seen = Redaction(status="clean")
-        went_in, came_out = content(attributes, span.events)
-        record.documents = documents(attributes, span.end_ns // 1_000)
-        texts = {"name": span.name, "env": record.env, "error_type": _error_type(span, fields)}
-        texts |= {name: fields[name] for name in ("app", "route", "provider", "index_name", "index_version")}
-        texts |= {name: fields[name] for name in ("request_model", "response_model", "response_id")}
+        record.documents, lost_documents = documents(said, span, record.dialect, record.operation)
+        events, lost_events = span_events(span)
+        went_in, came_out = content(said, span.events)
+        cleaner = Cleaner(self.redact, self.redact_json)
+        texts = {"name": span.name, "env": record.env, "error_type": _error_type(span, said)}
+        texts |= {name: said.text(name) for name in _FIELDS}
+        texts["provider"] = _provider(said)
+        texts["finish_reason"] = texts["finish_reason"] or finish_reason(came_out)
         if not record.operation:
-            texts["operation"] = fields["operation"]
-        for name, text in self._clean(texts, seen).items():
-            setattr(record, name, text)
-        record.documents = self._documents(record.documents, seen)
-        kept = self._clean(_texts(attributes, span), seen, keys=True)
-        record.attributes = _bounded(kept, span.dropped) | record.attributes
+            texts["operation"] = _operation(said)
+        kept, dropped = _kept(said, span)
+        ids = {f"document.{n}": document.id for n, document in enumerate(record.documents or ())}
+        names = {f"event.{n}": event.name for n, event in enumerate(events)}
+        clean, kept, *of_events = cleaner.words(texts | ids | names, kept, *(event.attributes for event in events))
+        for name in texts:
+            setattr(record, name, clean[name])
+        _named(record.documents, clean)
+        record.events = [
+            SpanEvent(name=clean[f"event.{n}"], offset_ms=event.offset_ms, attributes=of_events[n])
+            for n, event in enumerate(events)
+        ]
         if went_in or came_out:
-            payload = Payload(request=self._content(went_in, seen), response=self._content(came_out, seen))
-            record.payload = payload
-            record.preview_in, record.preview_out = preview(payload.request), preview(payload.response)
-        record.redaction = seen
-
-    def _clean(self, texts: Mapping[str, str], seen: Redaction, *, keys: bool = False) -> dict[str, str]:
-        """Redacted values, and keys where asked. One look over all of them tells whether any needs work."""
-        joined = "\n".join(f"{key}: {text}" for key, text in texts.items() if text)
-        if not self.redact(joined).classes:
-            return dict(texts)
-        clean: dict[str, str] = {}
-        for key, text in texts.items():
-            name = self._one(self.redact, key, seen) if keys else key
-            label = f"{key}: " if keys else ""  # a phone number or a password is told by what stands before it
-            value = self._one(self.redact, label + text, seen)
-            clean[name] = value.removeprefix(label) if value.startswith(label) else value
-        return clean
-
-    def _content(self, text: str, seen: Redaction) -> str:
-        redact = self.redact_json if text[:1] in ("{", "[") else self.redact
-        return self._one(redact, text, seen)[:MAX_CONTENT]
-
-    def _documents(self, found: list[Document] | None, seen: Redaction) -> list[Document] | None:
-        if found is None:
-            return None
-        ids = self._clean({str(i): d.id for i, d in enumerate(found)}, seen)
-        return [msgspec.structs.replace(d, id=ids[str(i)][:MAX_VALUE]) for i, d in enumerate(found)]
-
-    def _one(self, redact: Redact, text: str, seen: Redaction) -> str:
-        if not text:
-            return ""
-        result = redact(text)
-        for kind, n in result.classes.items():
-            seen.status = "redacted"
-            seen.classes = {**seen.classes, kind: seen.classes.get(kind, 0) + n}
-        seen.secrets += result.secrets
-        return result.text
+            record.payload = Payload(request=cleaner.content(went_in), response=cleaner.content(came_out))
+            record.preview_in, record.preview_out = preview(record.payload.request), preview(record.payload.response)
+        losses = {
+            DROPPED: dropped + span.dropped + said.lost,
+            DROPPED_EVENTS: lost_events,
+            DROPPED_DOCUMENTS: lost_documents,
+            CUT: cleaner.cut,
+        }
+        record.attributes = kept | record.attributes | {key: str(n) for key, n in losses.items() if n}
+        record.redaction = cleaner.seen
 
 
-def _fields(span: OtlpSpan) -> dict[str, str]:
-    """Every field that a dialect's table names, empty where none has it; the span's word before its resource's."""
-    found: dict[str, str] = dict.fromkeys(
-        ("stage", "operation", "route", "app", "env", "session", "user", "provider", "request_model", "response_model",
-         "response_id", "index_name", "index_version", "error_type"), ""
-    )  # fmt: skip
-    for source in (span.attributes, span.resource):
-        for dialect in DIALECTS:
-            for field, keys in dialect.fields.items():
-                found[field] = found[field] or next((as_text(source[k]) for k in keys if source.get(k)), "")
-    found["operation"] = found["operation"] or _marked(span)
-    found["provider"] = _PROVIDERS.get(found["provider"], found["provider"])
-    return found
+def _operation(said: Said) -> str:
+    """In the conventions' own words where it has one."""
+    told = said.text("operation")
+    return OPERATIONS.get(told, told)
 
 
-def _marked(span: OtlpSpan) -> str:
-    """The operation that a marker attribute stands for."""
-    for dialect in DIALECTS:
-        for key, meanings in dialect.operations.items():
-            if operation := meanings.get(as_text(span.attributes.get(key)), ""):
-                return operation
-    return "retrieval" if "db.vector.query.top_k" in span.attributes else ""
+def _provider(said: Said) -> str:
+    """In the conventions' own words where it has one; `openai.chat`, as the Vercel AI SDK says, is `openai`."""
+    told = said.text("provider")
+    if told.endswith(FUNCTIONS):
+        told = told.rpartition(".")[0]
+    return PROVIDERS.get(told, told)
 
 
-def _skeleton(span: OtlpSpan, fields: dict[str, str]) -> SpanRecord:
-    """The record without a word from outside: ids, times, tokens, and our own vocabulary."""
-    operation = fields["operation"] if fields["operation"] in _OPERATIONS else ""
-    tokens, consistent = _tokens(span.attributes) if operation not in _AGGREGATES else (None, True)
-    return SpanRecord(
-        trace_id=span.trace_id,
-        span_id=span.span_id,
-        parent_span_id=span.parent_span_id,
-        ts_us=span.start_ns // 1_000,
-        duration_ms=(span.end_ns - span.start_ns) / 1e6,
-        name=operation,
-        operation=operation,
-        stage=_stage(span, fields, operation),
-        status=("unset", "ok", "error")[span.status] if span.status in (1, 2) else "unset",
-        tokens=tokens,
-        attributes={} if consistent else {INCONSISTENT: "true"},
-    )
-
-
-def _stage(span: OtlpSpan, fields: dict[str, str], operation: str) -> str:
+def _stage(span: OtlpSpan, said: Said, operation: str) -> str:
     """What the app says, else what the operation is a part of; empty for spans that hold others."""
-    if fields["stage"] in STAGES:
-        return fields["stage"]
-    if "messaging.system" in span.attributes and span.kind == 5:
+    told = said.text("stage")
+    if told in STAGES:
+        return told
+    if span.kind == 5 and "messaging.system" in span.attributes:
         return "queue"
     return _STAGE_OF.get(operation, "")
 
 
-def _tokens(attributes: Mapping[str, Any]) -> tuple[Tokens | None, bool]:
-    """Disjoint buckets from inclusive totals, and whether the totals could be split; None where nothing is told."""
-    found: dict[str, int] = {}
-    for dialect in DIALECTS:
-        for bucket, keys in dialect.tokens.items():
-            value = next((n for key in keys if (n := _count(attributes.get(key))) is not None), None)
-            if value is not None:
-                found.setdefault(bucket, value)
-    if not found:
-        return None, True
-    cached = found.get("cache_read", 0) + found.get("cache_write", 0)
-    uncached = found.get("input", cached) - cached
-    visible = found.get("output", found.get("reasoning", 0)) - found.get("reasoning", 0)
-    tokens = Tokens(
-        input_uncached=max(0, uncached),
-        cache_read=found.get("cache_read", 0),
-        cache_write=found.get("cache_write", 0),
-        output_text=max(0, visible),
-        reasoning=found.get("reasoning", 0),
-    )
-    return tokens, uncached >= 0 and visible >= 0
-
-
-def _count(value: Any) -> int | None:
-    """A whole number that is not negative, from a number or its decimal text."""
-    if isinstance(value, str) and value.isdecimal() and len(value) < 19:
-        value = int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
-        return None
-    return value
-
-
-def _error_type(span: OtlpSpan, fields: dict[str, str]) -> str:
+def _error_type(span: OtlpSpan, said: Said) -> str:
     """`error.type`, else the exception's type; `_OTHER` (OpenTelemetry's word) for an error without either."""
-    if fields["error_type"]:
-        return fields["error_type"]
-    if span.status != 2:
-        return ""
-    types = (as_text(e.attributes.get("exception.type")) for e in reversed(span.events) if e.name == "exception")
-    return next((t for t in types if t), "_OTHER")
+    told = said.text("error_type")
+    if told:
+        return told
+    return exception(span, "type") or "_OTHER" if span.status == 2 else ""
 
 
-def _texts(attributes: Mapping[str, Any], span: OtlpSpan) -> dict[str, str]:
-    """The attributes to keep as text: neither content nor documents nor who the user is."""
-    kept = {
-        key: as_text(value)
-        for key, value in attributes.items()
-        if key not in _IDENTITY and not is_content_key(key) and not is_document_key(key)
-    }
+def _kept(said: Said, span: OtlpSpan) -> tuple[dict[str, str], int]:
+    """The attributes to keep as text: neither content nor documents nor who the user is; and how many more there are.
+
+    What explains a failure and what is asked for by name comes first.
+    """
+    first = {key: told for slot, key in _NAMED.items() if (told := said.text(slot))}
     if span.status_message:
-        kept["otel.status_description"] = span.status_message
+        first["otel.status_description"] = span.status_message
     if span.scope:
-        kept["otel.scope.name"] = span.scope
-    for event in span.events:
-        if event.name == "exception" and event.attributes.get("exception.message"):
-            kept["exception.message"] = as_text(event.attributes["exception.message"])
-    return kept
+        first["otel.scope.name"] = span.scope
+    if message := exception(span, "message"):
+        first["exception.message"] = message
+    resource = {key: as_text(span.resource[key]) for key in _KEEP_RESOURCE if key in span.resource}
+    lead = first | resource
+    more = ((key, value) for key, value in said.kept.items() if key not in first)
+    kept = lead | {key: as_text(value) for key, value in islice(more, MAX_ATTRIBUTES - len(lead))}
+    every = len(first) + sum(key not in first for key in said.kept) + sum(key not in said.kept for key in resource)
+    return kept, every - len(kept)
 
 
-def _bounded(texts: dict[str, str], dropped: int) -> dict[str, str]:
-    """At most 128 attributes of at most 2,048 characters; the number of those left out stands in one of its own."""
-    kept = {
-        key[:256]: text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"
-        for key, text in list(texts.items())[:MAX_ATTRIBUTES]
-    }
-    dropped += len(texts) - len(kept)
-    return {**kept, DROPPED: str(dropped)} if dropped else kept
+def _named(found: list[Document] | None, clean: dict[str, str]) -> None:
+    """Give documents their redacted ids."""
+    for n, document in enumerate(found or ()):
+        if found is not None and document.id != clean[f"document.{n}"]:
+            found[n] = msgspec.structs.replace(document, id=clean[f"document.{n}"])
