@@ -55,13 +55,13 @@ class Cleaner(msgspec.Struct):
     def _short(self, section: Mapping[str, str], keys: bool) -> dict[str, str]:
         """`section` with what is far too long cut, so that a huge text costs no more than a long one."""
         most = MAX_VALUE + _MARGIN
-        if all(len(text) <= most for text in section.values()) and not (keys and any(len(k) > most for k in section)):
+        if _fits(section, most, most):
             return dict(section)
         self.cut += sum(max(0, len(text) - most) for text in section.values())
         return {key[:most] if keys else key: text[:most] for key, text in section.items()}
 
     def _bounded(self, section: dict[str, str]) -> dict[str, str]:
-        if all(len(text) <= MAX_VALUE and len(key) <= MAX_KEY for key, text in section.items()):
+        if _fits(section, MAX_KEY, MAX_VALUE):
             return section
         return {key[:MAX_KEY]: self._cut(text) for key, text in section.items()}
 
@@ -94,6 +94,11 @@ class Cleaner(msgspec.Struct):
             self.seen.classes = {**self.seen.classes, kind: self.seen.classes.get(kind, 0) + n}
         self.seen.secrets += result.secrets
         return result.text
+
+
+def _fits(section: Mapping[str, str], key: int, value: int) -> bool:
+    """Whether no key and no value is longer than that."""
+    return not section or (max(map(len, section)) <= key and max(map(len, section.values())) <= value)
 
 
 def _whole(text: str) -> bool:

@@ -214,7 +214,9 @@ def _kept(said: Said, span: OtlpSpan) -> tuple[dict[str, str], int]:
     resource = {key: as_text(span.resource[key]) for key in _KEEP_RESOURCE if key in span.resource}
     lead = first | resource
     more = ((key, value) for key, value in said.kept.items() if key not in first)
-    kept = lead | {key: as_text(value) for key, value in islice(more, MAX_ATTRIBUTES - len(lead))}
+    kept = lead | {
+        key: value if type(value) is str else as_text(value) for key, value in islice(more, MAX_ATTRIBUTES - len(lead))
+    }
     every = len(first) + sum(key not in first for key in said.kept) + sum(key not in said.kept for key in resource)
     return kept, every - len(kept)
 
