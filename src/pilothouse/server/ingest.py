@@ -30,6 +30,7 @@ from pilothouse.server.ingest_grpc import GrpcDoor
 from pilothouse.server.ingest_http import HttpDoor
 from pilothouse.server.ingest_receiver import BACKLOG_BYTES, Receiver, Room
 from pilothouse.server.link import follow, saved_table
+from pilothouse.server.span_prices import span_prices
 from pilothouse.telemetry.events import EventNormaliser
 from pilothouse.telemetry.journal import Journal
 from pilothouse.telemetry.normalise import Normaliser
@@ -76,6 +77,7 @@ class Ingest:
                 redact=redactor,
                 redact_json=redactor.redact_json,
                 pseudonym=functools.lru_cache(PSEUDONYMS)(functools.partial(pseudonym, secrets.salt)),
+                price=span_prices(lambda: self._table),
             ),
             events=EventNormaliser(redact=redactor, redact_json=redactor.redact_json),
             journal=self._journal,

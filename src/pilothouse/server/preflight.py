@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import ipaddress
 import os
+import random
 import socket
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -12,6 +13,8 @@ from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import Refused, StateError
 from pilothouse.server.datadir import DataDir
 from pilothouse.server.link import saved_table
+
+_candidates = iter(random.sample(range(16_384, 32_768), 16_384))  # none twice in one process
 
 
 @contextlib.contextmanager
@@ -49,10 +52,15 @@ def is_loopback(host: str) -> bool:
 
 
 def free_port(host: str) -> int:
-    """A port that is free at this moment."""
-    with _bound(host, 0) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that is free at this moment.
+
+    Below the ports that systems give to outgoing connections and to port 0 (from 32768 on): what opens in between
+    does not take it away.
+    """
+    for port in _candidates:
+        with contextlib.suppress(OSError), _bound(host, port):
+            return port
+    raise StateError("no free port is left", where=host, hint="give one with --port", code="port_in_use")
 
 
 def refuse_used_ports(host: str, ports: dict[str, int]) -> None:
