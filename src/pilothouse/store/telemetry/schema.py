@@ -2,7 +2,9 @@
 
 requests, attempts, spans, span_events,
 app_metrics, scores, losses                 one row per journal line (attempts: one per upstream call)
-payloads                                    bodies apart, read only when opened
+payloads                                    bodies apart, read only when opened; those of the hot day
+payload_files                               the Parquet files that hold all others, `<store's folder>/payloads/<file>`
+removals                                    what retention took away; `told`: it stands in the audit trail
 rollup_minute                               counts per minute and (route, env, release, canary, model, outcome, error);
                                             several rows per key until compacted, so readers always sum
 load_positions                              how far each journal segment is loaded, written in the load's transaction
@@ -83,6 +85,16 @@ CREATE TABLE IF NOT EXISTS payloads (
   owner VARCHAR, ts TIMESTAMP, request VARCHAR, response VARCHAR, upstream VARCHAR
 )"""  # owner: a request's id, or `trace_id/span_id` of a span
 
+PAYLOAD_FILES = """
+CREATE TABLE IF NOT EXISTS payload_files (
+  file VARCHAR PRIMARY KEY, day DATE, route VARCHAR, since TIMESTAMP, until TIMESTAMP, count BIGINT, bytes BIGINT
+)"""  # since, until: the first and the last time in the file
+
+REMOVALS = """
+CREATE TABLE IF NOT EXISTS removals (
+  ts TIMESTAMP, what VARCHAR, day DATE, route VARCHAR, count BIGINT, bytes BIGINT, reason VARCHAR, told BOOLEAN
+)"""
+
 ROLLUP_MINUTE = """
 CREATE TABLE IF NOT EXISTS rollup_minute (
   minute TIMESTAMP, source VARCHAR, route VARCHAR, env VARCHAR, release INTEGER, canary BOOLEAN, provider VARCHAR,
@@ -108,6 +120,8 @@ TABLES = (
     SCORES,
     LOSSES,
     PAYLOADS,
+    PAYLOAD_FILES,
+    REMOVALS,
     ROLLUP_MINUTE,
     LOAD_POSITIONS,
     META,
