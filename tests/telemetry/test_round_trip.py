@@ -47,7 +47,7 @@ def filled(tmp_path: Path, record: Callable[..., Record], store: TelemetryStore)
 def test_traces_of_more_than_one_step_come_back_whole(filled: TelemetryStore, clock: FrozenClock) -> None:
     trip = round_trip(filled, clock, "docs-answer", "prod", WINDOW)
     assert trip.ok
-    assert (trip.traces, trip.rows, trip.otlp_spans) == (TRACES, 3 * TRACES, 2 * TRACES)
+    assert (trip.traces, trip.rows, trip.otlp_spans) == (TRACES, 4 * TRACES, 2 * TRACES)
     assert round_trip(filled, clock, "docs-answer", "dev", WINDOW).traces == 0
 
 

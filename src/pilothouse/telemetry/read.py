@@ -7,6 +7,7 @@ import msgspec
 from pilothouse.domain.errors import BadRequest
 from pilothouse.stats import histogram
 from pilothouse.store.telemetry import HISTOGRAM_MS, TelemetryStore, dialect
+from pilothouse.telemetry import payloads
 from pilothouse.telemetry.waterfall import Waterfall, spans, trace, without_ts
 
 __all__ = [
@@ -51,8 +52,7 @@ def request(store: TelemetryStore, request_id: str) -> dict[str, Any] | None:
 
 def payload(store: TelemetryStore, owner: str) -> dict[str, str] | None:
     """The stored bodies of a request (by id) or span (by `trace_id/span_id`); None where none were kept."""
-    found = store.query("SELECT request, response, upstream FROM payloads WHERE owner = ? LIMIT 1", [owner])
-    return {name: text or "" for name, text in found[0].items()} if found else None
+    return payloads.fetch(store, [owner]).get(owner)
 
 
 class TrafficPoint(msgspec.Struct, frozen=True):

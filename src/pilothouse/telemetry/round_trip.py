@@ -8,9 +8,10 @@ import msgspec
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.record import Attempt, Record, SpanEvent, SpanRecord, Tokens
 from pilothouse.store.telemetry import TelemetryStore
-from pilothouse.telemetry import forward, otlp, transfer
+from pilothouse.telemetry import forward, otlp, payloads, transfer
 
 TRACES = 100
+_AT_ONCE = 500  # payloads that are fetched together
 _TABLES = ("requests", "attempts", "spans", "span_events", "scores")
 
 
@@ -41,13 +42,14 @@ def round_trip(store: TelemetryStore, clock: Clock, route: str, env: str, window
                 transfer.import_(other, folder)
             before = {table: _rows(store, table, traces) for table in _TABLES}
             after = {table: _rows(other, table, traces) for table in _TABLES}
+            before["payloads"], after["payloads"] = _bodies(store, traces), _bodies(other, traces)
         finally:
             other.close()
     sent = list(_records(store, traces))
     return RoundTrip(
         traces=len(traces),
         rows=sum(map(len, before.values())),
-        lost=sum(len(before[table] ^ after[table]) for table in _TABLES),
+        lost=sum(len(before[table] ^ after[table]) for table in before),
         otlp_spans=len(sent),
         otlp_lost=_lost_over_otlp(sent),
     )
@@ -66,6 +68,18 @@ def _rows(store: TelemetryStore, table: str, traces: list[str]) -> set[str]:
     if table == "attempts":
         belongs = f"request_id IN (SELECT id FROM requests WHERE {belongs})"  # noqa: S608  # our own names
     return {repr(row) for row in store.query(f"SELECT * FROM {table} WHERE {belongs}", [traces])}  # noqa: S608
+
+
+def _bodies(store: TelemetryStore, traces: list[str]) -> set[str]:
+    """What was said in full, of requests and of spans."""
+    owners = store.rows(
+        "SELECT id FROM requests WHERE trace_id IN (SELECT unnest($traces::VARCHAR[])) UNION "
+        "SELECT trace_id || '/' || span_id FROM spans WHERE trace_id IN (SELECT unnest($traces::VARCHAR[]))",
+        {"traces": traces},
+    )
+    ids = [owner for (owner,) in owners]
+    parts = (ids[at : at + _AT_ONCE] for at in range(0, len(ids), _AT_ONCE))
+    return {repr(pair) for part in parts for pair in payloads.fetch(store, part).items()}
 
 
 def _records(store: TelemetryStore, traces: list[str]) -> Iterator[Record | SpanRecord]:

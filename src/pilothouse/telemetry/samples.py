@@ -2,6 +2,7 @@
 
 from pilothouse.domain.facts import StoredRequest, StoredText
 from pilothouse.store.telemetry import TelemetryStore
+from pilothouse.telemetry import payloads
 from pilothouse.telemetry.questions import PARTS
 
 
@@ -14,12 +15,18 @@ def sample_requests(store: TelemetryStore, route: str, env: str, n: int = 20, si
 SELECT id, epoch_us(ts) AS ts_us, route, env, release, inline, manifest, requested_model, upstream_hash,
   upstream_redacted_hash, log_mode, coalesce(redaction_status, '') AS redaction_status, trace_id,
   coalesce(api, 'chat') AS api,
-  {", ".join(f"part_{part}" for part in PARTS)}, p.request AS payload_request, p.upstream AS payload_upstream
-FROM drawn LEFT JOIN (SELECT owner, request, upstream FROM payloads) p ON p.owner = id ORDER BY ts, id""",  # noqa: S608  # our own names
+  {", ".join(f"part_{part}" for part in PARTS)}
+FROM drawn ORDER BY ts, id""",  # noqa: S608  # our own names
         [route, env, since_us, n],
     )
+    bodies = payloads.fetch(store, [row["id"] for row in rows])
     return [
-        StoredRequest(parts={part: hash_ for part in PARTS if (hash_ := row.pop(f"part_{part}"))}, **row)
+        StoredRequest(
+            parts={part: hash_ for part in PARTS if (hash_ := row.pop(f"part_{part}"))},
+            payload_request=bodies.get(row["id"], {}).get("request"),
+            payload_upstream=bodies.get(row["id"], {}).get("upstream"),
+            **row,
+        )
         for row in rows
     ]
 
@@ -32,17 +39,16 @@ def sample_stored_texts(store: TelemetryStore, n: int = 200, since_us: int = 0) 
   WHERE ts >= make_timestamp($since)
   UNION ALL
   SELECT trace_id || '/' || span_id, route, env, '', preview_in, preview_out FROM spans
-  WHERE ts >= make_timestamp($since)),
-picked AS (SELECT * FROM drawn ORDER BY hash(owner) LIMIT $n)
-SELECT owner, route, env, log_mode, preview_in, preview_out, p.request, p.response, p.upstream
-FROM picked LEFT JOIN payloads p USING (owner)""",
+  WHERE ts >= make_timestamp($since))
+SELECT owner, route, env, log_mode, preview_in, preview_out FROM drawn ORDER BY hash(owner) LIMIT $n""",
         {"since": since_us, "n": n},
     )
+    bodies = payloads.fetch(store, [row["owner"] for row in rows])
     return [
         StoredText(
             owner=row["owner"], field=field, route=row["route"], env=row["env"], text=text, log_mode=row["log_mode"]
         )
         for row in rows
         for field in ("preview_in", "preview_out", "request", "response", "upstream")
-        if (text := row[field])
+        if (text := (row | bodies.get(row["owner"], {})).get(field))
     ]

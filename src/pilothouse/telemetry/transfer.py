@@ -25,7 +25,7 @@ from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import BadRequest, StoreError
 from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.store.telemetry.schema import SCHEMA_VERSION
-from pilothouse.telemetry import rollups
+from pilothouse.telemetry import payloads, rollups
 
 Format = Literal["parquet", "jsonl"]
 Progress = Callable[[int, int], None]  # steps done, of how many
@@ -42,7 +42,7 @@ IDENTITY: dict[str, tuple[str, ...]] = {
     "payloads": ("owner",),
 }
 _COPY = {".parquet": "FORMAT parquet, COMPRESSION zstd", ".jsonl": "FORMAT json"}
-_DAY_US = 86_400_000_000
+_DAY_US = payloads.DAY_US
 _BLOCK = 1 << 20
 
 
@@ -108,7 +108,8 @@ def export(
         for done, (table, day_us) in enumerate(days):
             bounds = (max(since_us, day_us), min(until_us, day_us + _DAY_US))
             relative = Path(table) / f"day={_day(store, day_us)}" / f"{made}.{format}"
-            files.append(_write(store, folder / relative, relative, (table, only[table]), bounds))
+            written = _write(store, folder / relative, relative, (table, only[table]), bounds)
+            files += [written] if written.rows else []
             progress(done + 1, len(days))
         result = Export(
             id=made, format=format, schema=SCHEMA_VERSION, version=__version__,
@@ -130,7 +131,7 @@ def import_(store: TelemetryStore, source: str, *, progress: Progress = lambda _
         added, known = dict.fromkeys(IDENTITY, 0), dict.fromkeys(IDENTITY, 0)
         with store.transaction() as write:
             for done, (found, file) in enumerate(wanted):
-                new = _take(write, folder / file.path, file, found.format)
+                new = _take(store, write, folder / file.path, file, found.format)
                 added[file.table] += new
                 known[file.table] += file.rows - new
                 progress(done + 1, len(wanted))
@@ -160,13 +161,27 @@ def _days(store: TelemetryStore, only: dict[str, str], since_us: int, until_us: 
     """(table, start of a UTC day in µs) wherever there are rows in the window."""
     found = []
     for table, condition in only.items():
-        rows = store.rows(
-            f"SELECT DISTINCT epoch_us(ts) // {_DAY_US} FROM {table} "  # noqa: S608  # our own names, and hex
-            f"WHERE ts >= make_timestamp(?::BIGINT) AND ts < make_timestamp(?::BIGINT) AND ({condition})",
-            [since_us, until_us],
-        )
-        found += [(table, day * _DAY_US) for (day,) in sorted(rows)]
-    return found
+        if table == "payloads":
+            continue
+        found += [(table, day_us) for day_us in _days_of(store, table, condition, (since_us, until_us))]
+    if only["payloads"] == "true":
+        days = _days_of(store, _PAYLOAD_TIMES, "true", (since_us, until_us))
+    else:  # of some traces: the days of their requests and spans
+        days = sorted({day_us for table, day_us in found if table in ("requests", "spans")})
+    return found + [("payloads", day_us) for day_us in days]
+
+
+_PAYLOAD_TIMES = """(SELECT ts FROM payloads UNION ALL SELECT since FROM payload_files
+  UNION ALL SELECT until FROM payload_files)"""
+
+
+def _days_of(store: TelemetryStore, table: str, condition: str, window: tuple[int, int]) -> list[int]:
+    rows = store.rows(
+        f"SELECT DISTINCT epoch_us(ts) // {_DAY_US} FROM {table} "  # noqa: S608  # our own names, and hex
+        f"WHERE ts >= make_timestamp(?::BIGINT) AND ts < make_timestamp(?::BIGINT) AND ({condition})",
+        [window[0] // _DAY_US * _DAY_US, window[1]],
+    )
+    return [day * _DAY_US for (day,) in sorted(rows)]
 
 
 def _day(store: TelemetryStore, day_us: int) -> str:
@@ -179,10 +194,15 @@ def _write(
     (table, condition), (since_us, until_us) = rows_of, bounds
     path.parent.mkdir(parents=True, exist_ok=True)
     literal = str(path).replace("'", "''")
-    rows = store.rows(
-        f"COPY (SELECT * FROM {table} WHERE ts >= make_timestamp({since_us}) AND ts < make_timestamp({until_us}) "  # noqa: S608
-        f"AND ({condition}) ORDER BY ts) TO '{literal}' ({_COPY[path.suffix]})"
-    )[0][0]
+    with store.reading() as ask:
+        rows_in = payloads.source(store, ask, since_us, until_us) if table == "payloads" else table
+        rows = ask(
+            f"COPY (SELECT * FROM {rows_in} WHERE ts >= make_timestamp({since_us}) AND ts < make_timestamp({until_us}) "  # noqa: S608
+            f"AND ({condition}) ORDER BY ts) TO '{literal}' ({_COPY[path.suffix]})"
+        )[0]["Count"]
+    if not rows:
+        path.unlink()
+        return ExportedFile(path=str(relative), table=table, rows=0, bytes=0, sha256="")
     return ExportedFile(path=str(relative), table=table, rows=rows, bytes=path.stat().st_size, sha256=_sha256(path))
 
 
@@ -212,7 +232,9 @@ def _check(path: Path, file: ExportedFile) -> None:
         raise BadRequest("a file is not as it was exported", where=file.path, hint="copy the folder again")
 
 
-def _take(write: duckdb.DuckDBPyConnection, path: Path, file: ExportedFile, format_: Format) -> int:
+def _take(
+    store: TelemetryStore, write: duckdb.DuckDBPyConnection, path: Path, file: ExportedFile, format_: Format
+) -> int:
     """Insert the rows that are not there yet; their number."""
     literal = str(path).replace("'", "''")
     columns = write.execute(
@@ -231,16 +253,32 @@ def _take(write: duckdb.DuckDBPyConnection, path: Path, file: ExportedFile, form
     once = f"QUALIFY row_number() OVER (PARTITION BY {', '.join(key)}) = 1" if key else ""
     write.execute(f"CREATE OR REPLACE TEMP TABLE arriving AS SELECT {chosen} FROM {source} {once}")  # noqa: S608
     same = " AND ".join(f"t.{name} IS NOT DISTINCT FROM a.{name}" for name in key or chosen.split(", "))
-    bounds = write.execute("SELECT min(ts), max(ts) FROM arriving").fetchone()
+    bounds = write.execute("SELECT epoch_us(min(ts)), epoch_us(max(ts)) FROM arriving").fetchone()
+    since_us, until_us = bounds if bounds and bounds[0] is not None else (0, 0)
+    there = file.table
+    if there == "payloads":
+        there = payloads.source(store, _asking(write), since_us, until_us + 1)
     write.execute(
-        f"DELETE FROM arriving a USING {file.table} t WHERE t.ts >= ? AND t.ts <= ? AND {same}",  # noqa: S608
-        list(bounds or ()),
+        f"DELETE FROM arriving a USING {there} t "  # noqa: S608  # our own names
+        f"WHERE t.ts >= make_timestamp(?::BIGINT) AND t.ts <= make_timestamp(?::BIGINT) AND {same}",
+        [since_us, until_us],
     )
     added = write.execute(f"INSERT INTO {file.table} BY NAME SELECT * FROM arriving").fetchone()  # noqa: S608
     if file.table == "requests":
         rollups.add(write, "arriving")
     write.execute("DROP TABLE arriving")
     return int(added[0]) if added else 0
+
+
+def _asking(write: duckdb.DuckDBPyConnection) -> payloads.Ask:
+    """Questions within the transaction under way."""
+
+    def ask(sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        found = write.execute(sql, list(params))
+        names = [column[0] for column in found.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+    return ask
 
 
 def _sha256(path: Path) -> str:
