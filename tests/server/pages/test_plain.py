@@ -126,7 +126,7 @@ def test_a_filter_that_cannot_be_read_is_shown_with_the_place(site):
     answer = site.get("/traces?q=env:prod+latncy%3E2s")
     assert answer.status == 400
     assert "no field &#39;latncy&#39;, at character 10 of the filter" in answer.text
-    assert "env:prod latncy&gt;2s\n         ▲" in answer.text and "did you mean latency:?" in answer.text
+    assert "env:prod latncy&gt;2s\n         ▲" in answer.text and "Did you mean latency:?" in answer.text
     part = site.get("/traces?q=latncy%3E2s", hx_request="true", hx_target="results")
     assert part.status == 200 and "<html" not in part.text and "did you mean" in part.text
 
