@@ -163,7 +163,7 @@ def test_what_is_wrong_with_a_filter_is_said_in_place(wide):
     page.fill("#q", "latncy>2s")
     page.keyboard.press("Escape")
     page.click("form.filters button")
-    page.wait_for_selector(".wrong:has-text('did you mean latency:?')")
+    page.wait_for_selector(".wrong:has-text('Did you mean latency:?')")
     assert not wide.complaints
 
 

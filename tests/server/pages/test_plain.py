@@ -128,7 +128,7 @@ def test_a_filter_that_cannot_be_read_is_shown_with_the_place(site):
     assert "no field &#39;latncy&#39;, at character 10 of the filter" in answer.text
     assert "env:prod latncy&gt;2s\n         ▲" in answer.text and "Did you mean latency:?" in answer.text
     part = site.get("/traces?q=latncy%3E2s", hx_request="true", hx_target="results")
-    assert part.status == 200 and "<html" not in part.text and "did you mean" in part.text
+    assert part.status == 200 and "<html" not in part.text and "Did you mean" in part.text
 
 
 def test_completion_offers_names_and_then_values_with_their_counts(site):
