@@ -34,7 +34,14 @@ class TelemetryStore:
 
     def __init__(self, path: Path | str) -> None:
         self.path = path
-        target = str(path)
+        self._write_lock = threading.RLock()
+        self._readers = 0
+        self._gate = threading.Condition()  # held while the file is replaced: no query is under way then
+        self._open()
+        self._create()
+
+    def _open(self) -> None:
+        target = str(self.path)
         try:
             if target != ":memory:":
                 Path(target).parent.mkdir(parents=True, exist_ok=True)
@@ -47,8 +54,6 @@ class TelemetryStore:
             ) from e
         self._root.execute("SET TimeZone = 'UTC'")
         self._writer = self._cursor()
-        self._write_lock = threading.RLock()
-        self._create()
 
     def _create(self) -> None:
         with self.transaction() as write:
@@ -83,6 +88,18 @@ class TelemetryStore:
         cursor.execute("SET TimeZone = 'UTC'")
         return cursor
 
+    def _reader(self) -> duckdb.DuckDBPyConnection:
+        with self._gate:
+            cursor = self._cursor()
+            self._readers += 1
+        return cursor
+
+    def _release(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        cursor.close()
+        with self._gate:
+            self._readers -= 1
+            self._gate.notify_all()
+
     def rows(self, sql: str, params: Params = ()) -> list[tuple[Any, ...]]:
         """The result as tuples; raises StoreError with the first line of what DuckDB says."""
         return self._run(sql, params)[1]
@@ -95,7 +112,7 @@ class TelemetryStore:
     @contextmanager
     def reading(self) -> Iterator[Callable[..., list[dict[str, Any]]]]:
         """Several queries over one snapshot, which may keep temporary tables of their own: `ask(sql, params)`."""
-        cursor = self._cursor()
+        cursor = self._reader()
         cursor.execute("BEGIN")
 
         def ask(sql: str, params: Params = ()) -> list[dict[str, Any]]:
@@ -109,17 +126,17 @@ class TelemetryStore:
         try:
             yield ask
         finally:
-            cursor.close()  # ends the transaction; there is nothing to keep
+            self._release(cursor)  # ends the transaction; there is nothing to keep
 
     def _run(self, sql: str, params: Params) -> tuple[list[str], list[tuple[Any, ...]]]:
         try:
-            cursor = self._cursor()
+            cursor = self._reader()
             try:
                 cursor.execute(sql, params if isinstance(params, dict) else list(params))
                 names = [column[0] for column in cursor.description or ()]
                 return names, cursor.fetchall()
             finally:
-                cursor.close()
+                self._release(cursor)
         except duckdb.Error as e:
             raise StoreError(f"the telemetry store refused a query: {_first_line(e)}", where=str(self.path)) from e
 
@@ -149,6 +166,57 @@ class TelemetryStore:
         with self._write_lock:
             self._writer.execute("CHECKPOINT")
 
+    def space(self) -> tuple[int, int]:
+        """Bytes of the file (and its log) that hold something, and bytes that deleted rows left free in it."""
+        if str(self.path) == ":memory:":
+            return 0, 0
+        row = self.query("SELECT block_size, used_blocks, free_blocks FROM pragma_database_size()")[0]
+        log = Path(f"{self.path}.wal")
+        logged = log.stat().st_size if log.exists() else 0
+        return row["block_size"] * row["used_blocks"] + logged, row["block_size"] * row["free_blocks"]
+
+    def rewrite(self, within_s: float = 5.0) -> bool:
+        """Replace the file by one without free space. Writers wait; readers only while the files change places.
+
+        False where readers left no such moment `within_s`. Raises StoreError; the old file stays whole until the new
+        one is, so a kill at any point costs nothing.
+        """
+        path = Path(self.path)
+        fresh = path.with_name(f"{path.name}.fresh")
+        with self._write_lock:
+            try:
+                _discard(fresh)
+                self._writer.execute("CHECKPOINT")
+                self._writer.execute(f"ATTACH '{str(fresh).replace(chr(39), chr(39) * 2)}' AS fresh")
+                try:
+                    name = self._writer.execute("SELECT current_database()").fetchall()[0][0]
+                    self._writer.execute(f'COPY FROM DATABASE "{name}" TO fresh')
+                finally:
+                    self._writer.execute("DETACH fresh")  # and with that, checkpoint it
+                return self._exchange(fresh, path, within_s)
+            except (duckdb.Error, OSError) as e:
+                raise StoreError(f"the store cannot be written anew: {_first_line(e)}", where=str(path)) from e
+            finally:
+                _discard(fresh)
+
+    def _exchange(self, fresh: Path, path: Path, within_s: float) -> bool:
+        descriptor = os.open(fresh, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        with self._gate:
+            if not self._gate.wait_for(lambda: not self._readers, within_s):
+                return False
+            self._writer.close()
+            self._root.execute("CHECKPOINT")  # there is no log beside the file then
+            self._root.close()
+            try:
+                fresh.replace(path)
+            finally:
+                self._open()
+        return True
+
     def close(self) -> None:
         """Checkpoint and close; later calls raise StoreError."""
         with self._write_lock:
@@ -156,6 +224,11 @@ class TelemetryStore:
             if str(self.path) != ":memory:":
                 self._root.execute("CHECKPOINT")
             self._root.close()
+
+
+def _discard(path: Path) -> None:
+    for name in (path, path.with_name(f"{path.name}.wal")):
+        name.unlink(missing_ok=True)
 
 
 def _first_line(error: Exception) -> str:
