@@ -70,6 +70,7 @@ def test_the_verbs() -> None:
             "release plan",
             "release promote",
             "release rollback",
+            "retention",
             "review",
             "rollback",
             "rules check",
