@@ -121,8 +121,8 @@ def ipv4(data: bytes, start: int, end: int) -> Span | None:
 
 def ipv6(data: bytes, start: int, end: int) -> Span | None:
     """A valid address that holds a digit (C++ and Rust paths hold none) and is not loopback."""
-    if end < len(data) and (data[end] in _WORD or data[end] == 0x3A):
-        return None
+    if end < len(data) and (data[end] in _WORD or (data[end] == 0x3A and data[end + 1 : end + 2].strip())):
+        return None  # a colon before a space ends a sentence's part, not the address
     text = data[start:end].decode("ascii")
     try:
         address = ipaddress.IPv6Address(text)
@@ -148,9 +148,9 @@ def phone(data: bytes, start: int, end: int) -> Span | None:
 def email(data: bytes, start: int, end: int) -> Span | None:
     """Not a file name (`icon@2x.png`) and not the user that Git servers share."""
     text = data[start:end].lower()
-    if text.endswith(_FILE_ENDINGS) or text.startswith(b"git@"):
-        return None
     lead = len(text) - len(text.lstrip(b".'%+-"))
+    if text.endswith(_FILE_ENDINGS) or text.startswith(b"git@", lead):
+        return None
     return (start + lead, end) if text[lead : lead + 1] != b"@" else None
 
 

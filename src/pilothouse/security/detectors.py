@@ -16,7 +16,7 @@ import msgspec
 import re2
 
 from pilothouse.domain.errors import PilothouseError
-from pilothouse.security import checks
+from pilothouse.security import checks, national
 from pilothouse.security.checks import Confirm, Span
 
 _MEMORY = 32 << 20  # bytes per automaton: enough that it is not thrown away and rebuilt on long texts
@@ -58,6 +58,13 @@ _OCTET = rb"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = rb"(?:" + _OCTET + rb"\.){3}" + _OCTET
 _H16 = rb"[0-9A-Fa-f]{1,4}"
 
+_PHONE_NAMED = (
+    r"(?i)(?:\b(?:t(?:e|é)l(?:(?:e|é)phone|efon[aoe]?|éfono)?|phone|mobil(?:e|nummer|telefon)?|cell|celular"
+    r"|m(?:o|ó)vil|portable|rufnummer|fax|handy|whatsapp|call(?: (?:me|us))?(?: (?:at|on))?)"
+    r"|電話|携帯|手机|手機|电话|联系方式)(?:[ _-]?(?:number|no|nr|is|番号|号码|號碼|号))?"
+    r"[\"']?(?:[ .:=#]|：|は){0,3}[\"']?(\(?[0-9][0-9 ().-]{5,16}[0-9])\b"
+).encode()
+
 _PROVIDERS = (
     _token("pilothouse-key", rb"\bph_(?:dev|staging|prod)_[0-9A-Za-z]{8}_[0-9A-Za-z]{49}\b"),
     _token("anthropic-key", rb"\bsk-ant-[A-Za-z0-9_-]{20,}"),
@@ -89,6 +96,23 @@ _PROVIDERS = (
     _token("sendgrid-key", rb"\bSG\.[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{16,64}"),
     _token("digitalocean-token", rb"\bdo[por]_v1_[a-f0-9]{64}\b"),
     _token("telegram-token", rb"\b[0-9]{8,10}:AA[A-Za-z0-9_-]{33}\b"),
+    _token("langsmith-key", rb"\blsv2_(?:pt|sk)_[a-f0-9]{32}_[a-f0-9]{10}\b"),
+    _token("twilio-key", rb"\bSK[a-f0-9]{32}\b"),
+    _token("mailgun-key", rb"\bkey-[a-f0-9]{32}\b"),
+    _token("databricks-token", rb"\bdapi[a-f0-9]{32}(?:-[0-9])?\b"),
+    _token("shopify-token", rb"\bshp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}\b"),
+    _token("square-token", rb"\bsq0(?:atp|csp|idp)-[A-Za-z0-9_-]{22,43}"),
+    _token("atlassian-token", rb"\bATATT3[A-Za-z0-9_=-]{50,}"),
+    _token("linear-key", rb"\blin_(?:api|oauth)_[A-Za-z0-9]{32,}\b"),
+    _token("notion-token", rb"\bntn_[A-Za-z0-9]{40,}\b|\bsecret_[A-Za-z0-9]{43}\b"),
+    _token("vault-token", rb"\bhv[sbr]\.[A-Za-z0-9_-]{24,}"),
+    _token("grafana-token", rb"\bgl(?:sa|c)_[A-Za-z0-9+/]{32,}(?:_[a-f0-9]{8})?={0,2}"),
+    _token("new-relic-key", rb"\bNRAK-[A-Z0-9]{27}\b"),
+    _token("postman-key", rb"\bPMAK-[a-f0-9]{24}-[a-f0-9]{34}\b"),
+    _token("supabase-token", rb"\bsbp_[a-f0-9]{40}\b"),
+    _token("terraform-token", rb"\b[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_=-]{60,}"),
+    _token("doppler-token", rb"\bdp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9_.-]{40,}"),
+    _token("age-key", rb"\bAGE-SECRET-KEY-1[0-9A-Z]{58}\b"),
 )
 
 _NAMED = (
@@ -121,6 +145,37 @@ _NAMED = (
     ),
 )
 
+_SAID = rb"""["']? ?(?:is|[:=#])? ?["']?"""
+_NATIONAL = (
+    ("uk-nino", rb"\b[ABCEGHJ-PRSTW-Z][ABCEGHJ-NPRSTW-Z] ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-D]\b", national.nino),
+    ("es-dni", rb"\b(?:[0-9]{8}|[XYZ]-?[0-9]{7})-?[A-HJ-NP-TV-Z]\b", national.dni),
+    (
+        "fr-nir",
+        rb"\b[12] ?[0-9]{2} ?(?:0[1-9]|1[0-2]|[2-4][0-9]) ?(?:[0-9]{2}|2[AB]) ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}\b",
+        national.nir,
+    ),
+    (
+        "it-codice-fiscale",
+        rb"\b[A-Z]{6}[0-9]{2}[A-EHLMPRST][0-7][0-9][A-Z][0-9]{3}[A-Z]\b",
+        national.codice_fiscale,
+    ),
+    ("br-cpf", rb"\b[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}\b", national.cpf),
+    ("br-cpf", rb"(?i)\bcpf[\"']?(?: n[.o]*)? ?[:=#]? ?[\"']?([0-9]{11})\b", national.cpf),
+    (
+        "cn-resident",
+        rb"\b[1-9][0-9]{5}(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])[0-9]{3}[0-9Xx]\b",
+        national.resident,
+    ),
+    ("pl-pesel", rb"(?i)\bpesel[\"']?(?: nr)? ?[:=#]? ?[\"']?([0-9]{11})\b", national.pesel),
+    (
+        "ca-sin",
+        rb"(?i)\b(?:sin|social insurance(?: (?:number|no\.?))?)"
+        + _SAID
+        + rb"([1-9][0-9]{2}[ -]?[0-9]{3}[ -]?[0-9]{3})\b",
+        national.sin,
+    ),
+)
+
 _PERSONAL = (
     _personal(
         "email",
@@ -136,6 +191,7 @@ _PERSONAL = (
         checks.iban,
         checks.alphanumeric,
     ),
+    *(_personal(rule, "national_id", pattern, confirm, checks.alphanumeric) for rule, pattern, confirm in _NATIONAL),
     _personal(
         "credit-card",
         "credit_card",
@@ -165,8 +221,15 @@ _PERSONAL = (
     _personal(
         "phone-international",
         "phone",
-        rb"(?:^|[^0-9A-Za-z+.])((?:\+|00)[1-9][0-9]{0,2}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?[0-9]{1,4}"
-        rb"(?:[ .-]?[0-9]{2,4}){1,5})",
+        rb"(?:^|[^0-9A-Za-z+.])((?:\+|00)[1-9][0-9]{0,2}[ ./-]?(?:\([0-9]{1,4}\)[ ./-]?)?[0-9]{1,5}"
+        rb"(?:[ ./-]?[0-9]{2,5}){1,5})\b",
+        checks.phone,
+        checks.digits,
+    ),
+    _personal(
+        "phone-france",
+        "phone",
+        rb"(?:^|[^0-9A-Za-z+.-])(0[1-9](?:(?: [0-9]{2}){4}|(?:\.[0-9]{2}){4}|(?:-[0-9]{2}){4}))\b",
         checks.phone,
         checks.digits,
     ),
@@ -180,8 +243,7 @@ _PERSONAL = (
     _personal(
         "phone-named",
         "phone",
-        rb"(?i)\b(?:tel(?:ephone|efon)?|phone|mobile|cell|fax|handy|whatsapp|call(?: (?:me|us))?(?: (?:at|on))?)"
-        rb"[ _-]?(?:number|no|nr|is)?[\"']?[ .:=#]{0,3}[\"']?(\(?[0-9][0-9 ().-]{5,16}[0-9])\b",
+        _PHONE_NAMED,
         checks.phone,
         checks.digits,
     ),

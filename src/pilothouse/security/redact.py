@@ -20,7 +20,10 @@ from pilothouse.security.detectors import Detectors, Finding
 _PASSES = 16  # a replacement may bare a new finding beside it; each pass leaves less text to find in
 _SHORTEST = 6  # bytes: no finding is shorter
 _PLACEHOLDER = re.compile(rb"\[[A-Z_]{2,20}:[0-9a-f]{6}\]")
-_UNICODE_ESCAPE = re.compile(rb"\\u00([2-7][0-9A-Fa-f])")
+_UNICODE_ESCAPE = re.compile(
+    rb"(\\+)u(?:([dD][89abAB][0-9a-fA-F]{2})\\+u([dD][c-fC-F][0-9a-fA-F]{2})|([0-9a-fA-F]{4}))"
+)
+_UNPRINTED = re.compile(rb"u(?!00[2-7])[0-9a-fA-F]{4}")
 _TOKEN = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|(-?[0-9][0-9.eE+-]*)')
 _MANY_DIGITS = 1_000_000
 _BACKSLASH = 92  # as a number it is found several times faster than as bytes
@@ -39,6 +42,9 @@ def blanked(data: bytes) -> tuple[bytes, bool]:
             parts += [b"  ", part[1:]]
         elif part[:1] == b'"':
             parts += [b" ", part]
+        elif _UNPRINTED.match(part):  # its digits are no part of the word behind it
+            parts += [b"      ", part[5:]]
+            simple = False
         else:
             parts += [b"\\" if part else b" ", part]  # escaped escapes are blanked too
             simple = False
@@ -46,13 +52,24 @@ def blanked(data: bytes) -> tuple[bytes, bool]:
 
 
 def _unescaped(data: bytes) -> bytes:
-    """`\\u0040` and its like as the characters that they stand for, quotes and backslashes excepted."""
+    """`\\u0040` and its like as the characters that they stand for; quotes and backslashes stay escaped.
 
-    def character(match: re.Match[bytes]) -> bytes:
-        byte = bytes.fromhex(match[1].decode())
-        return match[0] if byte in b'"\\' else byte
+    Text that was JSON within a string still has its escapes, those of other alphabets too: what stands behind
+    `\\uff1a` begins a word.
+    """
+    return _UNICODE_ESCAPE.sub(_character, data)
 
-    return _UNICODE_ESCAPE.sub(character, data)
+
+def _character(match: re.Match[bytes]) -> bytes:
+    backslashes, high, low, single = match.groups()
+    if single is None:
+        return (bytes.fromhex(high.decode()) + bytes.fromhex(low.decode())).decode("utf-16-be").encode()
+    code = int(single, 16)
+    if code in (0x22, 0x5C):
+        return bytes(backslashes) + chr(code).encode()
+    if code < 0x20:
+        return b" "
+    return b"\xef\xbf\xbd" if 0xD800 <= code < 0xE000 else chr(code).encode()
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -118,14 +135,14 @@ class Redactor:
             return self._detectors.suspects(data)
         if self._detectors.suspects(blanked(data)[0]):
             return True
-        return b"\\u00" in data and self._detectors.suspects(blanked(_unescaped(data))[0])
+        return b"\\u" in data and self._detectors.suspects(blanked(_unescaped(data))[0])
 
     def _plain(self, data: bytes, found: list[Finding]) -> bytes:
         return self._text(data, b"", found) if self._suspects(data) else data
 
     def _text(self, data: bytes, name: bytes, found: list[Finding]) -> bytes:
         """`data` redacted as if it stood behind `name: `, which tells a phone number or a password."""
-        if b"\\u00" in data and self._findings(plain := _unescaped(data), name):
+        if b"\\u" in data and self._findings(plain := _unescaped(data), name):
             data = plain
         for _ in range(_PASSES):
             findings = self._findings(data, name)
