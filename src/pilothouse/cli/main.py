@@ -3,7 +3,22 @@
 import typer
 
 from pilothouse import __version__
-from pilothouse.cli import alerts, audit, config, demo, drill, evals, init, keys, release, review, trace, transfer, up
+from pilothouse.cli import (
+    alerts,
+    audit,
+    config,
+    demo,
+    drill,
+    evals,
+    init,
+    keys,
+    release,
+    retention,
+    review,
+    trace,
+    transfer,
+    up,
+)
 
 app = typer.Typer(
     name="pilothouse",
@@ -43,6 +58,7 @@ app.add_typer(config.app, name="config", help="The app's files: check.")
 app.add_typer(drill.app, name="drill", help="Drills: export.")
 app.command("export")(transfer.export)
 app.command("import")(transfer.import_)
+app.command("retention")(retention.retention)
 app.command("demo")(demo.demo)
 app.add_typer(alerts.app, name="alerts", help="Alerts: list, ack.")
 app.add_typer(alerts.rules_app, name="rules", help="Rules: list, check.")

@@ -10,6 +10,7 @@ from pilothouse.config.limits import app_limits, counter_settings
 from pilothouse.config.parts import read
 from pilothouse.config.provider import ProviderConfig, absolute, read_provider, reference
 from pilothouse.config.quantities import number, seconds, size_bytes, usd
+from pilothouse.config.retention import RetentionConfig, read_retention
 from pilothouse.config.route import CheckOverride, GateConfig, RouteConfig, read_route
 from pilothouse.config.section import Section, flag, one_of, parse, text, whole, words
 from pilothouse.domain.alert import Action, Rule
@@ -82,6 +83,7 @@ class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
     journal: JournalConfig = JournalConfig()
     forward: ForwardConfig | None = None
     export: ExportConfig | None = None
+    retention: RetentionConfig = RetentionConfig()
     prices: dict[str, Price] = {}  # by `provider/model`
     limits: tuple[Limit, ...] = ()
     counters: CounterSettings = CounterSettings()
@@ -115,6 +117,7 @@ def load(folder: Path) -> AppConfig:
         journal=_journal(top),
         forward=_forward(top),
         export=_export(top),
+        retention=read_retention(top, routes),
         prices=prices,
         limits=app_limits(top),
         counters=counter_settings(top),

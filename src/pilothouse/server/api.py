@@ -16,7 +16,18 @@ from pilothouse.releases.pointer import Promotion
 from pilothouse.server.composition import Control
 from pilothouse.server.endpoints import body, maybe_whole, route, who
 from pilothouse.server.twins import own_state
-from pilothouse.server.verbs import alerts, audit, canaries, drills, evals, keys, releases, reviews, transfers
+from pilothouse.server.verbs import (
+    alerts,
+    audit,
+    canaries,
+    drills,
+    evals,
+    keys,
+    releases,
+    retention,
+    reviews,
+    transfers,
+)
 from pilothouse.server.verbs import replay as replays
 
 PREFIX = "/api/v1"
@@ -241,6 +252,18 @@ async def drill(control: Control, request: Request) -> dict[str, Any]:
     return await drills.export(control, request.path_params["route"], asked.env, who(request))
 
 
+async def show_retention(control: Control, request: Request) -> dict[str, Any]:
+    """How long records stay, what they take on the disk, what was removed."""
+    del request
+    return await asyncio.to_thread(retention.show, control)
+
+
+async def apply_retention(control: Control, request: Request) -> dict[str, Any]:
+    """Move and remove what is due now."""
+    del request
+    return await retention.apply(control)
+
+
 async def export(control: Control, request: Request) -> Response:
     """The recorded rows of a time into files; NDJSON with progress."""
     return _streamed(transfers.export(control, await body(request, transfers.Export), who(request)))
@@ -286,6 +309,8 @@ def routes(control: Control) -> list[BaseRoute]:
         ("POST", "/alerts/{id}/actionable", answer),
         ("POST", "/requests/{id}/replay", replay),
         ("POST", "/routes/{route}/drills/{kind}", drill),
+        ("GET", "/retention", show_retention),
+        ("POST", "/retention", apply_retention),
         ("POST", "/exports", export),
         ("POST", "/imports", import_),
     )

@@ -26,6 +26,7 @@ from pilothouse.store.state.engine import StateStore
 from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.telemetry.loader import Loader
 from pilothouse.telemetry.metrics import make_metrics
+from pilothouse.telemetry.retention import Keeper
 
 WORKER = "control-0"  # whose journal holds what evals and replays produce
 
@@ -58,6 +59,7 @@ class Control:
     gate: Gate
     listening: Listening
     loops: Loops
+    keeper: Keeper = field(init=False)
     link: LinkServer | None = None
     table: Table | None = None
     review: Review | None = None  # the newest over all routes, for the overview
@@ -173,6 +175,7 @@ async def open_control(
         loops=Loops(clock),
         started_us=clock.now_us(),
     )
+    control.keeper = Keeper(telemetry, data.journal, clock, lambda: control.config.retention)
     await control.load()
     return control
 

@@ -25,7 +25,7 @@ from pilothouse.server.datadir import ControlAddress, DataDir, write_private
 from pilothouse.server.forwarding import Forwarder
 from pilothouse.server.link import LinkServer, socket_path
 from pilothouse.server.preflight import is_loopback
-from pilothouse.server.verbs import drills, reviews, transfers
+from pilothouse.server.verbs import drills, retention, reviews, transfers
 
 log = structlog.get_logger("pilothouse.control")
 
@@ -35,6 +35,7 @@ CANARY_S = 1.0
 RULES_S = 5.0
 FORWARD_S = 1.0
 EXPORT_S = 300.0  # how often it is looked whether a day is over
+RETENTION_S = 60.0  # how often payloads are moved into files, and what is over its time or the cap is removed
 DRILLS_S = 300.0  # how often it is looked whether a drill is due
 REVIEW_S = 60.0  # the overview's readiness is at most this old
 DRAIN_S = 3.0
@@ -96,6 +97,7 @@ def _spawn_loops(control: Control) -> None:
     spawn(loops.repeat("canary watch", CANARY_S, functools.partial(canaries.watch, control)), "canary watch")
     spawn(loops.repeat("rules", RULES_S, functools.partial(watching.evaluate, control)), "rules")
     spawn(loops.repeat("export", EXPORT_S, functools.partial(transfers.nightly, control)), "export")
+    spawn(loops.repeat("retention", RETENTION_S, functools.partial(retention.tidy, control)), "retention")
     spawn(loops.repeat("drills", DRILLS_S, functools.partial(drills.daily, control)), "drills")
     spawn(loops.repeat("review", REVIEW_S, functools.partial(_review, control)), "review")
     forwarder = Forwarder(

@@ -151,6 +151,14 @@ class Roller:
                     break
         return total
 
+    def settle(self, before_us: int) -> None:
+        """Move every payload of the days before, also of those that came late; raises StoreError."""
+        if self._folder is None:
+            return
+        for day_us in [day_us for day_us in self._waiting() if day_us < before_us]:
+            while self._roll_day(day_us).rows:
+                pass
+
     def _waiting(self) -> dict[int, int]:
         """Start of a day (µs) → payloads of it that are in the table."""
         rows = self._store.rows(

@@ -90,6 +90,11 @@ async def nightly(control: Control) -> None:
     await asyncio.to_thread(work)
 
 
+def exported_us(control: Control) -> int | None:
+    """Up to when records are exported, where the app's files ask for a nightly export; None where they do not."""
+    return None if control.config.export is None else _exported(control, control.clock.now_us() // DAY_US * DAY_US)
+
+
 def _exported(control: Control, today_us: int) -> int:
     """Up to when the nightly export has come, in µs; the first one takes the day before."""
     path = control.data.path / EXPORTED
