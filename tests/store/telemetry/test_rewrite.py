@@ -1,8 +1,11 @@
 """The telemetry file is written anew without the space of deleted rows; whoever reads or writes meanwhile is right."""
 
+import resource
 import threading
+from contextlib import suppress
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from pilothouse.domain.errors import StoreError
@@ -73,4 +76,34 @@ def test_readers_and_writers_go_on_meanwhile(store: TelemetryStore) -> None:
     assert done == [True] * 3
     assert (failed, set(seen)) == ([], {1000})
     assert store.rows("SELECT count(*), sum(count) FROM losses") == [(20, 190)]
+    store.close()
+
+
+def test_a_file_that_had_no_room_is_opened_again(tmp_path: Path) -> None:
+    store = TelemetryStore(tmp_path / "telemetry.duckdb")
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    committed = given_up = 0
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6 << 20, unlimited[1]))  # as on a full disk: a write fails
+        for _ in range(8):
+            with suppress(duckdb.TransactionException), store.transaction() as write:
+                write.execute(FILL.replace("20000", "2000"))
+                committed += 1
+            try:
+                store.checkpoint()
+            except duckdb.FatalException:
+                given_up += 1
+            seen = store.rows("SELECT count(*) FROM payloads")[0][0] // 2000
+            assert committed - 1 <= seen <= committed
+            committed = seen  # the last one's COMMIT may have failed
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert given_up > 1
+    assert 3 < committed < 8
+    with store.transaction() as write:
+        write.execute("INSERT INTO losses VALUES (TIMESTAMP '2026-01-01', 'w', 'span', 1, 'r')")
+    store.checkpoint()
+    assert store.rows("SELECT (SELECT count(*) FROM payloads), (SELECT count(*) FROM losses)") == [
+        (committed * 2000, 1)
+    ]
     store.close()

@@ -15,6 +15,7 @@ from pilothouse.store.telemetry.schema import ADDED, SCHEMA_VERSION, TABLES
 Params = Sequence[Any] | dict[str, Any]  # positional for `?`, or by name for `$name`
 
 MEMORY_LIMIT = "1GB"
+REVIVE_S = 1.0  # how long is waited for readers of a file that DuckDB has given up
 THREADS = max(1, (os.cpu_count() or 2) // 2)  # the other half of the cores is for requests
 # Nothing is fetched from a network, ever: what is needed is built in (core_functions, icu, json, parquet).
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
@@ -37,6 +38,7 @@ class TelemetryStore:
         self._write_lock = threading.RLock()
         self._readers = 0
         self._gate = threading.Condition()  # held while the file is replaced: no query is under way then
+        self._invalid = False  # DuckDB has given the file up, as it does when a checkpoint finds no room on the disk
         self._open()
         self._create()
 
@@ -88,8 +90,35 @@ class TelemetryStore:
         cursor.execute("SET TimeZone = 'UTC'")
         return cursor
 
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Note where DuckDB gives the file up; the next to use the store opens it again."""
+        try:
+            yield
+        except duckdb.FatalException:
+            self._invalid = True
+            raise
+
+    def _revive(self) -> None:
+        """Open the file again where DuckDB had given it up: what was committed is in it, or in its log."""
+        if not self._invalid:
+            return
+        with self._write_lock, self._gate:
+            self._open_again()
+
+    def _open_again(self) -> None:
+        if self._invalid:  # nobody else was quicker
+            if not self._gate.wait_for(lambda: not self._readers, REVIVE_S):
+                raise StoreError("the telemetry store waits to be opened again", where=str(self.path))
+            for connection in (self._writer, self._root):
+                with suppress(duckdb.Error):
+                    connection.close()
+            self._open()
+            self._invalid = False
+
     def _reader(self) -> duckdb.DuckDBPyConnection:
-        with self._gate:
+        self._revive()
+        with self._gate, self._noting():
             cursor = self._cursor()
             self._readers += 1
         return cursor
@@ -112,12 +141,16 @@ class TelemetryStore:
     @contextmanager
     def reading(self) -> Iterator[Callable[..., list[dict[str, Any]]]]:
         """Several queries over one snapshot, which may keep temporary tables of their own: `ask(sql, params)`."""
-        cursor = self._reader()
+        try:
+            cursor = self._reader()
+        except duckdb.Error as e:
+            raise StoreError(f"the telemetry store cannot be read: {_first_line(e)}", where=str(self.path)) from e
         cursor.execute("BEGIN")
 
         def ask(sql: str, params: Params = ()) -> list[dict[str, Any]]:
             try:
-                cursor.execute(sql, params if isinstance(params, dict) else list(params))
+                with self._noting():
+                    cursor.execute(sql, params if isinstance(params, dict) else list(params))
                 names = [column[0] for column in cursor.description or ()]
                 return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
             except duckdb.Error as e:
@@ -132,7 +165,8 @@ class TelemetryStore:
         try:
             cursor = self._reader()
             try:
-                cursor.execute(sql, params if isinstance(params, dict) else list(params))
+                with self._noting():
+                    cursor.execute(sql, params if isinstance(params, dict) else list(params))
                 names = [column[0] for column in cursor.description or ()]
                 return names, cursor.fetchall()
             finally:
@@ -143,13 +177,15 @@ class TelemetryStore:
     @contextmanager
     def writer(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """The single writer's connection, outside a transaction: for staging into temporary tables."""
-        with self._write_lock:
+        with self._write_lock, self._noting():
+            self._revive()
             yield self._writer
 
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """The single writer's connection inside a transaction: committed at the end, undone on any error."""
-        with self._write_lock:
+        with self._write_lock, self._noting():
+            self._revive()
             self._writer.execute("BEGIN")
             committed = False
             try:
@@ -158,12 +194,14 @@ class TelemetryStore:
                 committed = True
             finally:
                 if not committed:
-                    with suppress(duckdb.TransactionException):  # a failed COMMIT has ended it already
+                    # A failed COMMIT has ended it already, or DuckDB has given the file up.
+                    with suppress(duckdb.TransactionException, duckdb.FatalException):
                         self._writer.execute("ROLLBACK")
 
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the file."""
-        with self._write_lock:
+        with self._write_lock, self._noting():
+            self._revive()
             self._writer.execute("CHECKPOINT")
 
     def space(self) -> tuple[int, int]:
