@@ -9,9 +9,10 @@ import pytest
 
 from pilothouse.config.retention import Keep, RetentionConfig
 from pilothouse.domain.clock import FrozenClock
+from pilothouse.domain.errors import StoreError
 from pilothouse.domain.record import Attempt, EventRecord, MetricRecord, Payload, Record, ScoreRecord, SpanRecord
 from pilothouse.store.telemetry import TelemetryStore
-from pilothouse.telemetry import payloads, read
+from pilothouse.telemetry import payloads, read, retention
 from pilothouse.telemetry.payloads import DAY_US
 from pilothouse.telemetry.retention import Keeper
 
@@ -135,7 +136,7 @@ def test_files_of_removed_days_are_gone(filled: TelemetryStore, keeper: Callable
     root = payloads.folder(filled)
     assert root is not None
     keeper(general=Keep(payloads=2)).tidy()
-    assert {path.name[:10] for path in root.iterdir()} == {"2025-06-14", "2025-06-13"}
+    assert {path.name[:10] for path in root.glob("*.parquet")} == {"2025-06-14", "2025-06-13"}
 
 
 def test_the_cap_takes_the_oldest_payloads_first(
@@ -197,3 +198,29 @@ def test_the_file_is_smaller_when_the_cap_has_taken_rows(store: TelemetryStore, 
     assert path.stat().st_size < before * 0.6
     assert left(store, "spans") >= set(range(4))
     assert not keep.over
+
+
+def test_on_a_full_disk_there_is_room_left_to_remove_something(
+    filled: TelemetryStore, keeper: Callable[..., Keeper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper().tidy()
+    root = payloads.folder(filled)
+    assert root is not None
+    room = root / retention.ROOM_FILE
+    assert room.stat().st_size == retention.ROOM
+    whole = filled.transaction
+
+    def transaction() -> Any:
+        if room.exists():
+            raise StoreError("no space left on device")
+        return whole()
+
+    monkeypatch.setattr(filled, "transaction", transaction)
+    assert len(keeper(general=Keep(payloads=3)).tidy()) == 6
+    assert room.exists(), "kept again when there is space"
+    monkeypatch.setattr(retention, "disk_free", lambda _path: 0)
+    assert len(keeper(general=Keep(payloads=2)).tidy()) == 1
+    assert not room.exists()
+    with pytest.raises(StoreError):
+        monkeypatch.setattr(filled, "transaction", lambda: (_ for _ in ()).throw(StoreError("no space")))
+        keeper(general=Keep(payloads=1)).tidy()

@@ -20,11 +20,14 @@ from pilothouse.config.retention import Keep, RetentionConfig
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import StoreError
 from pilothouse.store.telemetry import TelemetryStore
+from pilothouse.telemetry import payloads
+from pilothouse.telemetry.journal import disk_free
 from pilothouse.telemetry.payloads import DAY_US, Roller
 
 AGE, CAP = "age", "disk cap"
 GENERAL = "*"  # the route of what holds for all that have no rule of their own
 FREE_MIN = 64 << 20  # free bytes within the file that are worth writing it anew …
+ROOM, ROOM_FILE = 8 << 20, ".room"  # bytes, beside the payload files
 FREE_SHARE = 0.25  # … and their share of it
 
 # class → tables, each with its time and what tells that a row is of the routes `{routes}`
@@ -99,12 +102,25 @@ class Keeper:
         self._clock = clock
         self._config = config
         self._roller = roller or Roller(store, clock)
+        folder = payloads.folder(store)
+        self._room = None if folder is None else folder / ROOM_FILE
 
     def tidy(self, exported_us: int | None = None) -> list[Removal]:
         """Move payloads into files, remove what is over its time or over the cap; raises StoreError.
 
         `exported_us`: what is not older than this still waits for its export, and stays unless the cap takes it.
+        On a full disk, where nothing can be written down and so nothing removed, room that was kept is used for it.
         """
+        try:
+            gone = self._tidy(exported_us)
+        except StoreError:
+            if not self._give_up_room():
+                raise
+            gone = self._tidy(exported_us)
+        self._keep_room()
+        return gone
+
+    def _tidy(self, exported_us: int | None) -> list[Removal]:
         config = self._config()
         now_us = self._clock.now_us()
         today, last = now_us // DAY_US, (now_us if exported_us is None else exported_us) // DAY_US
@@ -239,10 +255,34 @@ class Keeper:
 
     def _give_back(self, *, needed: bool) -> None:
         """Make the file smaller where that is worth it: deleted rows' space is used again otherwise."""
-        self._store.checkpoint()
+        try:
+            self._store.checkpoint()
+        except duckdb.Error as error:
+            reason = str(error).partition("\n")[0]
+            raise StoreError(f"the store's log cannot be folded in: {reason}", where=str(self._store.path)) from error
         used, free = self._store.space()
-        if used and (needed or (free >= FREE_MIN and free >= FREE_SHARE * (used + free))):
+        worth = needed or (free >= FREE_MIN and free >= FREE_SHARE * (used + free))
+        if used and worth and disk_free(Path(self._store.path).absolute().parent) > used + ROOM:
             self._store.rewrite()
+
+    # ---- on a full disk --------------------------------------------------------------------------------------
+
+    def _keep_room(self) -> None:
+        """A file that is in the way, so that there is room to remove something when there is none for anything else."""
+        if self._room is None or self._room.exists() or not self._room.parent.is_dir():
+            return
+        if disk_free(self._room.parent) > 4 * ROOM:
+            try:
+                self._room.write_bytes(bytes(ROOM))
+            except OSError:  # as full as that: another time
+                self._room.unlink(missing_ok=True)
+
+    def _give_up_room(self) -> bool:
+        """Whether there was such a file."""
+        if self._room is None or not self._room.exists():
+            return False
+        self._room.unlink()
+        return True
 
 
 def _rules(config: RetentionConfig) -> Iterator[tuple[_Group, int]]:
