@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.providers.peer import OK, Asked, Peer, eventually, peer, until
 
 from pilothouse.domain.errors import ConnectFailed, CutStream, ServerError
+from pilothouse.domain.pace import Pace
 from pilothouse.providers import answer as answers
 from pilothouse.providers import connection as connections
 from pilothouse.providers.connection import Connection
@@ -33,9 +34,11 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-@pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
+@pytest.fixture(params=[False, True], ids=["calm", "busy"])
+async def upstream(request: pytest.FixtureRequest) -> AsyncIterator[Upstream]:
+    """Requests leave at once, or at the turn's end."""
     one = Upstream()
+    one.pace.busy = request.param
     yield one
     await one.close()
     assert one.open == 0 and one.idle == 0
@@ -851,8 +854,11 @@ class Sink(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.closing = False
+        self.written: list[object] = []
 
-    def write(self, data: object) -> None: ...
+    def write(self, data: object) -> None:
+        self.written.append(data)
+
     def abort(self) -> None:
         self.closing = True
 
@@ -873,6 +879,7 @@ class Only:
 
     def __init__(self) -> None:
         self.released = 0
+        self.pace = Pace()
 
     def opened(self, connection: Connection) -> None: ...
     def lost(self, connection: Connection) -> None: ...
@@ -923,3 +930,36 @@ def test_any_body_in_any_pieces(pieces: list[bytes], cuts: list[int], streamed: 
     at = sorted({0, len(data), *(c for c in cuts if c < len(data))})
     parts = [data[a:b] for a, b in itertools.pairwise(at)]
     assert asyncio.run(fed(parts, streamed)) == (200, body, True)
+
+
+async def test_an_answer_that_comes_before_the_request_has_left_ends_the_connection() -> None:
+    """Kept, the connection would bring the request's true answer to whoever asks next."""
+    pool = Only()
+    pool.pace.busy = True
+    connection, sink = Connection(pool), Sink()
+    connection.connection_made(sink)
+    task = asyncio.get_running_loop().create_task(connection.ask((b"request",), streamed=False))
+    await asyncio.sleep(0)
+    connection.data_received(OK)
+    assert (await task).body == b"ok"
+    await asyncio.sleep(0)
+    assert pool.released == 0 and sink.closing and not sink.written
+
+
+async def test_requests_of_one_turn_leave_at_its_end_while_the_worker_is_busy() -> None:
+    pool = Only()
+    pool.pace.busy = True
+    sinks = [Sink(), Sink()]
+    tasks = []
+    for sink in sinks:
+        connection = Connection(pool)
+        connection.connection_made(sink)
+        tasks.append(asyncio.get_running_loop().create_task(connection.ask((b"request",), streamed=False)))
+    await asyncio.sleep(0)
+    assert [sink.written for sink in sinks] == [[], []]
+    await asyncio.sleep(0)
+    assert [sink.written for sink in sinks] == [[b"request"], [b"request"]]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(sink.closing for sink in sinks)

@@ -27,9 +27,11 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-@pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
+@pytest.fixture(params=[False, True], ids=["calm", "busy"])
+async def upstream(request: pytest.FixtureRequest) -> AsyncIterator[Upstream]:
+    """Requests leave at once, or at the turn's end."""
     one = Upstream()
+    one.pace.busy = request.param
     yield one
     await one.close()
     await eventually(lambda: not one.open)

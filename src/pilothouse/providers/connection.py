@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from pilothouse.domain.errors import ServerError
+from pilothouse.domain.pace import Pace
 from pilothouse.providers.answer import OpenStream, Reply, kept_headers
 
 HEAD_MAX = 64 << 10  # bytes of an answer's status line and headers, informational answers included
@@ -27,6 +28,7 @@ class Owner(Protocol):
     """The pool that a connection belongs to."""
 
     where: str  # host and port, for errors
+    pace: Pace  # the worker's
 
     def opened(self, connection: "Connection") -> None:
         """It is connected."""
@@ -50,7 +52,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_bodiless", "_complete", "_flow", "_headers", "_keep", "_linger", "_loop", "_made", "_owner", "_parser",
-        "_parts", "_paused", "_raw", "_started", "_status", "_streamed", "_unread", "_used", "_waiter",
+        "_parts", "_paused", "_raw", "_started", "_status", "_streamed", "_unread", "_unsent", "_used",
+        "_waiter",
         "busy", "idle_since", "on_body", "on_header", "transport",
     )  # fmt: skip
 
@@ -60,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._parts: list[bytes] = []
+        self._unsent: tuple[bytes, ...] = ()  # the request, until it is written
         self._raw: dict[bytes, bytes] = {}
         self.on_body = self._parts.append
         self.on_header = self._raw.__setitem__
@@ -91,8 +95,11 @@ class Connection(asyncio.Protocol):
         self.busy = True
         if self._used:
             self._started = self._loop.time()
-        for part in data:
-            self.transport.write(part)
+        self._unsent = data
+        if self._owner.pace.busy:
+            self._loop.call_soon(self._send)
+        else:
+            self._send()
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -103,6 +110,11 @@ class Connection(asyncio.Protocol):
             raise
         finally:
             del waiter  # it holds its error, whose traceback holds this frame and those of all callers
+
+    def _send(self) -> None:
+        data, self._unsent = self._unsent, ()  # none where the connection has ended since
+        for part in data:
+            self.transport.write(part)
 
     def take(self) -> bytes:
         """What has arrived of the body since the last call."""
@@ -143,6 +155,7 @@ class Connection(asyncio.Protocol):
     def _end(self, *, aborted: bool) -> None:
         self.busy = False
         self._waiter = self._flow = None
+        self._unsent = ()
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
@@ -262,7 +275,8 @@ class Connection(asyncio.Protocol):
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
-        if keep and not self.transport.get_write_buffer_size() and not self.transport.is_closing():
+        sent = not self._unsent and not self.transport.get_write_buffer_size()
+        if keep and sent and not self.transport.is_closing():
             if self._paused:
                 self.transport.resume_reading()
             self._used = True

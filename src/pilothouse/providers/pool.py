@@ -7,6 +7,7 @@ from collections import deque
 import msgspec
 
 from pilothouse.domain.errors import ConnectFailed
+from pilothouse.domain.pace import Pace
 from pilothouse.providers.connection import Connection
 from pilothouse.providers.dial import Dialer
 
@@ -23,8 +24,9 @@ class Counts(msgspec.Struct):
 class Pool:
     """Last in, first out: under little load the same few connections serve, and the others age out."""
 
-    def __init__(self, dialer: Dialer, counts: Counts, limit: int, idle_s: float) -> None:
+    def __init__(self, dialer: Dialer, counts: Counts, limit: int, idle_s: float, pace: Pace) -> None:
         self.where = dialer.origin.full
+        self.pace = pace
         self.idle: list[Connection] = []  # by `idle_since`
         self.dialer = dialer
         self._counts = counts

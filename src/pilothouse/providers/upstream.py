@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from pilothouse.domain.errors import ConnectFailed, ServerError
+from pilothouse.domain.pace import Pace
 from pilothouse.providers.answer import OpenStream, Reply
 from pilothouse.providers.connection import BODY_MAX, Stale
 from pilothouse.providers.dial import Dialer, Origin, basic, origin_of, tls_context
@@ -56,6 +57,7 @@ class Upstream:
     """The HTTP client. Proxies and certificates come from the environment. To be used in one event loop."""
 
     def __init__(self, connections: int = CONNECTIONS, idle_s: float = IDLE_S) -> None:
+        self.pace = Pace()  # somebody else's to look at; until then it is not busy
         self._counts = Counts()
         self._connections = connections
         self._idle_s = idle_s
@@ -145,7 +147,7 @@ class Upstream:
         return target
 
     def _pool(self, origin: Origin) -> Pool:
-        pool = Pool(Dialer(origin, self._context), self._counts, self._connections, self._idle_s)
+        pool = Pool(Dialer(origin, self._context), self._counts, self._connections, self._idle_s, self.pace)
         self._pools[origin] = pool
         return pool
 

@@ -74,7 +74,7 @@ class Edge:
         limits: Limits | None = None,
     ) -> None:
         self.stopping = False
-        self.http = HttpServer(self.serve, limits)
+        self.http = HttpServer(self.serve, limits, pace=gateway.upstream.pace)
         self._gateway = gateway
         self._meters = meters
         self._tasks = tasks

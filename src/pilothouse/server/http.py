@@ -9,16 +9,19 @@ import contextlib
 from email.utils import formatdate
 
 from pilothouse.domain.clock import Clock, SystemClock
+from pilothouse.domain.pace import Pace
 from pilothouse.server.http_account import Account, Handler
 from pilothouse.server.http_connection import Connection
 from pilothouse.server.http_limits import Limits
 
 
 class HttpServer:
-    """`start` listens, `stop` begins to drain, `close` ends."""
+    """`start` listens, `stop` begins to drain, `close` ends. `pace`: the worker's, which is kept up to date here."""
 
-    def __init__(self, handler: Handler, limits: Limits | None = None, clock: Clock | None = None) -> None:
-        self.account = Account(handler, limits or Limits())
+    def __init__(
+        self, handler: Handler, limits: Limits | None = None, clock: Clock | None = None, pace: Pace | None = None
+    ) -> None:
+        self.account = Account(handler, limits or Limits(), pace or Pace())
         self.port = 0
         self._clock = clock or SystemClock()
         self._listening: asyncio.Server | None = None
@@ -64,6 +67,7 @@ class HttpServer:
         """Look at every connection's times: one timer for all."""
         account = self.account
         account.now = loop.time()
+        account.pace.look(account.now)
         account.date = f"date: {formatdate(self._clock.now_us() / 1e6, usegmt=True)}\r\n"
         for connection in tuple(account.connections):
             connection.look(account.now)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from pilothouse.domain.pace import Pace
 from pilothouse.domain.tasks import Tasks
 from pilothouse.gateway.types import Client
 from pilothouse.server.http_head import Request
@@ -42,9 +43,10 @@ class Kept(Protocol):
 class Account:
     """One per server."""
 
-    def __init__(self, handler: Handler, limits: Limits) -> None:
+    def __init__(self, handler: Handler, limits: Limits, pace: Pace) -> None:
         self.handler = handler
         self.limits = limits
+        self.pace = pace
         self.tasks = Tasks()
         self.connections: set[Kept] = set()
         self.refused: Counter[str] = Counter()  # by reason

@@ -75,6 +75,7 @@ class Connection(Door):
 
     def eof_received(self) -> bool:
         """The client will send no more. While it waits for an answer that means that it has left."""
+        self._flush()
         if self._phase == SERVING and self._answer != ANSWERED:
             self._abandon()
         return False  # the transport closes
@@ -108,7 +109,7 @@ class Connection(Door):
             elif self._phase == BODY or self._rest:
                 self._refuse(too_slow("body" if self._phase == BODY else "head"))
             else:
-                self._transport.close()
+                self._close()
         if self._unread.quiet_s(self._transport, now) >= self._limits.write_s:
             self._account.refused["slow_reader"] += 1
             self._transport.abort()
@@ -116,10 +117,12 @@ class Connection(Door):
     def quit(self) -> None:
         """Close if nothing is under way."""
         if self._phase == HEAD and not self._rest:
-            self._transport.close()
+            self._close()
 
     def cut(self) -> None:
-        """Close, whatever is under way."""
+        """Close, whatever is under way; an answer that was given whole still leaves."""
+        if self._answer == ANSWERED:
+            self._flush()
         self._transport.abort()
 
     # -- a request on its way in
@@ -197,6 +200,7 @@ class Connection(Door):
         if rest:
             self._more_body(rest)
         elif request.expects:
+            self._flush()
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _more_body(self, data: bytes) -> None:
@@ -261,14 +265,14 @@ class Connection(Door):
             if self._answer == SILENT:
                 raise AssertionError("a request was left without an answer")
         except (asyncio.CancelledError, ClientGone) as error:
-            self._transport.abort()
+            self.cut()
             if isinstance(error, ClientGone) or self._gone:
                 return False
             raise
         except Exception:  # request boundary: answered with 500, or cut if the answer has begun
             log.exception("a request failed inside the server", method=request.method, path=request.path)
             if self._answer != SILENT:
-                self._transport.abort()
+                self.cut()
                 return False
             request.keep_alive = False
             self.whole(500, [("content-type", JSON)], error_body(PilothouseError("the gateway failed")))
@@ -292,7 +296,7 @@ class Connection(Door):
             if request.refused is not None:
                 self._linger()
             else:
-                self._transport.close()
+                self._close()
             return False
         self._phase = HEAD
         self._deadline = self._account.now + self._limits.idle_s
@@ -303,13 +307,19 @@ class Connection(Door):
             rest, self._rest = bytes(self._rest), b""
             self._take(rest)
         elif self._account.stopping:
-            self._transport.close()
+            self._close()
         return True
 
     # -- the end
 
+    def _close(self) -> None:
+        """Close when all is written."""
+        self._flush()
+        self._transport.close()
+
     def _refuse(self, refused: Refused) -> None:
         """Say no, and close."""
+        self._flush()
         self._account.refused[refused.reason] += 1
         self._request = None
         self._release()
@@ -321,6 +331,7 @@ class Connection(Door):
 
     def _linger(self) -> None:
         """Say that nothing more comes, and read on for a while: closing at once would take back the answer."""
+        self._flush()
         self._release()
         self._phase = LINGERING
         self._rest = b""

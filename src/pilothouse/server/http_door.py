@@ -22,7 +22,7 @@ class Door(asyncio.Protocol):
         self._loop: asyncio.AbstractEventLoop  # held: asking for it makes a system call each time
         self._request: Request | None = None
         self._answer = SILENT
-        self._out: list[bytes] = []  # of a stream: to be written in this turn of the loop
+        self._out: list[bytes] = []  # to be written in this turn of the loop
         self._out_bytes = 0
         self._unread = Unread()
         self._full = False  # more waits for the client than the transport likes
@@ -48,10 +48,13 @@ class Door(asyncio.Protocol):
             return
         if empty or self._request is None or self._request.method == "HEAD":
             body = b""
-        if len(body) <= TOGETHER:
-            self._transport.write(head + body)
-        else:
+        if len(body) > TOGETHER:
+            self._flush()
             self._transport.writelines((head, body))
+        elif self._out or self._account.pace.busy:
+            self._put(head + body)
+        else:
+            self._transport.write(head + body)
 
     def begin(self, status: int, headers: Headers) -> None:
         """The head of a stream."""
@@ -84,6 +87,7 @@ class Door(asyncio.Protocol):
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
+        """Write what waits for the turn's end; before all that closes, and all that is written past it."""
         out, self._out, self._out_bytes = self._out, [], 0
         if out and not self._gone:
             self._transport.write(b"".join(out))

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from tests.server.edge_http.wire import QUICK, Served, Wire, served
 
+from pilothouse.domain import pace
 from pilothouse.server.http import HttpServer
 from pilothouse.server.http_limits import Limits
 
@@ -25,6 +26,12 @@ class Rig:
         wire = await Wire.open(self.server)
         self.wires.append(wire)
         return wire
+
+
+@pytest.fixture(params=[pace.BUSY, -1.0], ids=["calm", "busy"], autouse=True)
+def busy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it once with answers that leave at once, and once with answers that leave at the turn's end."""
+    monkeypatch.setattr(pace, "BUSY", request.param)
 
 
 @pytest.fixture

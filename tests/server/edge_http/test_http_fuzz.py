@@ -21,6 +21,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.server.edge_http.wire import QUICK, Served, served
 
+from pilothouse.domain import pace
+
 MORE = int(os.environ.get("PILOTHOUSE_FUZZ", "1"))
 FAST = msgspec.structs.replace(QUICK, head_s=0.1, body_s=0.1, idle_s=0.1, linger_s=0.03, sweep_s=0.02)
 END = b"GET /end HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
@@ -72,10 +74,12 @@ class Target:
         return list(self.seen.requests), back
 
 
-@pytest.fixture(scope="module")
-def target() -> Iterator[Target]:
-    target = Target()
-    yield target
+@pytest.fixture(scope="module", params=[pace.BUSY, -1.0], ids=["calm", "busy"])
+def target(request: pytest.FixtureRequest) -> Iterator[Target]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pace, "BUSY", request.param)
+        target = Target()
+        yield target
     target.loop.call_soon_threadsafe(target.over.set)
     target.thread.join(10)
     assert target.crashes == [] and not target.thread.is_alive()
