@@ -130,10 +130,10 @@ class Keeper:
         ]
         capped = self._under_cap(config, today)
         gone += capped
-        if gone:
-            self._give_back(needed=any(removal.what != "payloads" for removal in capped))
-        cap = config.disk_cap
-        self.over = cap is not None and not capped and self.usage().total > cap  # or else the next run goes on
+        over = not capped and self._excess(config) > 0  # where the cap has taken some, the next run goes on
+        if gone or (over and not self.over):
+            self._give_back(needed=over or any(removal.what != "payloads" for removal in capped))
+        self.over = over and self._excess(config) > 0
         return gone
 
     def usage(self) -> Usage:
@@ -221,17 +221,21 @@ class Keeper:
 
     def _under_cap(self, config: RetentionConfig, today: int) -> list[Removal]:
         """Remove the oldest days until what is left is likely under the cap."""
-        if config.disk_cap is None or (excess := self.usage().total - config.disk_cap) <= 0:
+        if self._excess(config) <= 0:
             return []
         self._roller.settle(today * DAY_US)
         gone = []
-        excess = self.usage().total - config.disk_cap
+        excess = self._excess(config)
         for group, day, size in self._candidates(config, today):
             if excess <= 0:
                 break
             gone.append(self._remove(group, day, CAP))
             excess -= gone[-1].bytes or size
         return gone
+
+    def _excess(self, config: RetentionConfig) -> int:
+        """Bytes over the cap; 0 where there is none."""
+        return 0 if config.disk_cap is None else self.usage().total - config.disk_cap
 
     def _candidates(self, config: RetentionConfig, today: int) -> Iterator[tuple[_Group, int, int]]:
         """(rows, day, bytes) that may go, in the order in which they should."""
