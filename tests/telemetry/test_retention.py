@@ -1,6 +1,10 @@
 """Retention: whole days leave by class and route, never under the floor; the cap takes the oldest payloads first."""
 
 import random
+import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -224,3 +228,58 @@ def test_on_a_full_disk_there_is_room_left_to_remove_something(
     with pytest.raises(StoreError):
         monkeypatch.setattr(filled, "transaction", lambda: (_ for _ in ()).throw(StoreError("no space")))
         keeper(general=Keep(payloads=1)).tidy()
+
+
+# Keeps payloads of three days, and is killed at the n-th deletion of a file, or before the commit of the n-th removal.
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+from pilothouse.config.retention import Keep, RetentionConfig
+from pilothouse.domain.clock import FrozenClock
+from pilothouse.store.telemetry import TelemetryStore
+from pilothouse.telemetry import retention
+
+path, what, left, now_us = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+
+def deadly(work):
+    def call(*given, **named):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return work(*given, **named)
+    return call
+
+store = TelemetryStore(path)
+config = RetentionConfig(general=Keep(payloads=3))
+keeper = retention.Keeper(store, path.parent / "journal", FrozenClock(now_us), lambda: config)
+if what == "unlink":
+    Path.unlink = deadly(Path.unlink)
+else:
+    retention._list_off = deadly(retention._list_off)
+keeper.tidy()
+"""
+
+
+def test_a_kill_amid_removals_is_made_good_by_the_next_run(
+    filled: TelemetryStore, keeper: Callable[..., Keeper], tmp_path: Path
+) -> None:
+    keeper().tidy()
+    filled.checkpoint()
+    for what, at in (("unlink", 1), ("unlink", 4), ("list", 2), ("list", 6)):
+        place = tmp_path / f"{what}{at}"
+        shutil.copytree(tmp_path / "payloads", place / "payloads")
+        shutil.copy(filled.path, place / "telemetry.duckdb")
+        done = subprocess.run(
+            [sys.executable, "-c", CHILD, str(place / "telemetry.duckdb"), what, str(at), str(NOW_US)], check=False
+        )
+        assert done.returncode == -signal.SIGKILL
+        again = TelemetryStore(place / "telemetry.duckdb")
+        config = RetentionConfig(general=Keep(payloads=3))
+        keep = Keeper(again, place / "journal", FrozenClock(NOW_US), lambda config=config: config)  # type: ignore[misc]
+        keep.tidy()
+        assert bodies(again, "a") == set(range(4))
+        assert [one.day[-2:] for one in keep.removals(untold=True)] == ["06", "07", "08", "09", "10", "11"]
+        listed = {name for (name,) in again.rows("SELECT file FROM payload_files")}
+        assert {file.name for file in (place / "payloads").glob("*.parquet*")} == listed
+        again.close()

@@ -9,7 +9,9 @@ from pilothouse.domain.errors import StoreError
 
 
 class DataDir(msgspec.Struct, frozen=True):
-    """`state.db`, `telemetry.duckdb`, `journal/<worker>/`, `table.json`, `secret/`, `run/`, `logs/` under `path`."""
+    """Under `path`: `state.db`, `telemetry.duckdb`, `payloads/`, `journal/<worker>/`, `table.json`, `secret/`, `run/`,
+    `logs/`.
+    """
 
     path: Path
 
