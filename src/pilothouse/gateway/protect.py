@@ -11,7 +11,7 @@ import msgspec
 
 from pilothouse.domain.hashing import bytes_hash
 from pilothouse.domain.policy import LogMode
-from pilothouse.domain.record import PREVIEW, Payload, Redaction
+from pilothouse.domain.record import PREVIEW, Payload, Record, Redaction
 from pilothouse.domain.wires import Redact, Redacted
 from pilothouse.gateway.repair import doubled_key
 from pilothouse.gateway.types import Draft
@@ -21,6 +21,10 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _vectors = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _items = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
+# Short words that the client or the provider chose, and that are no text.
+_NAMES = ("requested_model", "route", "segment", "api", "served_model", "fingerprint")
+_NAMES_OF_ATTEMPT = ("model", "served_model", "fingerprint", "response_id", "finish_reason")
+_POINTERS = ("missing", "mismatched", "unlisted", "coerced")
 _LONG = 9  # digits from which on a number may be a card or an account
 
 
@@ -120,7 +124,17 @@ def _size(vector: msgspec.Raw) -> Any:
 def _texts(draft: Draft, payload: Payload | None) -> list[str]:
     """Every text that the record would keep. `payload`: the bodies as they came, where they are to be kept."""
     record = draft.record
-    out = [record.error_message, record.requested_model, draft.text]
+    out = [record.error_message, draft.text, *(getattr(record, name) for name in _NAMES)]
+    for attempt in record.attempts:
+        out += [getattr(attempt, name) for name in _NAMES_OF_ATTEMPT]
+    if (validation := record.validation) is not None:
+        out += [
+            validation.error,
+            *validation.missing,
+            *validation.mismatched,
+            *validation.unlisted,
+            *validation.coerced,
+        ]
     for key, value in record.labels.items():
         out += (key, value)
     if payload is not None:
@@ -170,10 +184,30 @@ def protect(draft: Draft, mode: LogMode, redact: Redact, again: Callable[[str], 
     except Exception as error:  # noqa: BLE001  # plugin call: whatever redaction raises, metadata only is kept
         record.payload = None
         record.labels = {}
-        record.preview_in = record.preview_out = record.requested_model = ""
+        record.preview_in = record.preview_out = ""
         record.error_message = record.error_type
+        _renamed(record, _nothing)
+        if draft.resolved is not None:
+            record.route = draft.resolved.route
         record.upstream_redacted_hash = ""
         record.redaction = Redaction(status="blocked", reason=type(error).__name__)
+
+
+def _renamed(record: Record, clean: Callable[[str], str]) -> None:
+    """The record with its short words as they may be written."""
+    for name in _NAMES:
+        setattr(record, name, clean(getattr(record, name)))
+    for attempt in record.attempts:
+        for name in _NAMES_OF_ATTEMPT:
+            setattr(attempt, name, clean(getattr(attempt, name)))
+    if (validation := record.validation) is not None:
+        validation.error = clean(validation.error)
+        for name in _POINTERS:
+            setattr(validation, name, [clean(pointer) for pointer in getattr(validation, name)])
+
+
+def _nothing(_: str) -> str:
+    return ""
 
 
 def _redacted(draft: Draft, mode: LogMode, redact: Redact, again: Callable[[str], str]) -> None:
@@ -184,7 +218,7 @@ def _redacted(draft: Draft, mode: LogMode, redact: Redact, again: Callable[[str]
     if redact("\n".join(_texts(draft, payload))).classes:
         found = Findings(redact)
         record.error_message = found.text(record.error_message)
-        record.requested_model = found.text(record.requested_model)
+        _renamed(record, found.text)
         record.labels = {found.text(k): found.text(v) for k, v in record.labels.items()}
         if payload is not None:
             _bodies(draft, found, again)

@@ -24,15 +24,20 @@ _UNICODE_ESCAPE = re.compile(
     rb"(\\+)u(?:([dD][89abAB][0-9a-fA-F]{2})\\+u([dD][c-fC-F][0-9a-fA-F]{2})|([0-9a-fA-F]{4}))"
 )
 _UNPRINTED = re.compile(rb"u(?!00[2-7])[0-9a-fA-F]{4}")
+_PERCENT = 37
+_PERCENT_ESCAPE = re.compile(rb"%(?:0[0-9A-Da-d]|2[02-357-9CcFf]|26|2[Bb](?![A-Za-z])|3[A-Fa-f]|5[BbDd]|7[B-Db-d])")
+_PERCENT_MARKS = {b"%2B": b"  +", b"%3A": b"  :", b"%3D": b"  ="}
 _TOKEN = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|(-?[0-9][0-9.eE+-]*)')
 _MANY_DIGITS = 1_000_000
 _BACKSLASH = 92  # as a number it is found several times faster than as bytes
 
 
 def blanked(data: bytes) -> tuple[bytes, bool]:
-    """`data` with the escapes of quoted text blanked, at equal length, so that `\\n4111…` begins a word; and whether
-    these were all the backslashes it has.
+    """`data` with the escapes of quoted text and of addresses blanked, at equal length, so that `\\n4111…` and
+    `%204111…` begin a word; and whether these were all the backslashes it has.
     """
+    if _PERCENT in data:
+        data = _PERCENT_ESCAPE.sub(lambda m: _PERCENT_MARKS.get(m[0].upper(), b"   "), data)
     if _BACKSLASH not in data:
         return data, True
     first, *rest = data.split(b"\\")
@@ -131,7 +136,7 @@ class Redactor:
         return Redacted(text=redacted, classes=classes, secrets=sum(f.detector.secret for f in found))
 
     def _suspects(self, data: bytes) -> bool:
-        if _BACKSLASH not in data:
+        if _BACKSLASH not in data and _PERCENT not in data:
             return self._detectors.suspects(data)
         if self._detectors.suspects(blanked(data)[0]):
             return True
