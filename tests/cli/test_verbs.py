@@ -140,6 +140,9 @@ def test_releases_from_files_to_pointer(
         "ok": True, "rows": 5, "head": "", "first_bad_seq": None, "reason": "",
     }  # fmt: skip
     assert "release.rollback" in invoke("audit", "list").stdout
+    kept = verb("retention", "--now")
+    assert (kept["over_cap"], kept["removals"], kept["rules"]["general"]["floor"]) == (False, [], 30)
+    assert "no cap" in invoke("retention").stdout
 
 
 def test_errors_say_what_where_and_what_to_do(invoke: Callable[..., Result]) -> None:
