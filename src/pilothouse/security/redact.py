@@ -177,7 +177,7 @@ class Redactor:
         return f"[{kind.upper()}:{digest[:6]}]".encode()
 
     def _json(self, data: bytes, found: list[Finding]) -> bytes:
-        plain, simple = blanked(data)
+        plain, simple = (data, False) if b"\\u" in data else blanked(data)
         if simple and not self._detectors.suspects(plain):
             return data  # what a string holds stands in the raw text too, between quotes
         try:
