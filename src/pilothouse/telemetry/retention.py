@@ -26,9 +26,9 @@ from pilothouse.telemetry.payloads import DAY_US, Roller
 
 AGE, CAP = "age", "disk cap"
 GENERAL = "*"  # the route of what holds for all that have no rule of their own
-FREE_MIN = 64 << 20  # free bytes within the file that are worth writing it anew …
+FREE_MIN = 256 << 20  # free bytes within the file that are worth writing it anew …
 ROOM, ROOM_FILE = 8 << 20, ".room"  # bytes, beside the payload files
-FREE_SHARE = 0.25  # … and their share of it
+FREE_SHARE = 0.5  # … and their share of it
 
 # class → tables, each with its time and what tells that a row is of the routes `{routes}`
 _BY_TRACE = "trace_id IN (SELECT trace_id FROM spans WHERE {routes})"
