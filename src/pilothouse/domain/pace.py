@@ -2,8 +2,19 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-BUSY = 0.6  # of a core
+BUSY = 0.6  # of the time
+_SCHEDULED = Path("/proc/thread-self/schedstat")  # ns on a processor, ns that it waited for one, and how often
+
+
+def occupied_s() -> float:
+    """Seconds that this thread had work: ran or, where that is told, waited for a processor that others had."""
+    try:
+        ran, waited, _ = _SCHEDULED.read_bytes().split()
+        return (int(ran) + int(waited)) / 1e9
+    except (OSError, ValueError):
+        return time.thread_time()
 
 
 class Pace:
@@ -13,13 +24,13 @@ class Pace:
     are awake. A worker that has time writes at once: nobody waits there for the work of others.
     """
 
-    def __init__(self, cpu_s: Callable[[], float] = time.thread_time) -> None:
+    def __init__(self, occupied: Callable[[], float] = occupied_s) -> None:
         self.busy = False
-        self._cpu_s = cpu_s
-        self._at = self._used = 0.0  # when it was looked last, and the CPU time until then
+        self._occupied = occupied
+        self._at = self._had = 0.0  # when it was looked last, and the seconds with work until then
 
     def look(self, now: float) -> None:
         """See how busy it was since the last look; from the loop's own thread, every second or so."""
         passed, self._at = now - self._at, now
-        before, self._used = self._used, self._cpu_s()
-        self.busy = self._used - before >= BUSY * passed
+        before, self._had = self._had, self._occupied()
+        self.busy = self._had - before >= BUSY * passed
