@@ -368,7 +368,7 @@ class StoredText(msgspec.Struct, frozen=True, kw_only=True):
     """A stored text to be scanned again for what redaction should have taken out [T2.5]."""
 
     owner: str  # request id, or `trace_id/span_id`
-    field: str  # preview_in, preview_out, request, response, upstream
+    field: str  # preview_in, preview_out, words, request, response, upstream
     route: str
     env: str
     text: str

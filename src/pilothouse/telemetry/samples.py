@@ -32,15 +32,21 @@ FROM drawn ORDER BY ts, id""",  # noqa: S608  # our own names
 
 
 def sample_stored_texts(store: TelemetryStore, n: int = 200, since_us: int = 0) -> list[StoredText]:
-    """Texts of `n` stored rows, requests and spans alike, previews and payloads, to be scanned again [T2.5]."""
+    """Texts of `n` stored rows, requests and spans alike, to be scanned again [T2.5]: previews, payloads and words,
+    which are names, errors, labels and attributes, one a line.
+    """
     rows = store.query(
-        """WITH drawn AS (
-  SELECT id AS owner, route, env, log_mode, preview_in, preview_out FROM requests
-  WHERE ts >= make_timestamp($since)
+        f"""WITH drawn AS (
+  SELECT id AS owner, route, env, log_mode, preview_in, preview_out,
+    concat_ws(chr(10), requested_model, served_model, segment, error_message, {_lines("labels")}) AS words
+  FROM requests WHERE ts >= make_timestamp($since)
   UNION ALL
-  SELECT trace_id || '/' || span_id, route, env, '', preview_in, preview_out FROM spans
-  WHERE ts >= make_timestamp($since))
-SELECT owner, route, env, log_mode, preview_in, preview_out FROM drawn ORDER BY hash(owner) LIMIT $n""",
+  SELECT trace_id || '/' || span_id, route, env, '', preview_in, preview_out,
+    concat_ws(chr(10), name, request_model, response_model, error_type, {_lines("attributes")},
+      array_to_string(list_transform(events, lambda e: concat_ws(chr(10), e.name, {_lines("e.attributes")})), chr(10)))
+  FROM spans WHERE ts >= make_timestamp($since))
+SELECT owner, route, env, log_mode, preview_in, preview_out, words
+FROM drawn ORDER BY hash(owner) LIMIT $n""",  # noqa: S608  # our own names
         {"since": since_us, "n": n},
     )
     bodies = payloads.fetch(store, [row["owner"] for row in rows])
@@ -49,6 +55,11 @@ SELECT owner, route, env, log_mode, preview_in, preview_out FROM drawn ORDER BY 
             owner=row["owner"], field=field, route=row["route"], env=row["env"], text=text, log_mode=row["log_mode"]
         )
         for row in rows
-        for field in ("preview_in", "preview_out", "request", "response", "upstream")
+        for field in ("preview_in", "preview_out", "words", "request", "response", "upstream")
         if (text := (row | bodies.get(row["owner"], {})).get(field))
     ]
+
+
+def _lines(column: str) -> str:
+    """SQL: a map's entries as lines `name: value`."""
+    return f"array_to_string(list_transform(map_entries({column}), lambda m: m.key || ': ' || m.value), chr(10))"
