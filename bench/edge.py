@@ -1,6 +1,5 @@
 """CPU per request and added latency at the edge with everything on, beside direct calls, TensorZero and LiteLLM."""
 
-import contextlib
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -63,9 +62,9 @@ def _beside(direct: Target, waiting: str, seconds: float) -> list[Figure]:
 
 
 def _peer(peer: Peer, upstream: str, seconds: float) -> list[Figure]:
-    with contextlib.ExitStack() as stack:
-        target = stack.enter_context(peer(upstream))
-        return [_run(target, seconds, shape, stream=stream) for shape, stream in SHAPES]
+    with peer(upstream) as target:
+        result = [_run(target, seconds, shape, stream=stream) for shape, stream in SHAPES]
+        return [*result, _run(target, seconds, PLAIN, stream=False, connections=32)]
 
 
 def _peer_waiting(peer: Peer, waiting: str, seconds: float) -> list[Figure]:
@@ -80,13 +79,13 @@ def _found(figures: list[Figure], name: str, shape: str) -> Figure | None:
 def comparison(figures: list[Figure]) -> list[str]:
     """What the figures come to, one line each."""
     lines = []
-    for shape in (PLAIN, STREAM):
-        ours = _found(figures, "Pilothouse", shape)
-        for theirs in [f for f in figures if f.shape == shape and f.name.startswith(("TensorZero", "LiteLLM"))]:
-            if ours and ours.cpu_ms and theirs.cpu_ms:
-                ratio = ours.cpu_ms / theirs.cpu_ms
-                said = f"{ratio:.2f} of" if ratio > 0.1 else f"1/{1 / ratio:.0f} of"
-                lines.append(f"- {shape}: {said} {theirs.name}'s CPU per request.")
+    own = [f for f in figures if f.name == "Pilothouse"]
+    for theirs in [f for f in figures if f.name.startswith(("TensorZero", "LiteLLM"))]:
+        ours = next((f for f in own if (f.shape, f.connections) == (theirs.shape, theirs.connections)), None)
+        if ours and ours.cpu_ms and theirs.cpu_ms:
+            ratio = ours.cpu_ms / theirs.cpu_ms
+            said = f"{ratio:.2f} of" if ratio > 0.1 else f"1/{1 / ratio:.0f} of"
+            lines.append(f"- {ours.shape}, {ours.connections} clients: {said} {theirs.name}'s CPU per request.")
     for shape in (PLAIN, WAITING, PACED):
         direct = _found(figures, "direct", shape)
         added = [

@@ -1,5 +1,6 @@
 """LiteLLM's proxy, tuned as its documentation says, in an environment of its own: bare, and with the nearest that it
-offers without a database to what Pilothouse does for each request (limits that are enforced, a record in a file)."""
+offers without a database to what Pilothouse does for each request (limits and a budget that are enforced, a record in
+a file, redacted by its own content filter)."""
 
 import contextlib
 import os
@@ -22,7 +23,22 @@ general_settings: {{master_key: {key}}}
 """
 LIMITS = ", rpm: 60000000, tpm: 60000000000"
 CALLBACKS = ", callbacks: record.writer"
-ROUTER = 'router_settings: {optional_pre_call_checks: ["enforce_model_rate_limits"]}\n'
+ROUTER = """\
+router_settings:
+  optional_pre_call_checks: ["enforce_model_rate_limits"]
+  provider_budget_config: {openai: {budget_limit: 1000000000, time_period: 1d}}
+"""
+PATTERNS = ("email", "us_phone", "us_ssn", "credit_card", "iban", "ipv4", "aws_access_key", "aws_secret_key",
+            "github_token", "slack_token", "generic_api_key")  # fmt: skip
+REDACTION = """\
+guardrails:
+  - guardrail_name: redaction
+    litellm_params:
+      guardrail: litellm_content_filter
+      mode: [pre_call, post_call]
+      default_on: true
+      patterns:
+""" + "".join(f"        - {{pattern_type: prebuilt, pattern_name: {name}, action: MASK}}\n" for name in PATTERNS)
 RECORD = """\
 import json
 from litellm.integrations.custom_logger import CustomLogger
@@ -54,11 +70,11 @@ def installed() -> Path:
 
 @contextlib.contextmanager
 def proxy(upstream: str, *, same_work: bool = False) -> Iterator[Target]:
-    """One worker of LiteLLM's proxy in front of `upstream`. `same_work`: with limits and a record."""
+    """One worker of LiteLLM's proxy in front of `upstream`. `same_work`: limits, a budget, redaction, a record."""
     command, port = installed(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
-        limits, callbacks, more = (LIMITS, CALLBACKS, ROUTER) if same_work else ("", "", "")
+        limits, callbacks, more = (LIMITS, CALLBACKS, ROUTER + REDACTION) if same_work else ("", "", "")
         config.write_text(CONFIG.format(upstream=upstream, key=KEY, limits=limits, callbacks=callbacks) + more)
         (config.parent / "record.py").write_text(RECORD)
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -69,7 +85,7 @@ def proxy(upstream: str, *, same_work: bool = False) -> Iterator[Target]:
         )  # fmt: skip
         try:
             wait_for(port, 120)
-            name = f"LiteLLM {VERSION}" + ", limits and record" * same_work
+            name = f"LiteLLM {VERSION}" + ", same work" * same_work
             yield Target(name, f"http://127.0.0.1:{port}", KEY, "bench", (process.pid,))
         finally:
             process.terminate()
