@@ -267,8 +267,9 @@ def test_samples_hold_what_replay_and_the_scan_need(
     texts = samples.sample_stored_texts(store, n=200)
     assert {(one.field, one.text) for one in texts if one.owner == "r1"} == {
         ("preview_in", "question"), ("preview_out", "answer"), ("request", "in 1"), ("response", "out"),
+        ("words", "docs-answer\nsmollm2"),
     }  # fmt: skip
-    assert [one.text for one in texts if one.owner == "t/s"] == ["span text"]
+    assert [one.text for one in texts if one.owner == "t/s"] == ["span text", "n"]
     assert len({one.owner for one in samples.sample_stored_texts(store, n=5)}) == 5
 
 

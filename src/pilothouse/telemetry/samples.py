@@ -56,7 +56,7 @@ FROM drawn ORDER BY hash(owner) LIMIT $n""",  # noqa: S608  # our own names
         )
         for row in rows
         for field in ("preview_in", "preview_out", "words", "request", "response", "upstream")
-        if (text := (row | bodies.get(row["owner"], {})).get(field))
+        if (text := ((row | bodies.get(row["owner"], {})).get(field) or "").strip())
     ]
 
 
