@@ -12,7 +12,7 @@ APT = $(ROOT) apt-get -qq update && $(ROOT) env DEBIAN_FRONTEND=noninteractive a
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: demo test check fix bench docs lock clean browser valkey loadtools
+.PHONY: demo test check fix bench docs lock capture clean browser valkey loadtools
 .DEFAULT_GOAL := demo
 
 .venv/installed: requirements.lock pyproject.toml
@@ -66,6 +66,16 @@ clients: .venv-clients/installed tests/clients/node_modules/.package-lock.json
 tests/clients/node_modules/.package-lock.json: tests/clients/package-lock.json
 	@command -v npm >/dev/null || { $(APT) nodejs npm; }
 	@cd tests/clients && npm ci --silent --no-audit --no-fund
+
+# What the field's instrumentations send, in environments of their own: tests/telemetry/corpus/README.md.
+CAPTURED = tests/telemetry/corpus
+capture: .venv/installed
+	@for name in field llamaindex mlflow; do \
+	  $(BIN)/uv venv -q --clear --python $(BIN)/python .venv-capture/$$name && \
+	  $(BIN)/uv pip install -q --python .venv-capture/$$name/bin/python --no-deps -r $(CAPTURED)/$$name.lock || exit 1; done
+	@command -v npm >/dev/null || { $(APT) nodejs npm; }
+	@cd $(CAPTURED) && npm ci --silent --no-audit --no-fund
+	$(BIN)/python $(CAPTURED)/capture.py $(ARGS)
 
 browser:
 	@command -v chromium >/dev/null || { $(APT) chromium fonts-dejavu-core; }

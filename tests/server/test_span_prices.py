@@ -25,6 +25,13 @@ def test_the_configs_prices_go_before_the_lists() -> None:
     assert price("openai", "gpt-4o-mini", USED, JUNE_2025_US) == pytest.approx(3.0)
 
 
-@pytest.mark.parametrize(("provider", "model"), [("", "gpt-4o-mini"), ("vllm", "llama"), ("openai", "no-such-model")])
+@pytest.mark.parametrize(("provider", "model"), [("vllm", "llama"), ("", "llama-of-ours"), ("openai", "no-such-model")])
 def test_what_nobody_prices_costs_nothing_known(provider: str, model: str) -> None:
     assert span_prices(lambda: None)(provider, model, USED, JUNE_2025_US) is None
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-mini-2024-07-18", "claude-sonnet-4-5", "text-embedding-3-small"])
+def test_where_no_provider_is_named_the_models_maker_is_taken(model: str) -> None:
+    maker = "anthropic" if model.startswith("claude") else "openai"
+    price = span_prices(lambda: None)
+    assert price("", model, USED, JUNE_2025_US) == price(maker, model, USED, JUNE_2025_US) is not None

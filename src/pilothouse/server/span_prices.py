@@ -23,12 +23,22 @@ _LISTED = {  # a provider in OpenTelemetry's words → in the list's
     "x_ai": "x-ai",
     "moonshot_ai": "moonshotai",
 }
+_MAKERS = (
+    "openai",
+    "anthropic",
+    "google",
+    "mistral",
+    "cohere",
+    "x-ai",
+    "deepseek",
+)  # not those who serve others' models
 
 
 def span_prices(table: Callable[[], Table | None]) -> PriceSpan:
     """The wire that ingest hands to the normaliser; `table` has the config's prices, by `provider/model`.
 
-    A provider that neither the config nor the list knows has no price: its model may be anyone's.
+    A provider that neither the config nor the list knows has no price: its model may be anyone's. Where the app names
+    none (Langfuse's and MLflow's SDKs do not), the first maker with a model of that name is taken.
     """
     book = PriceBook()
     kept: dict[tuple[str, str, int], Rates | None] = {}
@@ -51,11 +61,14 @@ def span_prices(table: Callable[[], Table | None]) -> PriceSpan:
 
 def _listed(provider: str, model: str, ts_us: int) -> Rates | None:
     snapshot = data_snapshot.get_snapshot()
-    name = _LISTED.get(provider, provider)
-    if name not in {known.id for known in snapshot.providers}:
-        return None
-    try:
-        maker, info = snapshot.find_provider_model(model, None, name, None)
-    except LookupError:
-        return None
-    return listed_rates(info.get_prices(datetime.fromtimestamp(ts_us / 1e6, UTC)), audio_as_text=maker.id == "google")
+    known = {one.id for one in snapshot.providers}
+    for name in (_LISTED.get(provider, provider),) if provider else _MAKERS:
+        if name not in known:
+            continue
+        try:
+            maker, info = snapshot.find_provider_model(model, None, name, None)
+        except LookupError:
+            continue
+        now = datetime.fromtimestamp(ts_us / 1e6, UTC)
+        return listed_rates(info.get_prices(now), audio_as_text=maker.id == "google")
+    return None

@@ -16,6 +16,7 @@ DIALECT = Dialect(
         "request_model": (_M + "ls_model_name",),
         "session": (_M + "session_id", _M + "thread_id", _M + "conversation_id", "langsmith.trace.session_id"),
         "user": (_M + "user_id",),
+        "release": (_M + "revision_id",),
     },
     inside=(
         Inside(

@@ -23,6 +23,16 @@ DIALECT = Dialect(
                 "tokens.cache_write_1h": ("cache_creation_input_tokens_above_1hr",),
             },
         ),
+        Inside(  # the provider's own answer, for what the usage above does not say
+            "mlflow.spanOutputs",
+            {
+                "tokens.input": ("usage.prompt_tokens", "usage.input_tokens"),
+                "tokens.reasoning": (
+                    "usage.completion_tokens_details.reasoning_tokens",
+                    "usage.output_tokens_details.reasoning_tokens",
+                ),
+            },
+        ),
         Inside("mlflow.llm.cost", {"cost": ("total_cost",)}),
         Inside("mlflow.linkedPrompts", {"prompt_name": ("0.name",), "prompt_version": ("0.version",)}),
     ),
