@@ -26,7 +26,7 @@ WORKERS ?= 2
 demo: .venv/installed
 	@$(BIN)/pilothouse demo $(ARGS)
 
-test: .venv/installed browser valkey clients
+test: .venv/installed browser valkey clients chdb
 	@rm -f .coverage .coverage.*
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report --skip-covered --skip-empty | tail -n 30
@@ -53,6 +53,8 @@ lock: .venv/installed
 	  --python-version 3.11 -o requirements.lock
 	$(BIN)/uv pip compile -q tests/clients/requirements.in --universal --generate-hashes --no-header \
 	  --python-version 3.11 -o tests/clients/requirements.lock
+	$(BIN)/uv pip compile -q tests/store/telemetry/chdb/requirements.in --universal --generate-hashes --no-header \
+	  --python-version 3.11 -o tests/store/telemetry/chdb/requirements.lock
 
 # Client libraries of the field, in environments of their own: tests/clients talks to the gateway with them.
 clients: .venv-clients/installed tests/clients/node_modules/.package-lock.json
@@ -76,6 +78,15 @@ capture: .venv/installed
 	@command -v npm >/dev/null || { $(APT) nodejs npm; }
 	@cd $(CAPTURED) && npm ci --silent --no-audit --no-fund
 	$(BIN)/python $(CAPTURED)/capture.py $(ARGS)
+
+# ClickHouse's engine in a process, in an environment of its own: the telemetry store's tests talk to it over HTTP.
+chdb: .venv-chdb/installed
+
+.venv-chdb/installed: tests/store/telemetry/chdb/requirements.lock | .venv/installed
+	@echo "installing ClickHouse's engine into .venv-chdb …"
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-chdb
+	@$(BIN)/uv pip install -q --python .venv-chdb/bin/python --no-deps --require-hashes -r tests/store/telemetry/chdb/requirements.lock
+	@touch $@
 
 browser:
 	@command -v chromium >/dev/null || { $(APT) chromium fonts-dejavu-core; }

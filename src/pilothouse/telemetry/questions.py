@@ -78,10 +78,11 @@ FROM requests WHERE {_WINDOW} GROUP BY route, env, manifest, release, inline, ca
 ORDER BY n DESC, inline, release DESC, manifest"""
 
 MODELS = """
-SELECT route, env, provider, model, served_model, fingerprint, kind = 'fallback' AS fallback,
+SELECT * FROM (SELECT route, env, provider, model, served_model, fingerprint, kind = 'fallback' AS fallback,
   count(*) FILTER (ts >= make_timestamp($since) AND ts < make_timestamp($until)) AS n,
   epoch_us(min(ts)) AS first_us, epoch_us(max(ts)) AS last_us
-FROM attempts WHERE source = 'edge' AND delivered GROUP BY ALL HAVING n > 0 ORDER BY n DESC"""
+FROM attempts WHERE source = 'edge' AND delivered GROUP BY ALL)
+WHERE n > 0 ORDER BY n DESC"""
 
 LATENCY = f"""
 SELECT route, env, {_MODEL} AS model, count(*) AS n, quantile_cont(duration_ms, {_QUANTILES}) AS duration,

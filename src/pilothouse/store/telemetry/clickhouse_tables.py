@@ -1,0 +1,97 @@
+"""The store's tables in ClickHouse, read off those in DuckDB: the same names and columns, so that there is one schema.
+
+Partitions are days, rows lie in order of time. What has an identity is kept once (ReplacingMergeTree, read with
+`final`), what has none is guarded by the token of its insert. Lists and maps cannot be NULL: an unknown one is empty,
+and where that matters a column beside it says which.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+
+# table → sorting key; its columns cannot be NULL. Of those in ONCE a key is kept once.
+KEYS: dict[str, tuple[str, ...]] = {
+    "requests": ("ts", "id"),
+    "attempts": ("ts", "request_id", "n"),
+    "spans": ("ts", "trace_id", "span_id"),
+    "span_events": ("ts", "trace_id"),
+    "app_metrics": ("name", "ts"),
+    "scores": ("ts", "id"),
+    "losses": ("ts",),
+    "payloads": ("ts", "owner"),
+    "payload_files": ("file",),
+    "removals": ("ts",),
+    "rollup_minute": ("minute",),
+    "load_positions": ("segment",),
+    "meta": ("key",),
+}
+ONCE = ("requests", "attempts", "spans", "scores", "payloads", "payload_files", "load_positions", "meta")
+# table → a list of which it matters whether it is unknown or empty; a column beside it says so.
+UNKNOWN = {"spans": "documents"}
+KNOWN = "_known"
+_WHOLE = ("payload_files", "removals", "load_positions", "meta", "losses")  # too small for a partition a day
+_LOOKED_UP = {  # what is looked for without a time
+    "requests": ("id", "trace_id"),
+    "attempts": ("request_id",),
+    "spans": ("trace_id",),
+    "scores": ("request_id", "trace_id"),
+    "payloads": ("owner",),
+    "span_events": ("trace_id",),
+}
+_SIMPLE = {
+    "VARCHAR": "String", "BIGINT": "Int64", "INTEGER": "Int32", "DOUBLE": "Float64", "BOOLEAN": "Bool",
+    "TIMESTAMP": "DateTime64(6, 'UTC')", "DATE": "Date", "UTINYINT": "UInt8", "HUGEINT": "Int64", "UBIGINT": "UInt64",
+}  # fmt: skip
+WINDOW = 10_000  # how many of the newest inserts a token is known for
+_FIELD = re.compile(r'"?(\w+)"? (.+)')
+Column = tuple[str, str]  # name, DuckDB's type
+
+
+def type_of(duck: str, *, null: bool = True) -> str:
+    """ClickHouse's type for one of DuckDB's."""
+    if duck.endswith("[]"):
+        return f"Array({type_of(duck[:-2])})"
+    if duck.startswith("MAP("):
+        key, value = _inner(duck[4:-1])
+        return f"Map({type_of(key, null=False)}, {type_of(value, null=False)})"
+    if duck.startswith("STRUCT("):
+        fields = [found for one in _inner(duck[7:-1]) if (found := _FIELD.fullmatch(one))]
+        return "Tuple(" + ", ".join(f"{field[1]} {type_of(field[2])}" for field in fields) + ")"
+    return f"Nullable({_SIMPLE[duck]})" if null else _SIMPLE[duck]
+
+
+def _inner(text: str) -> list[str]:
+    parts, depth, begin = [], 0, 0
+    for at, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and not depth:
+            parts.append(text[begin:at].strip())
+            begin = at + 1
+    return [*parts, text[begin:].strip()]
+
+
+def time_of(table: str) -> str:
+    """The column that says when."""
+    return "minute" if table == "rollup_minute" else "ts"
+
+
+def columns(table: str, found: Sequence[Column]) -> Iterator[str]:
+    """Definitions of a table's columns."""
+    if table in UNKNOWN:
+        yield f"{UNKNOWN[table]}{KNOWN} Bool"
+    for name, duck in found:
+        codec = " CODEC(ZSTD(3))" if table == "payloads" and duck == "VARCHAR" else ""
+        yield f"`{name}` {type_of(duck, null=name not in (*KEYS[table], time_of(table)))}{codec}"
+
+
+def create(table: str, found: Sequence[Column]) -> str:
+    """The statement that makes a table where there is none."""
+    parts = list(columns(table, found))
+    parts += [f"INDEX of_{name} {name} TYPE bloom_filter GRANULARITY 4" for name in _LOOKED_UP.get(table, ())]
+    by = "" if table in _WHOLE else f" PARTITION BY toDate({time_of(table)})"
+    newest = "(ts)" if table == "load_positions" else ""
+    engine = f"ReplacingMergeTree{newest}" if table in ONCE else "MergeTree"
+    return (
+        f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(parts)}) ENGINE = {engine}{by} "
+        f"ORDER BY ({', '.join(f'`{name}`' for name in KEYS[table])}) "
+        f"SETTINGS non_replicated_deduplication_window = {WINDOW}"
+    )

@@ -1,0 +1,53 @@
+"""Both engines behind one fixture: DuckDB, and ClickHouse's engine (chDB) behind its HTTP interface."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from pilothouse.store.telemetry import TelemetryStore
+from pilothouse.store.telemetry.clickhouse import ClickHouseStore
+
+ROOT = Path(__file__).parents[3]
+PYTHON = ROOT / ".venv-chdb" / "bin" / "python"
+Opens = Callable[[], TelemetryStore]
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def clickhouse_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    if not PYTHON.exists():
+        pytest.skip("ClickHouse's engine is not installed here: make chdb")
+    folder = tmp_path_factory.mktemp("chdb")
+    server = Path(__file__).parent / "chdb" / "server.py"
+    with subprocess.Popen(
+        [PYTHON, server, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+        process.communicate()
+
+
+@pytest.fixture
+def clickhouse(clickhouse_port: int, tmp_path: Path) -> Opens:
+    """Opens the same new database each time that it is called."""
+    url = f"clickhouse://localhost:{clickhouse_port}/test{next(_numbers)}"
+    return lambda: ClickHouseStore(url, tmp_path / "spool")
+
+
+@pytest.fixture(params=["duckdb", "clickhouse"])
+def opens(request: pytest.FixtureRequest, tmp_path: Path) -> Opens:
+    """Opens the store of this test; again, after it was closed."""
+    if request.param == "clickhouse":
+        opener: Opens = request.getfixturevalue("clickhouse")
+        return opener
+    return lambda: TelemetryStore(tmp_path / "telemetry.duckdb")
+
+
+@pytest.fixture
+def store(opens: Opens) -> Iterator[TelemetryStore]:
+    opened = opens()
+    yield opened
+    opened.close()
