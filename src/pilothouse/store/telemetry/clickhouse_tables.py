@@ -17,6 +17,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "app_metrics": ("name", "ts"),
     "scores": ("ts", "id"),
     "losses": ("ts",),
+    "repeats": ("ts",),
     "payloads": ("ts", "owner"),
     "payload_files": ("file",),
     "removals": ("ts",),
@@ -28,9 +29,9 @@ ONCE = ("requests", "attempts", "spans", "scores", "payloads", "payload_files", 
 # table → a list of which it matters whether it is unknown or empty; a column beside it says so.
 UNKNOWN = {"spans": "documents"}
 KNOWN = "_known"
-_WHOLE = ("payload_files", "removals", "load_positions", "meta", "losses")  # too small for a partition a day
+_WHOLE = ("payload_files", "removals", "load_positions", "meta", "losses", "repeats")  # too small for a partition a day
 _LOOKED_UP = {  # what is looked for without a time
-    "requests": ("id", "trace_id"),
+    "requests": ("id", "trace_id", "own_trace_id"),
     "attempts": ("request_id",),
     "spans": ("trace_id",),
     "scores": ("request_id", "trace_id"),

@@ -105,6 +105,12 @@ _COLUMNS: dict[str, dict[str, str]] = {
 
 _IDENTITY = {"request": "id", "span": "span_id", "event": "name", "metric": "name", "score": "name", "loss": "what"}
 
+def _digest(*columns: str) -> str:
+    """SQL of a number that rows share which say the same in these columns. It is stored, so it must not change."""
+    texts = ", ".join(f"coalesce({column}::VARCHAR, '')" for column in columns)
+    return f"md5_number_lower(concat_ws(chr(31), {texts})) AS digest"
+
+
 _FLAT_TOKENS = """tokens.input_uncached AS input_uncached, tokens.cache_read AS cache_read,
   tokens.cache_write AS cache_write, tokens.output_text AS output_text, tokens.reasoning AS reasoning"""
 
@@ -130,9 +136,11 @@ _SELECT: dict[str, str] = {
     OR outcome IN ('fallback', 'degraded', 'escalated') AS fallback_used""",
     "span": f"""* EXCLUDE (ts_us, tokens, redaction), make_timestamp(ts_us) AS ts, {_FLAT_TOKENS},
   redaction.status AS redaction_status, redaction.secrets AS redaction_secrets""",
-    "event": """* EXCLUDE (ts_us, redaction), make_timestamp(ts_us) AS ts,
-  redaction.status AS redaction_status, redaction.secrets AS redaction_secrets""",
-    "metric": "* EXCLUDE (ts_us), make_timestamp(ts_us) AS ts",
+    "event": f"""* EXCLUDE (ts_us, redaction), make_timestamp(ts_us) AS ts,
+  redaction.status AS redaction_status, redaction.secrets AS redaction_secrets,
+  {_digest("trace_id", "span_id", "name", "env", "app", "body", "attributes")}""",
+    "metric": f"""* EXCLUDE (ts_us), make_timestamp(ts_us) AS ts,
+  {_digest(*(name for name in _COLUMNS["metric"] if name != "ts_us"))}""",
     "score": "* EXCLUDE (ts_us), make_timestamp(ts_us) AS ts",
     "loss": "* EXCLUDE (ts_us), make_timestamp(ts_us) AS ts",
 }

@@ -2,6 +2,7 @@
 
 requests, attempts, spans, span_events,
 app_metrics, scores, losses                 one row per journal line (attempts: one per upstream call)
+repeats                                     lines that said what is stored already, and were left out: one row a load
 payloads                                    bodies apart, read only when opened; those of the hot day
 payload_files                               the Parquet files that hold all others, `<store's folder>/payloads/<file>`
 removals                                    what retention took away; `told`: it stands in the audit trail
@@ -10,7 +11,7 @@ rollup_minute                               counts per minute and (route, env, r
 load_positions                              how far each journal segment is loaded, written in the load's transaction
 """
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 REQUESTS = """
 CREATE TABLE IF NOT EXISTS requests (
@@ -32,8 +33,11 @@ CREATE TABLE IF NOT EXISTS requests (
   upstream_hash VARCHAR, upstream_redacted_hash VARCHAR, preview_in VARCHAR, preview_out VARCHAR,
   labels MAP(VARCHAR, VARCHAR), api VARCHAR, cache VARCHAR, saved_usd DOUBLE, stream_end VARCHAR,
   limit_hits VARCHAR[], guard_hits VARCHAR[], queued_ms DOUBLE, priority VARCHAR, delayed BOOLEAN,
-  validation_stages VARCHAR[], coerced_fields VARCHAR[], way VARCHAR, unlisted_fields VARCHAR[]
-)"""  # limit_hits: `name:what`, `name:what:shadow`; guard_hits: `use:at:action:found`
+  validation_stages VARCHAR[], coerced_fields VARCHAR[], way VARCHAR, unlisted_fields VARCHAR[],
+  own_trace_id VARCHAR
+)"""
+# limit_hits: `name:what`, `name:what:shadow`; guard_hits: `use:at:action:found`
+# own_trace_id: of a request that came without a trace and was put into its client's: the trace that it had before
 
 ATTEMPTS = """
 CREATE TABLE IF NOT EXISTS attempts (
@@ -56,19 +60,24 @@ CREATE TABLE IF NOT EXISTS spans (
   index_version VARCHAR, attributes MAP(VARCHAR, VARCHAR), redaction_status VARCHAR, redaction_secrets INTEGER,
   preview_in VARCHAR, preview_out VARCHAR, finish_reason VARCHAR, span_kind VARCHAR, dialect VARCHAR,
   release VARCHAR, ttft_ms DOUBLE, cost_usd DOUBLE, reported_cost_usd DOUBLE,
-  events STRUCT(name VARCHAR, offset_ms DOUBLE, attributes MAP(VARCHAR, VARCHAR))[], request_id VARCHAR
-)"""  # request_id: the gateway's request that this span is the client's side of; such a span costs nothing more
+  events STRUCT(name VARCHAR, offset_ms DOUBLE, attributes MAP(VARCHAR, VARCHAR))[], request_id VARCHAR,
+  counted_by VARCHAR
+)"""
+# request_id: the gateway's request that this span is the client's side of
+# counted_by: the request's id, or `trace_id/span_id` of the span, that the same call is counted by; where it says
+# nothing the span counts itself. Whoever sums over spans leaves the others out
 
 SPAN_EVENTS = """
 CREATE TABLE IF NOT EXISTS span_events (
   ts TIMESTAMP, trace_id VARCHAR, span_id VARCHAR, name VARCHAR, env VARCHAR, app VARCHAR, body VARCHAR,
-  attributes MAP(VARCHAR, VARCHAR), redaction_status VARCHAR, redaction_secrets INTEGER
-)"""
+  attributes MAP(VARCHAR, VARCHAR), redaction_status VARCHAR, redaction_secrets INTEGER, digest UBIGINT
+)"""  # digest, here and below: of all that is said but the time; with that it tells a repeated row
 
 APP_METRICS = """
 CREATE TABLE IF NOT EXISTS app_metrics (
   ts TIMESTAMP, start_us BIGINT, name VARCHAR, unit VARCHAR, type VARCHAR, temporality VARCHAR, env VARCHAR,
-  app VARCHAR, value DOUBLE, count BIGINT, bounds DOUBLE[], counts BIGINT[], attributes MAP(VARCHAR, VARCHAR)
+  app VARCHAR, value DOUBLE, count BIGINT, bounds DOUBLE[], counts BIGINT[], attributes MAP(VARCHAR, VARCHAR),
+  digest UBIGINT
 )"""
 
 SCORES = """
@@ -76,6 +85,9 @@ CREATE TABLE IF NOT EXISTS scores (
   id VARCHAR, ts TIMESTAMP, request_id VARCHAR, trace_id VARCHAR, route VARCHAR, env VARCHAR, name VARCHAR,
   value DOUBLE, label VARCHAR, comment VARCHAR, source VARCHAR, span_id VARCHAR
 )"""
+
+REPEATS = """
+CREATE TABLE IF NOT EXISTS repeats (ts TIMESTAMP, what VARCHAR, count BIGINT)"""
 
 LOSSES = """
 CREATE TABLE IF NOT EXISTS losses (ts TIMESTAMP, worker VARCHAR, what VARCHAR, count BIGINT, reason VARCHAR)"""
@@ -119,6 +131,7 @@ TABLES = (
     APP_METRICS,
     SCORES,
     LOSSES,
+    REPEATS,
     PAYLOADS,
     PAYLOAD_FILES,
     REMOVALS,
@@ -144,6 +157,12 @@ ADDED: dict[int, dict[str, tuple[str, ...]]] = {
             "events STRUCT(name VARCHAR, offset_ms DOUBLE, attributes MAP(VARCHAR, VARCHAR))[]",
         ),
         "scores": ("span_id VARCHAR",),
+    },
+    4: {
+        "requests": ("own_trace_id VARCHAR",),
+        "spans": ("counted_by VARCHAR",),
+        "span_events": ("digest UBIGINT",),
+        "app_metrics": ("digest UBIGINT",),
     },
 }
 
