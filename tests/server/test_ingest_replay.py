@@ -73,7 +73,6 @@ def test_a_retry_says_what_the_first_try_said(tmp_path: Any) -> None:
         assert len({score.id for score in process.lines("score")}) == 1
 
 
-@pytest.mark.xfail(strict=False, reason="the loader does not leave out what it has loaded before; in the work")
 @pytest.mark.parametrize("load_between", [False, True])
 def test_a_batch_that_is_sent_twice_is_stored_once(tmp_path: Any, load_between: bool) -> None:
     with running(tmp_path, table(anonymous=True)) as process:

@@ -16,7 +16,7 @@ from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import StoreError
 from pilothouse.domain.record import EventRecord, LossRecord, MetricRecord, Record, ScoreRecord, SpanRecord
 from pilothouse.store.telemetry import TelemetryStore, lines
-from pilothouse.telemetry import backlog, rollups
+from pilothouse.telemetry import arrivals, backlog, rollups
 from pilothouse.telemetry.journal import disk_free
 from pilothouse.telemetry.segments import Position, Segment, Slice, segments, take
 
@@ -49,6 +49,7 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True):
 
     lines: int = 0
     torn: int = 0
+    repeated: int = 0  # of the lines, those that said what is stored already; they are counted in `repeats`
     segments: int = 0
     deleted: int = 0
     backlog_bytes: int = 0  # left to load
@@ -88,19 +89,21 @@ class Loader:
             raise StoreError(f"cannot load the journal: {reason}", where=str(self._root), hint="it is kept") from e
 
     def _load_steps(self, began: float) -> LoadReport:
-        loaded = torn = touched = 0
+        loaded = torn = repeated = touched = 0
         for _ in range(STEPS):
             slices = self._gather()
             if not slices:
                 break
-            step_lines, step_torn = self._load(slices)
-            loaded, torn, touched = loaded + step_lines, torn + step_torn, touched + len(slices)
+            step_lines, step_torn, step_repeated = self._load(slices)
+            loaded, torn, repeated = loaded + step_lines, torn + step_torn, repeated + step_repeated
+            touched += len(slices)
         deleted = self._tidy() if began >= self._next_tidy else 0
         if touched or deleted:
             backlog.tell(self._root, self._positions)
         return LoadReport(
             lines=loaded,
             torn=torn,
+            repeated=repeated,
             segments=touched,
             deleted=deleted,
             backlog_bytes=self.backlog_bytes(),
@@ -137,7 +140,7 @@ class Loader:
 
     # ---- one step --------------------------------------------------------------------------------------------
 
-    def _load(self, slices: list[Slice]) -> tuple[int, int]:
+    def _load(self, slices: list[Slice]) -> tuple[int, int, int]:
         by_kind, losses = self._sort(slices)
         now_us = self._clock.now_us()
         accepted: dict[str, int] = {}
@@ -151,15 +154,17 @@ class Loader:
                 rejected = sum(map(_lines, by_kind.values())) - sum(accepted.values())
                 if rejected:
                     losses.append(_torn(now_us, "loader", rejected, "not a line of its kind"))
+                repeated = arrivals.leave_out(self._store, write, staged)
                 with self._store.transaction():
                     self._move(write, staged, slices, losses)
+                    self._count(write, repeated)
             finally:
                 for kind in staged:
                     write.execute(lines.unstage(kind))
                     self._batch_file(kind).unlink(missing_ok=True)
         for part in slices:
             self._positions[part.segment.key] = self._after(part)
-        return sum(accepted.values()), sum(loss.count for loss in losses)
+        return sum(accepted.values()), sum(loss.count for loss in losses), sum(repeated.values())
 
     def _sort(self, slices: list[Slice]) -> tuple[dict[str, list[bytes]], list[LossRecord]]:
         """Chunks of lines by kind, and the losses that the slices show: torn tails, and lines of no known kind."""
@@ -233,6 +238,12 @@ class Loader:
             write.execute(
                 "INSERT OR REPLACE INTO load_positions VALUES (?, ?, ?, ?, ?, make_timestamp(?::BIGINT))",
                 [part.segment.key, after.loaded_bytes, after.lines, after.torn, after.done, self._clock.now_us()],
+            )
+
+    def _count(self, write: duckdb.DuckDBPyConnection, repeated: dict[str, int]) -> None:
+        for kind, count in repeated.items():
+            write.execute(
+                "INSERT INTO repeats VALUES (make_timestamp(?::BIGINT), ?, ?)", [self._clock.now_us(), kind, count]
             )
 
     def _after(self, part: Slice) -> Position:

@@ -21,9 +21,11 @@ import duckdb
 
 from pilothouse.domain.errors import StoreError
 from pilothouse.domain.ids import uuid7
+from pilothouse.store.telemetry import clickhouse_recall
 from pilothouse.store.telemetry.clickhouse_sql import SETTINGS, Params, translate
 from pilothouse.store.telemetry.clickhouse_tables import KEYS, KNOWN, ONCE, UNKNOWN, columns, create
 from pilothouse.store.telemetry.duck import TelemetryStore
+from pilothouse.store.telemetry.recall import Amend, Between, Recall
 from pilothouse.store.telemetry.schema import SCHEMA_VERSION
 
 _COLUMNS = """SELECT column_name, data_type FROM duckdb_columns()
@@ -224,6 +226,14 @@ class ClickHouseStore(TelemetryStore):
         with _said("the telemetry store refused a query", self._url), into.open("wb") as file:
             with self._client.raw_stream(text, parameters=bound, settings=SETTINGS, fmt="Parquet") as stream:
                 shutil.copyfileobj(stream, file)
+
+    def recall(self, write: Any, what: Recall, between: Between) -> None:
+        """Put the stored rows that are wanted into the temporary table `what.into`, on the writer's connection."""
+        clickhouse_recall.recall(write, self.fetch, what, between)
+
+    def amend(self, write: Any, what: Amend, between: Between) -> None:
+        """Change stored rows, with the write that is under way."""
+        clickhouse_recall.amend(write, self.fetch, what, between)
 
     def change(self, table: str, sql: str, params: Params) -> int:
         """DELETE or UPDATE, at once; how many rows it is about."""

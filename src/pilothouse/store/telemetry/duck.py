@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 
 from pilothouse.domain.errors import StoreError
+from pilothouse.store.telemetry.recall import Amend, Between, Recall, within
 from pilothouse.store.telemetry.schema import ADDED, SCHEMA_VERSION, TABLES
 
 Params = Sequence[Any] | dict[str, Any]  # positional for `?`, or by name for `$name`
@@ -197,6 +198,17 @@ class TelemetryStore:
                     # A failed COMMIT has ended it already, or DuckDB has given the file up.
                     with suppress(duckdb.TransactionException, duckdb.FatalException):
                         self._writer.execute("ROLLBACK")
+
+    def recall(self, write: Any, what: Recall, between: Between) -> None:
+        """Put the stored rows that are wanted into the temporary table `what.into`, on the writer's connection."""
+        write.execute(f"{what.put} ({what.select(between, what.among)})")
+
+    def amend(self, write: Any, what: Amend, between: Between) -> None:
+        """Change stored rows, inside the caller's transaction."""
+        assigned = ", ".join(f"{name} = c.{name}" for name in what.set)
+        write.execute(
+            f"UPDATE {what.table} t SET {assigned} FROM {what.changes} c WHERE {within(between)} AND {what.same}"
+        )
 
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the file."""

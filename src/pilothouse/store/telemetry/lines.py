@@ -105,6 +105,7 @@ _COLUMNS: dict[str, dict[str, str]] = {
 
 _IDENTITY = {"request": "id", "span": "span_id", "event": "name", "metric": "name", "score": "name", "loss": "what"}
 
+
 def _digest(*columns: str) -> str:
     """SQL of a number that rows share which say the same in these columns. It is stored, so it must not change."""
     texts = ", ".join(f"coalesce({column}::VARCHAR, '')" for column in columns)
@@ -116,7 +117,7 @@ _FLAT_TOKENS = """tokens.input_uncached AS input_uncached, tokens.cache_read AS 
 
 _SELECT: dict[str, str] = {
     "request": f"""* EXCLUDE (ts_us, parts, stages, tokens, validation, redaction, limits, guards),
-  make_timestamp(ts_us) AS ts,
+  make_timestamp(ts_us) AS ts, NULL::VARCHAR AS own_trace_id,
   {", ".join(f'parts."{part}" AS part_{part}' for part in _PARTS)},
   stages.queue AS stage_queue, stages.preprocessing AS stage_preprocessing, stages.model AS stage_model,
   stages.postprocessing AS stage_postprocessing,
@@ -135,6 +136,7 @@ _SELECT: dict[str, str] = {
   len(list_filter(attempts, lambda a: a.kind = 'fallback')) > 0
     OR outcome IN ('fallback', 'degraded', 'escalated') AS fallback_used""",
     "span": f"""* EXCLUDE (ts_us, tokens, redaction), make_timestamp(ts_us) AS ts, {_FLAT_TOKENS},
+  NULL::VARCHAR AS request_id, NULL::VARCHAR AS counted_by,
   redaction.status AS redaction_status, redaction.secrets AS redaction_secrets""",
     "event": f"""* EXCLUDE (ts_us, redaction), make_timestamp(ts_us) AS ts,
   redaction.status AS redaction_status, redaction.secrets AS redaction_secrets,

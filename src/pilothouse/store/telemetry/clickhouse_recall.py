@@ -1,0 +1,61 @@
+"""Look-ups and changes of stored rows on ClickHouse: keys go out as literals, rows come back as Parquet.
+
+A changed row is sent whole once more; of two rows with one key the later is kept, so there is no mutation to wait for.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pilothouse.store.telemetry.clickhouse_tables import KNOWN, UNKNOWN
+from pilothouse.store.telemetry.recall import Amend, Between, Recall, within
+
+AT_ONCE = 2_000  # keys in one question
+Fetch = Callable[[str, Path], None]
+
+
+def recall(write: Any, fetch: Fetch, what: Recall, between: Between) -> None:
+    """Put what is found into `what.into`."""
+    for among in _keys(write, what.among):
+        for path in _fetched(fetch, what.select(between, among)):
+            write.execute(f"{what.put} read_parquet('{path}')")
+
+
+def amend(write: Any, fetch: Fetch, what: Amend, between: Between) -> None:
+    """Make the changed rows anew in memory, to be sent with the write that is under way."""
+    key = what.keys[-1]
+    changed = ", ".join(f"c.{name} AS {name}" for name in what.set)
+    listed = UNKNOWN.get(what.table)
+    known = f"{listed}{KNOWN}" if listed else ""
+    replaced = f"{changed}, CASE WHEN t.{known} THEN t.{listed} END AS {listed}" if listed else changed
+    exclude = f"EXCLUDE ({known})" if listed else ""
+    for among in _keys(write, f"SELECT {key} FROM {what.changes}"):  # noqa: S608  # our own names
+        sql = f"SELECT * FROM {what.table} t WHERE {within(between)} AND t.{key} IN ({among})"  # noqa: S608
+        for path in _fetched(fetch, sql):
+            write.execute(
+                f"INSERT INTO {what.table} BY NAME SELECT t.* {exclude} REPLACE ({replaced}) "  # noqa: S608  # our own names
+                f"FROM (SELECT * REPLACE (ts::TIMESTAMP AS ts) FROM read_parquet('{path}')) t "
+                f"JOIN {what.changes} c ON {what.same}"
+            )
+
+
+def _keys(write: Any, sql: str) -> Iterator[str]:
+    """The keys as lists of literals."""
+    found = [row[0] for row in write.execute(f"SELECT DISTINCT * FROM ({sql})").fetchall() if row[0] is not None]
+    for at in range(0, len(found), AT_ONCE):
+        yield ", ".join(map(_literal, found[at : at + AT_ONCE]))
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def _fetched(fetch: Fetch, sql: str) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="pilothouse-recall-") as folder:
+        path = Path(folder) / "rows.parquet"
+        fetch(sql, path)
+        if path.stat().st_size:
+            yield str(path)
