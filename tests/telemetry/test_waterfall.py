@@ -121,7 +121,7 @@ def test_the_client_s_side_of_a_request_is_one_with_it_and_counted_once(
         record(id="r", trace_id=TRACE, span_id="gw", parent_span_id="call", ts_us=NOW_US + 115_000, duration_ms=350.0),
     )
     with store.transaction() as write:
-        write.execute("UPDATE spans SET request_id = 'r' WHERE span_id = 'call'")
+        write.execute("UPDATE spans SET request_id = 'r', counted_by = 'r' WHERE span_id = 'call'")
     found = read.trace(store, TRACE)
     assert found is not None
     assert [(step.id, step.parent, step.merged) for step in found.steps] == [

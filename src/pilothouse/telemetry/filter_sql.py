@@ -15,8 +15,7 @@ SPREAD_US = 3_600_000_000  # a trace's spans lie at most so long after the first
 MODEL = "coalesce(nullif(r.served_model, ''), r.requested_model)"
 TOKENS = "r.input_uncached + r.cache_read + r.cache_write + r.output_text + r.reasoning"
 OUTCOME = "CASE WHEN s.status = 'error' THEN 'failed' ELSE 'success' END"
-# The client's side of a gateway request counts with the request.
-OWN = "coalesce(t.request_id, '') = ''"
+OWN = "coalesce(t.counted_by, '') = ''"  # else another span, or the gateway's request, counts the same call
 SPAN_TOKENS = "t.input_uncached + t.cache_read + t.cache_write + t.output_text + t.reasoning"
 SPAN_COST = "coalesce(t.cost_usd, t.reported_cost_usd)"
 TOOL = "coalesce(nullif(t.attributes['gen_ai.tool.name'], ''), t.name)"
@@ -160,13 +159,13 @@ def _words(word: str, arm: str) -> Condition:
         "name", "preview_in", "preview_out", "error_type"
     )  # fmt: skip
     parts = [f"contains(lower({arm}.{column}), ?)" for column in columns]
-    ids = ("r.id", "r.trace_id") if arm == "r" else ("s.trace_id", "s.span_id")
+    ids = ("r.id", "r.trace_id", "r.own_trace_id") if arm == "r" else ("s.trace_id", "s.span_id")
     parts += [f"{column} = ?" for column in ids]
     return Condition(" OR ".join(parts), [word.lower()] * len(columns) + [word] * len(ids))
 
 
 def _ident(values: tuple[str, ...], arm: str) -> Condition:
-    columns = ("r.id", "r.trace_id") if arm == "r" else ("s.trace_id", "s.span_id")
+    columns = ("r.id", "r.trace_id", "r.own_trace_id") if arm == "r" else ("s.trace_id", "s.span_id")
     return _any_of([_text(column, value) for value in values for column in columns])
 
 

@@ -43,8 +43,9 @@ _FACET_SPAN = {
 }  # fmt: skip
 _HIT_REQUEST = ", ".join(f"{_FACET_REQUEST.get(name, f'r.{name}')} AS {name}" for name in FACETS)
 _HIT_SPAN = ", ".join(f"{_FACET_SPAN.get(name, f's.{name}')} AS {name}" for name in FACETS)
-# A first span, of a trace in which the gateway had no request.
-_FIRST = """FROM spans s WHERE coalesce(s.parent_span_id, '') = '' AND coalesce(s.request_id, '') = ''
+# A first span, of a trace in which the gateway had no request, and whose call no other trace counts.
+_FIRST = """FROM spans s WHERE coalesce(s.parent_span_id, '') = ''
+  AND (coalesce(s.counted_by, '') = '' OR starts_with(s.counted_by, s.trace_id))
   AND s.trace_id NOT IN (SELECT q.trace_id FROM requests q WHERE q.trace_id IS NOT NULL AND {time})"""
 
 
@@ -206,7 +207,7 @@ _FIRST_ROW = f"""WITH below AS (
   SELECT t.trace_id, count(*) AS n, sum({SPAN_TOKENS}) FILTER ({OWN}) AS tokens,
     sum(t.input_uncached + t.cache_read + t.cache_write) FILTER ({OWN}) AS input_tokens,
     sum(t.output_text + t.reasoning) FILTER ({OWN}) AS output_tokens, sum({SPAN_COST}) FILTER ({OWN}) AS cost_usd,
-    count(*) FILTER (t.stage = 'model') AS calls, min(t.ttft_ms) AS ttft_ms,
+    count(*) FILTER (t.stage = 'model' AND {OWN}) AS calls, min(t.ttft_ms) AS ttft_ms,
     min(nullif(t.error_type, '')) AS error_type,
     arg_max(coalesce(nullif(t.response_model, ''), t.request_model), t.duration_ms)
       FILTER (concat(t.request_model, t.response_model) <> '') AS model

@@ -16,7 +16,7 @@ from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import StoreError
 from pilothouse.domain.record import EventRecord, LossRecord, MetricRecord, Record, ScoreRecord, SpanRecord
 from pilothouse.store.telemetry import TelemetryStore, lines
-from pilothouse.telemetry import arrivals, backlog, rollups
+from pilothouse.telemetry import arrivals, backlog, joins, rollups
 from pilothouse.telemetry.journal import disk_free
 from pilothouse.telemetry.segments import Position, Segment, Slice, segments, take
 
@@ -155,13 +155,16 @@ class Loader:
                 if rejected:
                     losses.append(_torn(now_us, "loader", rejected, "not a line of its kind"))
                 repeated = arrivals.leave_out(self._store, write, staged)
+                joins.find(self._store, write, staged)
                 with self._store.transaction():
+                    joins.apply(self._store, write, staged)
                     self._move(write, staged, slices, losses)
                     self._count(write, repeated)
             finally:
                 for kind in staged:
                     write.execute(lines.unstage(kind))
                     self._batch_file(kind).unlink(missing_ok=True)
+                joins.forget(write)
         for part in slices:
             self._positions[part.segment.key] = self._after(part)
         return sum(accepted.values()), sum(loss.count for loss in losses), sum(repeated.values())

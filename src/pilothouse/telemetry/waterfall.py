@@ -87,20 +87,29 @@ def without_ts(row: dict[str, Any]) -> dict[str, Any]:
 # What a bar needs and no more: a trace may have 50,000 spans.
 _LIGHT = """SELECT span_id, coalesce(parent_span_id, ''), coalesce(name, ''), coalesce(stage, ''), epoch_us(ts),
   coalesce(duration_ms, 0), coalesce(status, 'unset'), coalesce(error_type, ''), coalesce(operation, ''),
-  coalesce(nullif(response_model, ''), request_model, ''), coalesce(request_id, ''),
+  coalesce(nullif(response_model, ''), request_model, ''), coalesce(request_id, ''), coalesce(counted_by, ''),
   (input_uncached + cache_read + cache_write)::BIGINT, (output_text + reasoning)::BIGINT,
   coalesce(cost_usd, reported_cost_usd), len(documents) FROM spans WHERE trace_id = ?"""
 
 
 def trace(store: TelemetryStore, trace_id: str) -> Waterfall | None:
-    """The waterfall of a trace; None where nothing of it is stored."""
+    """The waterfall of a trace; None where nothing of it is stored.
+
+    A request that was put into its client's trace is found by the trace that it came with, too.
+    """
     found = store.rows(_LIGHT, [trace_id])
     requests = store.query("SELECT *, epoch_us(ts) AS ts_us FROM requests WHERE trace_id = ? ORDER BY ts", [trace_id])
     if not found and not requests:
-        return None
+        moved = store.rows("SELECT trace_id FROM requests WHERE own_trace_id = ? LIMIT 1", [trace_id])
+        return trace(store, moved[0][0]) if moved and moved[0][0] != trace_id else None
+    if elsewhere := {row[10] for row in found} - {"", *(row["id"] for row in requests)}:
+        requests += store.query(
+            "SELECT *, epoch_us(ts) AS ts_us FROM requests WHERE id IN (SELECT unnest(?::VARCHAR[])) ORDER BY ts",
+            [sorted(elsewhere)],
+        )
     attempts = store.query(
-        "SELECT a.* FROM attempts a JOIN requests r ON r.id = a.request_id WHERE r.trace_id = ? ORDER BY a.n",
-        [trace_id],
+        "SELECT * FROM attempts WHERE request_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY n",
+        [[row["id"] for row in requests]],
     ) if requests else []  # fmt: skip
     start_us = min([row[4] for row in found] + [row["ts_us"] for row in requests])
     asked = {row["id"]: _request_step(row, start_us) for row in requests}
@@ -113,22 +122,22 @@ def trace(store: TelemetryStore, trace_id: str) -> Waterfall | None:
 def _span_steps(found: list[tuple[Any, ...]], trace_id: str, start_us: int, asked: dict[str, Step]) -> Iterator[Step]:
     """The spans as steps; one that is the client's side of a request of this trace becomes part of the request's."""
     renamed: dict[str, str] = {}
-    for row in found:
+    for row in sorted((row for row in found if row[10]), key=lambda row: -row[4]):  # of several the innermost
         if (request := asked.get(row[10])) is not None and not request.merged:
             renamed[row[0]] = request.id
             _merge(request, row, start_us)
     for request in asked.values():
         request.parent = renamed.get(request.parent, request.parent)
-    for ident, parent, name, stage, ts_us, ms, status, error, operation, model, of, tin, tout, cost, docs in found:
+    for ident, parent, name, stage, ts_us, ms, status, error, operation, model, _, by, *figures in found:
         if ident in renamed:
             continue
-        counted = not of
+        docs = figures.pop()
+        tokens_in, tokens_out, cost = (None, None, None) if by else figures
         yield Step(
             id=ident, parent=renamed.get(parent, parent), kind="span", name=name, stage=stage,
             start_ms=(ts_us - start_us) / 1_000, duration_ms=ms, status=status, error_type=error,
             owner=f"{trace_id}/{ident}", operation=operation, model=model, documents=docs,
-            input_tokens=tin if counted else None, output_tokens=tout if counted else None,
-            cost_usd=cost if counted else None,
+            input_tokens=tokens_in, output_tokens=tokens_out, cost_usd=cost,
         )  # fmt: skip
 
 

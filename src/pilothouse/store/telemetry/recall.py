@@ -42,7 +42,7 @@ class Recall(msgspec.Struct, frozen=True, kw_only=True):
     def put(self) -> str:
         """SQL that begins to put rows into `into`, each value as its type."""
         casts = ", ".join(f"{name}::{type_}" for name, (_, type_) in self.columns.items())
-        return f"INSERT INTO {self.into} SELECT {casts} FROM"  # noqa: S608  # our own names
+        return f"INSERT INTO {self.into} SELECT {casts} FROM"  # our own names
 
 
 class Amend(msgspec.Struct, frozen=True, kw_only=True):
