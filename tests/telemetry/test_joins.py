@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pilothouse.domain.clock import FrozenClock
 from pilothouse.domain.record import Attempt, Record, SpanRecord, Tokens
 from pilothouse.store.telemetry import TelemetryStore
-from pilothouse.telemetry import joins, listing, one_call, sessions, waterfall
+from pilothouse.telemetry import joins, kin, listing, one_call, sessions, waterfall
 from pilothouse.telemetry.loader import Loader
 
 NOW_US = 1_750_000_000_000_000
@@ -164,7 +164,7 @@ def test_an_id_that_a_server_gives_to_every_answer_joins_only_what_happens_toget
 
 
 def test_a_long_id_that_many_tell_is_no_id(tmp_path: Path, store: TelemetryStore) -> None:
-    spans = [span(f"s{n}", trace_id=f"{n + 4:032x}", response_id=ANSWER) for n in range(joins.sql.SAME_ID_MAX + 1)]
+    spans = [span(f"s{n}", trace_id=f"{n + 4:032x}", response_id=ANSWER) for n in range(kin.SAME_ID_MAX + 1)]
     load(store, tmp_path, spans, [request()])
     assert not any(any(by) for by in sides(store).values())
 
@@ -223,15 +223,15 @@ def test_what_stops_counting_is_told_whole(
 ) -> None:
     """Sums that a span stands in already must lose it."""
     seen: list[tuple[Any, ...]] = []
-    applied = joins.apply
+    applied = joins.Changes.apply
 
-    def spy(store_: Any, write: Any, kinds: Any) -> None:
-        applied(store_, write, kinds)
-        seen.extend(
-            write.execute("SELECT name, cost_usd, input_uncached, coalesce(counted_by, '') FROM stopped").fetchall()
-        )
+    def spy(changes: joins.Changes) -> None:
+        applied(changes)
+        told = "SELECT name, cost_usd, input_uncached, coalesce(counted_by, '') FROM stopped"
+        with store.writer() as write:
+            seen.extend(write.execute(told).fetchall())
 
-    monkeypatch.setattr(joins, "apply", spy)
+    monkeypatch.setattr(joins.Changes, "apply", spy)
     load(store, tmp_path, [span("inner", "outer", 0.1)], [span("outer", lasts_s=2)], [request(parent="inner")])
     assert seen == [("inner", 1.0, 10, "")]  # the outer one was counted elsewhere when it came
 

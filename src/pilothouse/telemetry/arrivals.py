@@ -5,6 +5,7 @@ by all that they say. The first stays: OTLP sends a span when it has ended, so a
 need no look-up, each has one line in the journal.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from pilothouse.store.telemetry import TelemetryStore, lines
@@ -58,12 +59,17 @@ def _removed(write: Any, sql: str) -> int:
 
 
 def ranges(write: Any, times: str) -> list[Between]:
-    """The times from `a` to `b` (µs) of a query's rows as few ranges: one clock that is years off widens no other's."""
+    """The times from `a` to `b` (µs) of a query's rows as few ranges."""
     found = write.execute(
-        f"SELECT min(a), max(b) FROM ({times}) WHERE a IS NOT NULL GROUP BY a // {HOUR_US} ORDER BY 1"  # noqa: S608
+        f"SELECT min(a), max(b) FROM ({times}) WHERE a IS NOT NULL GROUP BY a // {HOUR_US}"  # noqa: S608  # our own names
     ).fetchall()
+    return clustered(found)
+
+
+def clustered(times: Iterable[Between]) -> list[Between]:
+    """Few ranges that hold all of these: one clock that is years off widens no other's."""
     made: list[Between] = []
-    for low, high in found:
+    for low, high in sorted(times):
         near = made and low - made[-1][1] <= HOUR_US
         if near or len(made) == RANGES_MAX:
             made[-1] = (made[-1][0], max(made[-1][1], high))

@@ -1,89 +1,211 @@
 """One call to a model, seen by several, counted once: by the gateway's request, else by the innermost span that knows.
 
-Which spans and requests may be of one call is found over the batch that arrives and what is stored near it in time, so
-either may come first, also over a restart:
+What may be of one call is looked for in the batch that arrives and in what is stored near it in time, so that either
+may come first, also over a restart; `kin` says what belongs together, `one_call` who counts.
 
-nested    a span that asks a model, inside another that does, with nothing between but plain spans (HTTP, say)
-parent    the request's parent (`traceparent`) is such a span, or a plain span below one
-response  both tell the same response id, at the same time; a long id that only these two tell, within ten minutes
-twins     spans of two instrumentations with the same response id, at the same time
-
-`one_call` decides who counts. Until the load's end three temporary tables stand on the writer's connection: `joined`
-(what changes on spans), `stopped` (stored spans that counted until now, whole, as they were: sums that hold them must
-lose them) and `moved` (requests that came without a trace, and go into their client's).
+Until the load's end three temporary tables stand on the writer's connection: `joined` (what changes on spans: ts,
+trace_id, span_id, request_id, counted_by, fresh), `stopped` (stored spans that counted until now, whole, as they were:
+sums that hold them must lose them) and `moved` (requests that came without a trace and go into their client's: ts, id,
+trace_id, parent_span_id, own_trace_id, fresh). `fresh`: of the batch.
 """
 
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 from pilothouse.store.telemetry import TelemetryStore, lines
-from pilothouse.store.telemetry.recall import Between, Recall
-from pilothouse.telemetry import joins_sql as sql
-from pilothouse.telemetry.arrivals import ranges
-from pilothouse.telemetry.one_call import Call, Change, Joining, Match
+from pilothouse.store.telemetry.recall import Amend, Between, Recall, within
+from pilothouse.telemetry.arrivals import clustered
+from pilothouse.telemetry.kin import SAME_ID_MAX, Asked, Kin, Seen
+
+NEAR_US, NEARER_US = 600_000_000, 60_000_000  # how far around the batch is looked
+LOOKED_AT_MAX = 300_000  # stored spans; where more lie in the wider of these times, the narrower is taken
+
+Columns = dict[str, tuple[str, str]]
+
+_FAMILY = """CASE WHEN t.operation IN ('embeddings', 'rerank') THEN t.operation
+  WHEN t.operation IN ('chat', 'text_completion', 'generate_content', 'decide') OR t.input_uncached IS NOT NULL
+  THEN 'chat' ELSE '' END"""
+_PLAIN = "coalesce(t.operation, '') = ''"
+_TIMES: Columns = {
+    "ts_us": ("epoch_us(t.ts)", "BIGINT"),
+    "end_us": ("epoch_us(t.ts) + coalesce(t.duration_ms, 0) * 1000", "BIGINT"),
+}
+_SPAN: Columns = {  # as `Seen`
+    **_TIMES,
+    "trace_id": ("t.trace_id", "VARCHAR"),
+    "span_id": ("t.span_id", "VARCHAR"),
+    "parent": ("coalesce(t.parent_span_id, '')", "VARCHAR"),
+    "family": (_FAMILY, "VARCHAR"),
+    "response_id": ("coalesce(t.response_id, '')", "VARCHAR"),
+    "scope": ("concat(t.dialect, '/', t.name)", "VARCHAR"),
+    "model": ("lower(concat(coalesce(nullif(t.request_model, ''), t.response_model)))", "VARCHAR"),
+    "used": ("t.input_uncached IS NOT NULL", "BOOLEAN"),
+    "priced": ("t.cost_usd IS NOT NULL", "BOOLEAN"),
+    "request_id": ("coalesce(t.request_id, '')", "VARCHAR"),
+    "counted_by": ("coalesce(t.counted_by, '')", "VARCHAR"),
+}
+_REQUEST: Columns = {  # as `Asked`
+    **_TIMES,
+    "id": ("t.id", "VARCHAR"),
+    "trace_id": ("t.trace_id", "VARCHAR"),
+    "parent": ("coalesce(t.parent_span_id, '')", "VARCHAR"),
+    "family": ("CASE WHEN t.api = 'embeddings' THEN 'embeddings' ELSE 'chat' END", "VARCHAR"),
+    "own_trace_id": ("coalesce(t.own_trace_id, '')", "VARCHAR"),
+}
+_ANSWER: Columns = {"request_id": ("t.request_id", "VARCHAR"), "response_id": ("t.response_id", "VARCHAR")}
 
 
-def find(store: TelemetryStore, write: Any, kinds: list[str]) -> None:
-    """What the staged batches change: `joined`, `stopped` and `moved`, empty where nothing does."""
-    arrived = [one for kind in kinds for one in sql.ARRIVED.get(kind, ())]
-    _each(write, (*sql.NEW, *arrived))
-    near = [(low - sql.NEAR_US, high + sql.NEAR_US) for low, high in ranges(write, sql.WHEN)]
-    for wanted, what, after in sql.LOOK_UPS:
-        write.execute(sql.wanted(wanted))
-        if _recall(store, write, what, near):
-            _each(write, after)
-    _each(write, sql.BELONG)
-    _decide(write)
-    _each(write, (sql.MOVED, sql.STAY, sql.STOPPING))
-    stopped = sql.stopped(write.execute(sql.WHOLE).fetchall())
-    if _recall(store, write, stopped, ranges(write, "SELECT epoch_us(ts) AS a, epoch_us(ts) AS b FROM stopping")):
-        write.execute(sql.ONLY_STOPPED)
+def _chosen(columns: Columns) -> str:
+    return ", ".join(f"({sql})::{type_}" for sql, type_ in columns.values())
 
 
-def apply(store: TelemetryStore, write: Any, kinds: list[str]) -> None:
-    """Make the changes inside the load's transaction: on the batches before they move, and on what is stored."""
-    for kind, change in (("span", sql.SPANS), ("request", sql.REQUESTS)):
-        if kind in kinds:
-            write.execute(sql.on_batch(change, lines.batch(kind)))
-        times = f"SELECT epoch_us(ts) AS a, epoch_us(ts) AS b FROM {change.changes} WHERE NOT fresh"  # noqa: S608
-        for between in ranges(write, times):
-            store.amend(write, change, between)
+_BATCH_SPANS = f"""SELECT {_chosen(_SPAN)}, true FROM batch_span t WHERE {_FAMILY} <> '' OR ({_PLAIN} AND
+  (t.span_kind = 'client' OR t.trace_id IN (SELECT t.trace_id FROM batch_span t WHERE {_FAMILY} <> '')))"""  # noqa: S608
+_BATCH_ANSWERS = """SELECT id, a.response_id FROM (SELECT id, unnest(attempts) AS a FROM batch_request)
+WHERE a.delivered AND a.response_id <> ''"""
+_BATCH_REQUESTS = f"SELECT {_chosen(_REQUEST)}, true FROM batch_request t"  # noqa: S608  # our own names
+# Plain spans are looked at where they may lie between; of an id that very many tell only the newest.
+_ASKS_OR_PLAIN = f"AND ({_FAMILY} <> '' OR {_PLAIN})"
+_NEWEST = f"QUALIFY row_number() OVER (PARTITION BY t.response_id ORDER BY t.ts DESC) <= {SAME_ID_MAX + 1}"
+_JOINED = """CREATE OR REPLACE TEMP TABLE joined AS SELECT make_timestamp(unnest($1::BIGINT[])) AS ts,
+  unnest($2::VARCHAR[]) AS trace_id, unnest($3::VARCHAR[]) AS span_id, unnest($4::VARCHAR[]) AS request_id,
+  unnest($5::VARCHAR[]) AS counted_by, unnest($6::BOOLEAN[]) AS fresh, unnest($7::BOOLEAN[]) AS stops"""
+_MOVED = """CREATE OR REPLACE TEMP TABLE moved AS SELECT make_timestamp(unnest($1::BIGINT[])) AS ts,
+  unnest($2::VARCHAR[]) AS id, unnest($3::VARCHAR[]) AS trace_id, unnest($4::VARCHAR[]) AS parent_span_id,
+  unnest($5::VARCHAR[]) AS own_trace_id, unnest($6::BOOLEAN[]) AS fresh"""
+_CALL_WANTED = "CREATE OR REPLACE TEMP TABLE call_wanted AS SELECT unnest($1::VARCHAR[])"
+_STOPPING = "CREATE OR REPLACE TEMP TABLE stopping AS SELECT span_id FROM joined WHERE stops AND NOT fresh"
+_SPANS = Amend(table="spans", keys=("trace_id", "span_id"), set=("request_id", "counted_by"), changes="joined")
+_REQUESTS = Amend(table="requests", keys=("id",), set=("trace_id", "parent_span_id", "own_trace_id"), changes="moved")
+
+
+class Changes:
+    """What the staged batches change: `apply` it inside the load's transaction."""
+
+    def __init__(self, store: TelemetryStore, write: Any, kinds: list[str]) -> None:
+        self._store = store
+        self._write = write
+        self._kinds = kinds
+        self._near: list[Between] = []  # where is looked
+        kin = self._kin()
+        changes = [(kin.spans[trace, span], one) for one in kin.joining().decide() for trace, span in [_ids(one.key)]]
+        moves = list(kin.moves())
+        self._put(_JOINED, 7, [
+            (s.ts_us, s.trace_id, s.span_id, one.request_id, one.counted_by, s.fresh, one.stops) for s, one in changes
+        ])  # fmt: skip
+        self._put(_MOVED, 6, [
+            (r.ts_us, r.id, s.trace_id, s.span_id, r.own_trace_id or r.trace_id, r.fresh) for r, s in moves
+        ])  # fmt: skip
+        self._times = {
+            "span": clustered((s.ts_us, s.ts_us) for s, _ in changes if not s.fresh),
+            "request": clustered((r.ts_us, r.ts_us) for r, _ in moves if not r.fresh),
+        }
+        self._fresh = {
+            "span": any(s.fresh for s, _ in changes),
+            "request": any(r.fresh for r, _ in moves),
+        }
+        self._stopped()
+
+    def apply(self) -> None:
+        """On the batches before they move into their tables, and on what is stored."""
+        for kind, change in (("span", _SPANS), ("request", _REQUESTS)):
+            if self._fresh[kind]:
+                assigned = ", ".join(f"{name} = c.{name}" for name in change.set)
+                of_batch = f"FROM {change.changes} c WHERE c.fresh AND {change.same}"
+                self._write.execute(f"UPDATE {lines.batch(kind)} t SET {assigned} {of_batch}")  # noqa: S608
+            for between in self._times[kind]:
+                self._store.amend(self._write, change, between)
+
+    def _kin(self) -> Kin:
+        """The batch, and what is stored near it that may belong with it."""
+        rows = self._write.execute(_BATCH_SPANS).fetchall() if "span" in self._kinds else []
+        spans = {(span.trace_id, span.span_id): span for span in (Seen(*row) for row in rows)}
+        requests = {asked.id: asked for asked in self._asked()}
+        self._near = self._around([*spans.values(), *requests.values()])
+        traces = {trace for trace, _ in spans} | {asked.trace_id for asked in requests.values() if asked.parent}
+        self._spans(spans, "trace_id", traces, _ASKS_OR_PLAIN)
+        told = _told(spans.values())
+        answers = self._find("attempts", "response_id", _ANSWER, told, f"AND t.delivered {_NEWEST}")
+        told |= {answer for asked in requests.values() for answer in asked.answers}
+        traces = {trace for trace, _ in spans}
+        self._spans(spans, "response_id", told, _NEWEST)
+        self._spans(spans, "trace_id", {trace for trace, _ in spans} - traces, _ASKS_OR_PLAIN)
+        more = self._find("requests", "trace_id", _REQUEST, {trace for trace, _ in spans}, "AND t.parent_span_id <> ''")
+        more += self._find("requests", "id", _REQUEST, {ident for ident, _ in answers} - requests.keys())
+        for asked in (Asked(*row) for row in more):
+            requests.setdefault(asked.id, asked)
+        for ident, answer in answers:
+            if ident in requests:
+                requests[ident].answers.add(answer)
+        return Kin(spans.values(), requests.values())
+
+    def _asked(self) -> list[Asked]:
+        """The batch's requests that have a parent or told their client a response id."""
+        if "request" not in self._kinds:
+            return []
+        answers: defaultdict[str, set[str]] = defaultdict(set)
+        for ident, answer in self._write.execute(_BATCH_ANSWERS).fetchall():
+            answers[ident].add(answer)
+        every = [Asked(*row) for row in self._write.execute(_BATCH_REQUESTS).fetchall()]
+        for asked in every:
+            asked.answers = answers[asked.id]
+        return [asked for asked in every if asked.parent or asked.answers]
+
+    def _around(self, fresh: list[Seen | Asked]) -> list[Between]:
+        """The times to look at: ten minutes around what arrives, or one where more than can be looked at is there."""
+        times = clustered((one.ts_us, max(one.ts_us, one.end_us)) for one in fresh)
+        wide = [(low - NEAR_US, high + NEAR_US) for low, high in times]
+        stored = sum(self._store.rows(f"SELECT count(*) FROM spans t WHERE {within(one)}")[0][0] for one in wide)  # noqa: S608
+        return wide if stored <= LOOKED_AT_MAX else [(low - NEARER_US, high + NEARER_US) for low, high in times]
+
+    def _spans(self, known: dict[tuple[str, str], Seen], key: str, wanted: set[str], more: str) -> None:
+        for row in self._find("spans", key, _SPAN, wanted, more):
+            span = Seen(*row)
+            known.setdefault((span.trace_id, span.span_id), span)
+
+    def _find(self, table: str, key: str, columns: Columns, wanted: set[str], more: str = "") -> list[tuple[Any, ...]]:
+        """Stored rows by their key."""
+        if not wanted:
+            return []
+        self._write.execute(f"{_CALL_WANTED} AS {key}", [list(wanted)])
+        what = Recall(into="call_found", table=table, key=key, wanted="call_wanted", columns=columns, more=more)
+        self._write.execute(what.create())
+        for between in self._near:
+            self._store.recall(self._write, what, between)
+        found: list[tuple[Any, ...]] = self._write.execute("SELECT * FROM call_found").fetchall()
+        return found
+
+    def _put(self, sql: str, width: int, rows: list[tuple[Any, ...]]) -> None:
+        self._write.execute(sql, [[row[n] for row in rows] for n in range(width)])
+
+    def _stopped(self) -> None:
+        """Put the stored spans that stop counting into `stopped`, whole."""
+        self._write.execute("CREATE OR REPLACE TEMP TABLE stopped AS FROM spans LIMIT 0")
+        if not self._times["span"]:
+            return
+        columns = self._write.execute("DESCRIBE stopped").fetchall()
+        self._write.execute(_STOPPING)
+        what = Recall(
+            into="stopped", table="spans", key="span_id", wanted="stopping", more="AND coalesce(t.counted_by, '') = ''",
+            columns={f'"{name}"': (f't."{name}"', type_) for name, type_, *_ in columns},
+        )  # fmt: skip
+        for between in self._times["span"]:
+            self._store.recall(self._write, what, between)
 
 
 def forget(write: Any) -> None:
     """Let the temporary tables go."""
-    _each(write, tuple(f"DROP TABLE IF EXISTS {table}" for table in sql.TABLES))
+    for table in ("joined", "stopping", "stopped", "moved", "call_wanted", "call_found"):
+        write.execute(f"DROP TABLE IF EXISTS {table}")
 
 
-def _each(write: Any, statements: tuple[str, ...]) -> None:
-    for one in statements:
-        write.execute(one)
+def _ids(key: str) -> tuple[str, str]:
+    trace, _, span = key.partition("/")
+    return trace, span
 
 
-def _recall(store: TelemetryStore, write: Any, what: Recall, near: list[Between]) -> bool:
-    """Look up what is wanted, where anything is; whether anything was found."""
-    write.execute(what.create())
-    if not _any(write, what.wanted):
-        return False
-    for between in near:
-        store.recall(write, what, between)
-    return _any(write, what.into)
-
-
-def _any(write: Any, table: str) -> bool:
-    return write.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None  # noqa: S608  # our own names
-
-
-def _decide(write: Any) -> None:
-    """Fetch what belongs together, and write down who counts."""
-    related = [write.execute(f"SELECT * FROM {table}").fetchall() for table in ("nested", "twins", "matched")]  # noqa: S608
-    nested, twins, matched = related
-    joining = Joining(
-        [Call(f"{trace}/{span}", *rest) for trace, span, *rest in write.execute(sql.INVOLVED).fetchall()]
-        if any(related)
-        else [],
-        [(f"{trace}/{inner}", f"{trace}/{outer}") for trace, inner, outer in nested],
-        [(f"{trace}/{span}", f"{other}/{beside}") for trace, span, other, beside in twins],
-        [Match(request, ts_us, f"{trace}/{span}", answer) for request, ts_us, trace, span, answer in matched],
-    )
-    changes = joining.decide()
-    write.execute(sql.JOINED, {name: [getattr(one, name) for one in changes] for name in Change.__struct_fields__})
+def _told(spans: Iterable[Seen]) -> set[str]:
+    """The response ids that spans tell which ask a model, but for what too many tell."""
+    told = Counter(span.response_id for span in spans if span.family and span.response_id)
+    return {answer for answer, n in told.items() if n <= SAME_ID_MAX}

@@ -155,9 +155,9 @@ class Loader:
                 if rejected:
                     losses.append(_torn(now_us, "loader", rejected, "not a line of its kind"))
                 repeated = arrivals.leave_out(self._store, write, staged)
-                joins.find(self._store, write, staged)
+                changes = joins.Changes(self._store, write, staged)
                 with self._store.transaction():
-                    joins.apply(self._store, write, staged)
+                    changes.apply()
                     self._move(write, staged, slices, losses)
                     self._count(write, repeated)
             finally:
