@@ -1,6 +1,5 @@
 """A call that several saw is counted once, whoever arrives first and however the lines are divided over loads."""
 
-from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -130,13 +129,14 @@ CASES: dict[str, tuple[list[Any], dict[str, tuple[str, str]], float]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_call_is_counted_once_in_whatever_order(tmp_path: Path, case: str) -> None:
+def test_a_call_is_counted_once_in_whatever_order(tmp_path: Path, store: TelemetryStore, case: str) -> None:
     lines, wanted, usd = CASES[case]
     for number, batches in enumerate(orders(*lines)):
-        store = TelemetryStore(":memory:")
         load(store, tmp_path / str(number), *batches)
         assert (sides(store), spent(store)) == (wanted, usd), batches
-        store.close()
+        with store.transaction() as write:
+            for table in ("spans", "requests", "attempts", "load_positions"):
+                write.execute(f"DELETE FROM {table}")
 
 
 def test_a_tool_between_makes_two_calls(tmp_path: Path, store: TelemetryStore) -> None:
@@ -277,9 +277,7 @@ def test_whatever_belongs_together_somebody_counts_and_nobody_counts_in_a_ring(t
     )
 
 
-def test_far_off_clocks_do_not_widen_what_is_looked_at(
-    tmp_path: Path, store: TelemetryStore, scanned: Callable[..., Any] = list
-) -> None:
+def test_far_off_clocks_hide_nothing(tmp_path: Path, store: TelemetryStore) -> None:
     old = span("old", at_s=-NOW_US / SECOND + 5, trace_id=OTHER)
     new = span("new", at_s=40 * 365 * 86_400, trace_id=GATEWAYS)
     load(store, tmp_path, [old, span("chat"), new], [request(parent="chat"), old, new])
