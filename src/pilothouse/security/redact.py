@@ -15,7 +15,7 @@ import re2
 
 from pilothouse.domain.errors import PilothouseError
 from pilothouse.domain.wires import Redacted
-from pilothouse.security.detectors import Detectors, Finding
+from pilothouse.security.detectors import DETECTORS, Detector, Detectors, Finding
 
 _PASSES = 16  # a replacement may bare a new finding beside it; each pass leaves less text to find in
 _SHORTEST = 6  # bytes: no finding is shorter
@@ -102,9 +102,9 @@ def _long_number(value: Any) -> bool:
 class Redactor:
     """Redacts with the pseudonyms of one installation's salt. Safe to share between threads."""
 
-    def __init__(self, salt: bytes) -> None:
+    def __init__(self, salt: bytes, rows: tuple[Detector, ...] = DETECTORS) -> None:
         self._salt = salt
-        self._detectors = Detectors()
+        self._detectors = Detectors(rows)
 
     def __call__(self, text: str) -> Redacted:
         """`text` without findings. Raises `PilothouseError`."""
@@ -216,6 +216,11 @@ class Redactor:
             return number
         clean = self._text(number, name, found)
         return number if clean == number else msgspec.json.encode(clean.decode())
+
+
+def credentials(salt: bytes) -> Redactor:
+    """Redacts keys, tokens and passwords, and leaves personal data as it is: for what is kept in full."""
+    return Redactor(salt, tuple(row for row in DETECTORS if row.secret))
 
 
 def _content(literal: bytes) -> bytes:
