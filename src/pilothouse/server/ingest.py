@@ -23,7 +23,7 @@ from pilothouse.domain.table import Table
 from pilothouse.domain.tasks import Tasks
 from pilothouse.security import files
 from pilothouse.security.keys import make_authenticate, pseudonym
-from pilothouse.security.redact import Redactor
+from pilothouse.security.redact import Redactor, credentials
 from pilothouse.server import logs
 from pilothouse.server.datadir import DataDir
 from pilothouse.server.ingest_grpc import GrpcDoor
@@ -60,7 +60,7 @@ class Ingest:
         self._table: Table | None = saved_table(data.path)
         clock = SystemClock()
         secrets = files.ensure(data.secret)
-        redactor = Redactor(secrets.salt)
+        redactor, bare = Redactor(secrets.salt), credentials(secrets.salt)
         settings = (self._table or _EMPTY).journal
         self._journal = Journal(
             data.journal,
@@ -78,6 +78,7 @@ class Ingest:
                 redact_json=redactor.redact_json,
                 pseudonym=functools.lru_cache(PSEUDONYMS)(functools.partial(pseudonym, secrets.salt)),
                 price=span_prices(lambda: self._table),
+                credentials=(bare, bare.redact_json),
             ),
             events=EventNormaliser(redact=redactor, redact_json=redactor.redact_json),
             journal=self._journal,

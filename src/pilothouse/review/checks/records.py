@@ -24,6 +24,7 @@ def identified(evidence: Evidence, item: Item) -> Outcome:
         return few_requests(facts)
     traces, n = facts.traces, facts.requests
     rate = max(0, traces.identified - traces.duplicate_ids) / n
+    withheld = evidence.losses.get("withheld", 0)
     orphans = traces.orphan_spans / traces.spans if traces.spans else 0.0
     notes = [
         f"{words.share(orphans)} of {words.count(traces.spans)} spans without their parent"
@@ -31,6 +32,7 @@ def identified(evidence: Evidence, item: Item) -> Outcome:
         else "",
         f"{words.plural(traces.duplicate_ids, 'id')} twice" if traces.duplicate_ids else "",
         _losses(evidence),
+        f"{words.plural(withheld, 'line')} left out by log mode off" if withheld else "",
     ]
     status = worst(level(rate, limit_of(item)), level(orphans, ORPHANS), "WARN" if _losses(evidence) else "PASS")
     return Outcome(status, words.share(rate), rate, n, words.joined(*notes))

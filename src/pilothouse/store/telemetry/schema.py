@@ -10,7 +10,7 @@ rollup_minute                               counts per minute and (route, env, r
 load_positions                              how far each journal segment is loaded, written in the load's transaction
 """
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 REQUESTS = """
 CREATE TABLE IF NOT EXISTS requests (
@@ -56,7 +56,8 @@ CREATE TABLE IF NOT EXISTS spans (
   index_version VARCHAR, attributes MAP(VARCHAR, VARCHAR), redaction_status VARCHAR, redaction_secrets INTEGER,
   preview_in VARCHAR, preview_out VARCHAR, finish_reason VARCHAR, span_kind VARCHAR, dialect VARCHAR,
   release VARCHAR, ttft_ms DOUBLE, cost_usd DOUBLE, reported_cost_usd DOUBLE,
-  events STRUCT(name VARCHAR, offset_ms DOUBLE, attributes MAP(VARCHAR, VARCHAR))[], request_id VARCHAR
+  events STRUCT(name VARCHAR, offset_ms DOUBLE, attributes MAP(VARCHAR, VARCHAR))[], request_id VARCHAR,
+  log_mode VARCHAR
 )"""  # request_id: the gateway's request that this span is the client's side of; such a span costs nothing more
 
 SPAN_EVENTS = """
@@ -145,6 +146,7 @@ ADDED: dict[int, dict[str, tuple[str, ...]]] = {
         ),
         "scores": ("span_id VARCHAR",),
     },
+    4: {"spans": ("log_mode VARCHAR",)},
 }
 
 # Upper bounds in ms: OpenTelemetry's gen_ai.client.operation.duration buckets with three steps in each, so that
