@@ -234,7 +234,7 @@ async def review(control: Control, request: Request) -> Review:
 async def replay(control: Control, request: Request) -> dict[str, Any]:
     """A request made again from its record; `send` sends it once more."""
     asked = await body(request, Replay)
-    return await replays.replay(control, request.path_params["id"], send=asked.send)
+    return await replays.replay(control, request.path_params["id"], who(request), send=asked.send)
 
 
 class RunDrill(msgspec.Struct, forbid_unknown_fields=True):

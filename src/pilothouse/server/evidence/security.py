@@ -14,6 +14,7 @@ from pilothouse.security import audit, scan
 from pilothouse.security.redact import Redactor
 from pilothouse.security.secrets import fingerprint, make_secret_reader
 from pilothouse.server.composition import Control
+from pilothouse.server.reading import READ
 from pilothouse.store.state import changes, keys, pointers, releases
 from pilothouse.store.telemetry import dialect
 from pilothouse.telemetry.samples import sample_stored_texts
@@ -114,6 +115,7 @@ def log_of(conn: Connection) -> AuditFact:
         reason=report.reason,
         credential_changes=len(stored) + sum(bool(one.revoked_us) for one in stored),
         credential_rows=sum(row.change.action in CREDENTIAL_ACTIONS for row in rows),
+        reads=sum(row.change.action == READ for row in rows),
     )
 
 
