@@ -56,6 +56,7 @@ class LeakSample(msgspec.Struct, frozen=True, kw_only=True):
     secrets: int  # rows with a secret in them
     classes: dict[str, int] = {}
     sampled_us: int = 0
+    scanner: str = ""  # what looked, with its version
 
 
 class ReconstructSample(msgspec.Struct, frozen=True, kw_only=True):
