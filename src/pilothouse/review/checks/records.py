@@ -106,7 +106,7 @@ def redacted(evidence: Evidence, item: Item) -> Outcome:
     judged = sampled(sample.leaks, sample.rows, limit_of(item))
     secret: Status = "FAIL" if sample.secrets else "PASS"
     late = evidence.now_us - (sample.sampled_us or evidence.now_us) > SCANNED_US
-    status = worst("STALE" if late else judged.status, gap, secret)
+    status = worst(judged.status, "STALE" if late else "PASS", gap, secret)
     low, high = wilson(sample.leaks, sample.rows)
     found = ", ".join(f"{name}: {n:,}" for name, n in sorted(sample.classes.items()))
     days = words.duration((evidence.now_us - sample.sampled_us) / 1_000)
