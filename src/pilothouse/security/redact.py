@@ -5,7 +5,6 @@ same value within an installation, so that records can still be joined. Redacted
 changes nothing. Every failure is an error, never the text as it was: callers then keep metadata only.
 """
 
-import hmac
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -172,9 +171,8 @@ class Redactor:
         return b"".join([*parts, data[at:]])
 
     def _stand_in(self, value: bytes, finding: Finding) -> bytes:
-        kind = finding.detector.kind
-        digest = hmac.digest(self._salt, kind.encode() + b":" + finding.detector.normalise(value), "sha256").hex()
-        return f"[{kind.upper()}:{digest[:6]}]".encode()
+        detector = finding.detector
+        return f"[{detector.kind.upper()}:{detector.digest(self._salt, value)[:6]}]".encode()
 
     def _json(self, data: bytes, found: list[Finding]) -> bytes:
         plain, simple = (data, False) if b"\\u" in data else blanked(data)

@@ -35,7 +35,8 @@ from pilothouse.gateway.pipeline import Gateway
 from pilothouse.gateway.replies import JSON, error_body, status_of
 from pilothouse.gateway.types import Api, Client, Incoming
 from pilothouse.security import files
-from pilothouse.security.keys import make_authenticate, pseudonym
+from pilothouse.security.keys import make_authenticate
+from pilothouse.security.pseudonyms import Pseudonyms
 from pilothouse.security.redact import Redactor, credentials
 from pilothouse.security.secrets import read_secret
 from pilothouse.server import equipment
@@ -296,7 +297,7 @@ class Worker:
             authenticate=make_authenticate(secrets.pepper, self._clock),
             secret=read_secret,
             clock=self._clock,
-            pseudonym=functools.partial(pseudonym, secrets.salt),
+            pseudonym=Pseudonyms(secrets.salt),
             worker=worker,
             admission=Admission(open_counters(table.counters, data.path, self._clock, read_secret, sole=sole)),
             guards=equipment.guards(app),
