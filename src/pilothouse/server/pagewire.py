@@ -86,6 +86,7 @@ def _views(control: Control, person: str) -> tuple[SavedView, ...]:
 
 
 async def _save_view(control: Control, view: SavedView, actor: Actor) -> str:
+    view = msgspec.structs.replace(view, name=control.typed(view.name), filter=control.typed(view.filter))
     with control.state.write() as conn:
         views.put(conn, views.View(**msgspec.structs.asdict(view)), actor=actor, clock=control.clock)
     return f"{view.name} is saved for {'you' if view.owner else 'everybody'}."

@@ -19,7 +19,7 @@ from pilothouse.domain.facts import StoredText
 from pilothouse.domain.release_facts import Drill
 from pilothouse.domain.security_facts import LeakSample
 from pilothouse.security.detectors import DETECTORS
-from pilothouse.security.redact import Redactor, credentials
+from pilothouse.security.redact import credentials
 from pilothouse.server.composition import Control
 from pilothouse.store.state import changes, drills
 from pilothouse.telemetry import samples
@@ -123,11 +123,11 @@ def _as_it_came(one: StoredText) -> bool:
 
 def _patterns(control: Control, texts: Sequence[StoredText]) -> dict[str, Counter[str]]:
     """Owner → classes found in any of its texts. Of bodies that are kept in full, credentials alone."""
-    redact, bare = Redactor(control.secret.salt), credentials(control.secret.salt)
+    bare = credentials(control.secret.salt)
     found: dict[str, Counter[str]] = {}
     for one in texts:
         row = found.setdefault(one.owner, Counter())
-        looks = bare if _as_it_came(one) else redact
+        looks = bare if _as_it_came(one) else control.redact
         try:
             seen = looks.redact_json(one.text) if one.text[0] in "{[" else looks(one.text)
         except PilothouseError:
