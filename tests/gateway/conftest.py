@@ -24,6 +24,7 @@ from pilothouse.gateway.meters import Meters
 from pilothouse.gateway.pipeline import Gateway
 from pilothouse.providers.script import load
 from pilothouse.providers.scripted import ScriptedProvider
+from pilothouse.security.redact import credentials
 from pilothouse.server import equipment
 from pilothouse.server.edge import Edge
 from pilothouse.telemetry.journal import Journal
@@ -104,6 +105,7 @@ class Stack:
             table=self.table,
             sink=self.sink,
             redact=redact,
+            credentials=credentials(b"a salt of these tests"),
             authenticate=self.authenticate,
             secret=lambda ref: f"value of {ref}",
             clock=SystemClock(),

@@ -31,6 +31,7 @@ from pilothouse.gateway.replay import rebuild_record
 from pilothouse.gateway.settle import warm
 from pilothouse.providers.script import Script
 from pilothouse.providers.scripted import Received
+from pilothouse.security.redact import credentials
 from pilothouse.server import equipment
 from pilothouse.server.edge import Edge
 from pilothouse.server.http_limits import Limits
@@ -178,6 +179,7 @@ class House(Stack):
             table=self.table,
             sink=self.sink,
             redact=redact,
+            credentials=credentials(b"a salt of these tests"),
             authenticate=self.authenticate,
             secret=lambda ref: KEY if ref == "env://OUR_OWN_KEY" else f"value of {ref}",
             clock=clock,

@@ -284,6 +284,24 @@ async def test_log_modes(stack: Stack, mode: str, status: str, payload: bool) ->
     assert record.labels == ({} if mode == "off" else {"a": "b"})
 
 
+async def test_what_is_kept_in_full_holds_personal_data_in_its_bodies_alone_and_no_credential(stack: Stack) -> None:
+    key = "AKIAIOSFODNN7EXAMPLE"
+    stack.script(f"rules: [{{reply: 'write to {SECRET}, not with {key}'}}]")
+    release = live(prompt=Template("Q: {{ input }}"), policy=quick(log="full"))
+    stack.route(stable=release)
+    await stack.ask(f"from {SECRET} with {key}", metadata={"by": SECRET})
+    record = stack.record
+    assert record.payload is not None and record.redaction is not None
+    assert SECRET in record.payload.request and SECRET in record.payload.response
+    assert (record.redaction.status, record.redaction.reason) == ("redacted", "log mode full")
+    assert record.redaction.secrets == 2
+    assert key.encode() not in msgspec.json.encode(record.payload)
+    record.payload = None
+    assert SECRET.encode() not in msgspec.json.encode(record)
+    assert record.preview_in.startswith("from [EMAIL]")
+    assert record.upstream_redacted_hash not in ("", record.upstream_hash)
+
+
 async def test_a_pinned_model_answers_and_is_named_in_the_record(stack: Stack) -> None:
     stack.route(pinned_model="openai/other")
     await stack.ask()

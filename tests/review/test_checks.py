@@ -57,8 +57,9 @@ def _timeouts(m: Any, **change: Any) -> Any:
     return _policy(m, timeout=msgspec.structs.replace(m.MANIFEST.policy.timeout, **change))
 
 
-def _leaks(m: Any, rows: int, leaks: int, secrets: int = 0) -> Any:
-    return m.evidence(security=m.security(leaks=m.LeakSample(rows=rows, leaks=leaks, secrets=secrets)))
+def _leaks(m: Any, rows: int, leaks: int, secrets: int = 0, days: int = 0) -> Any:
+    sample = m.LeakSample(rows=rows, leaks=leaks, secrets=secrets, sampled_us=m.NOW_US - days * m.DAY_US)
+    return m.evidence(security=m.security(leaks=sample))
 
 
 def _secret(m: Any, **change: Any) -> Any:
@@ -234,6 +235,10 @@ TABLE: list[tuple[str, Any, str]] = [
     ("T2.5", lambda m: _leaks(m, 200, 4), "FAIL"),
     ("T2.5", lambda m: _leaks(m, 10_000, 1, secrets=1), "FAIL"),
     ("T2.5", lambda m: m.evidence(security=m.security(leaks=None)), "NO_DATA"),
+    ("T2.5", lambda m: _leaks(m, 1_000, 0, days=1), "PASS"),
+    ("T2.5", lambda m: _leaks(m, 1_000, 0, days=3), "STALE"),
+    ("T2.5", lambda m: _leaks(m, 1_000, 3, secrets=1, days=3), "FAIL"),
+    ("T2.5", lambda m: _leaks(m, 200, 4, days=3), "FAIL"),
     ("T2.5", lambda m: _part(m, "redaction", by_status={"clean": m.N - 1}), "WARN"),
     ("T2.5", lambda m: _part(m, "redaction", skipped_without_reason=1), "WARN"),
     ("T2.6", lambda m: _facts(m, outcomes={"success": 9_950, "": 50}), "PASS"),

@@ -300,6 +300,7 @@ def test_json(mixed):
             "number": 0.2373310142038025,
             "grade": "M",
             "detail": "'multi-hop' fails 19 of 31; overall 0.87",
+            "interval": None,
             "route": "docs-answer",
             "env": "prod",
         }

@@ -10,6 +10,7 @@ from tests.security.corpus.values import NATIONAL, PHONES, VENDORS
 from tests.security.measure import measured
 
 from pilothouse.security.redact import Redactor
+from pilothouse.server.evidence.rescan import ROWS, ROWS_NER
 
 PAGE = Path(__file__).parents[2] / "docs" / "redaction.md"
 WHAT = {
@@ -37,7 +38,28 @@ gateway's own requests and of spans that apps send. A finding becomes `[EMAIL:3f
 of an HMAC of its value. The same value has the same placeholder everywhere in one installation, in requests and in
 spans, so that records can still be joined; two installations share none. Where redaction fails, only metadata is kept.
 
-The mode of a route says how much text there is to redact: see `log` in the [configuration](reference/config.md).
+## How much is kept
+
+`policy.log.mode` of a route says how much text there is to redact:
+
+| mode | of the gateway's requests | of apps' spans and events |
+|---|---|---|
+| `full` | the record redacted; the bodies with all but credentials | the same |
+| `redacted` | everything, redacted (the default) | the same |
+| `metadata` | the record without bodies: tokens, cost, names, error, labels, redacted | ids, times, tokens, cost, and names, which hold no space; neither text, attributes, events nor explanations |
+| `off` | the same without labels | nothing; how many is counted as `withheld`, which is no loss: T2.1 tells it beside them |
+
+A span is of the route that it names by `pilothouse.route`, or whose name it asks for as its model, which is how a client of the gateway
+is instrumented. Its environment is its key's; where it has none the strictest of the route's environments holds, and while a canary
+runs the stricter of both releases. What names no route has the mode of its own in `spans.log.mode` (default `redacted`), and no more
+text than the strictest route which its trace was seen to name has: of an agent's trace that calls a `metadata` or an `off` route, the
+other steps are kept without text. This looks at the span's own batch and at the batches before it. A step that is exported earlier
+than any span that names the route follows the default; where that is too much, set `spans.log.mode: metadata`, or
+`pilothouse.route` as an attribute of the app's resource.
+
+Credentials are kept in no mode. What mode `full` keeps unredacted stands in payloads alone, so that lists, previews, attributes, labels,
+searches and errors never show any; whoever opens such a payload, or exports, replays or compares it, stands in the change log as
+`text.read` before the text leaves, and does not get it where that cannot be written. It is not sent on by `forward`.
 
 ## What it finds
 
@@ -65,6 +87,16 @@ Patterns and checksums know forms, not meanings. The same measure on what has no
 
 Where such texts come in, use the mode `metadata` or `off` on that route.
 
+The extra `ner` looks for names of persons with Presidio, off the path of requests, so that one knows how many there are: see below. On the
+same texts it finds 20 of 20 names, in 17 ms of CPU for a text of 61 characters, with 164 MB in a process that ends with its scan. It also takes
+16 of the 120 clean look-alikes for names, most of them German and Polish words that the English model does not know: its count is an upper
+end.
+
+```text
+pip install 'pilothouse[ner]'
+python -m spacy download en_core_web_sm
+```
+
 ## Streams and escapes
 
 A text that is cut at any character is redacted like the whole: the record is made from the answer put together, and
@@ -73,9 +105,17 @@ two events, and write it with JSON's escapes (`\\u0040`), in the names of an obj
 
 ## What is left
 
-The review (T2.5) scans {scanned} stored rows again, drawn by a hash over requests and spans, and states how many
-still hold something, with the upper end of Wilson's interval. It uses the same detectors, so it shows what was written
-past redaction (an older version, a mode, a mistake of ours), not what the detectors cannot see.
+Once a day, and sooner while there are few, up to {scanned} stored rows of each route are scanned again, drawn by a hash over its
+requests and spans of seven days. The review (T2.5) states how many still hold something, as in `1 of 242 rows: 0.41 % [0.07 %, 2.3 %]`, with
+Wilson's 95 % interval, what looked, and its version; the upper end decides, and a scan that is two days old is STALE.
+
+```text
+pilothouse drill rescan answer
+```
+
+scans now. It uses the same patterns, so it shows what was written past redaction (an older version, a mode, a mistake of ours), not what
+patterns cannot see. Where `ner` is installed, control's daily scan and the verb look for names too, in up to {named} rows: then T2.5 tells
+names that redaction does not take out, as the class `person`. Of what is kept in full, payloads are scanned for credentials alone.
 """
 
 
@@ -106,7 +146,8 @@ def page() -> str:
         lookalikes=", ".join(LOOKALIKES),
         false=f"Found all the same: {wrong}." if false else "None was.",
         hard="\n".join(f"| {label} | {found[label]} of {total[label]} |" for label in HARD),
-        scanned="1,000",
+        scanned=f"{ROWS:,}",
+        named=ROWS_NER,
     )
 
 

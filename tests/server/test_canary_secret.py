@@ -312,6 +312,24 @@ def through_otlp(one: Any, key: str, c: Canaries, n: int = 0) -> None:
         one.fetch("POST", one.otlp + "/" + urllib.parse.quote(text("otlp path")), "{}", **headers)
 
 
+def typed_by_people(one: Any, c: Canaries) -> None:
+    """What people write about records, and what they ask for: notes, reasons, views, searches, replays, payloads."""
+    (one.app / "prompts" / "answer.system.md").write_text("You help.\n")
+    one.verb("release", "create", "answer", "-m", c.text("release note"), ok=(0, 1, 3))
+    one.verb("release", "promote", "answer", "2", "--force", "--reason", c.text("reason to promote"), ok=(0, 1))
+    one.verb("rollback", "answer", "--reason", c.text("reason to roll back"))
+    bearer = {"authorization": f"Bearer {one.address()['token']}"}
+    for query in (c.text("searched").split()[1], c.text("filtered")):
+        one.ask("GET", "/traces.json?q=" + urllib.parse.quote(query), **bearer)
+        one.ask("GET", "/traces?q=" + urllib.parse.quote(query), **bearer)
+    one.ask("GET", "/payload?of=" + urllib.parse.quote(c.text("opened")), **bearer)
+    one.ask("POST", "/api/v1/requests/" + urllib.parse.quote(c.text("replayed"), safe="") + "/replay", "{}", **bearer)
+    for row in one.get("/traces.json?limit=3")["traces"]:
+        one.ask("POST", f"/api/v1/requests/{row['id']}/replay", '{"send":true}', **bearer)
+    one.verb("drill", "rescan", "answer", ok=(0, 1, 3))
+    one.verb("drill", "export", "answer", ok=(0, 1, 3))
+
+
 def test_no_canary_is_found_on_disk(
     running: Any, scripted_app: App, tmp_path: Path, backend: tuple[str, list[bytes]]
 ) -> None:
@@ -337,8 +355,7 @@ def test_no_canary_is_found_on_disk(
     one.eventually(lambda: forwarded)
     for form in ((), ("--jsonl",)):
         one.verb("export", str(tmp_path / f"out{len(form)}"), *form)
-    for query in (c.text("searched").split()[1], c.text("filtered")):
-        one.ask("GET", "/traces.json?q=" + urllib.parse.quote(query), authorization=f"Bearer {one.address()['token']}")
+    typed_by_people(one, c)
     assert one.stop() == 0
     (tmp_path / "forwarded").mkdir()
     (tmp_path / "forwarded" / "bodies").write_bytes(b"\n".join(forwarded))

@@ -17,7 +17,7 @@ def demo(
     folder: Annotated[
         Path, typer.Option("--folder", help="Where the demo's app and data go; made anew each time.")
     ] = HERE,
-    requests: Annotated[int, typer.Option("--requests", help="Requests to each route before the release.")] = 40,
+    requests: Annotated[int, typer.Option("--requests", help="Requests to each route before the release.")] = 32,
     port: Annotated[int, typer.Option("--port", help="Gateway; a free one where it is taken.")] = 4000,
     control_port: Annotated[int, typer.Option("--control-port", help="Pages; a free one where it is taken.")] = 4001,
     otlp_port: Annotated[int, typer.Option("--otlp-port", help="OpenTelemetry; a free one where it is taken.")] = 4318,

@@ -43,7 +43,7 @@ def show_trace(
 ) -> None:
     """Show one request: its record, and the waterfall of its trace."""
     with connect(data, folder) as control:
-        found = control.get(f"/traces/{ident}.json")
+        found = control.get(f"/traces/{ident}.json", payload="" if as_json else "no")
     if as_json:
         show.json(found)
         return

@@ -8,6 +8,7 @@ import yaml
 
 from pilothouse.config.limits import app_limits, counter_settings
 from pilothouse.config.parts import read
+from pilothouse.config.policy import log_mode
 from pilothouse.config.provider import ProviderConfig, absolute, read_provider, reference
 from pilothouse.config.quantities import number, seconds, size_bytes, usd
 from pilothouse.config.retention import RetentionConfig, read_retention
@@ -16,6 +17,7 @@ from pilothouse.config.section import Section, flag, one_of, parse, text, whole,
 from pilothouse.domain.alert import Action, Rule
 from pilothouse.domain.errors import ConfigError
 from pilothouse.domain.limit import Limit
+from pilothouse.domain.policy import LogMode
 from pilothouse.domain.table import CounterSettings
 
 __all__ = [
@@ -87,6 +89,7 @@ class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
     prices: dict[str, Price] = {}  # by `provider/model`
     limits: tuple[Limit, ...] = ()
     counters: CounterSettings = CounterSettings()
+    spans_log: LogMode = "redacted"  # of apps' spans that name no route
 
     def route(self, name: str) -> RouteConfig:
         """The route of that name; ConfigError where the files have none."""
@@ -121,6 +124,7 @@ def load(folder: Path) -> AppConfig:
         prices=prices,
         limits=app_limits(top),
         counters=counter_settings(top),
+        spans_log=_spans_log(top),
     )
     top.close()
     _known_providers(config, top)
@@ -207,6 +211,15 @@ def _export(top: Section) -> ExportConfig | None:
     )
     section.close()
     return result
+
+
+def _spans_log(top: Section) -> LogMode:
+    section = top.section("spans")
+    if section is None:
+        return "redacted"
+    mode: LogMode = log_mode(section)
+    section.close()
+    return mode
 
 
 def _headers(section: Section) -> dict[str, str]:

@@ -41,7 +41,7 @@ def read_policy(section: Section) -> Policy:
         retry=_retry(policy),
         fallback=_fallbacks(policy),
         invalid=policy.take("invalid", words(*INVALID_STEPS), base.invalid),
-        log=_log_mode(policy),
+        log=log_mode(policy),
         caps=_caps(policy),
         breaker=_breaker(policy),
         hedge=_hedge(policy),
@@ -127,7 +127,8 @@ def _webhook(value: Any) -> str:
     return url
 
 
-def _log_mode(policy: Section) -> Any:
+def log_mode(policy: Section) -> Any:
+    """`log: {mode: …}` of a route's policy, or of the app's `spans`."""
     section = policy.section("log")
     if section is None:
         return "redacted"

@@ -68,6 +68,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     measured_at: str = ""  # ISO 8601, UTC
     grade: Grade = "M"
     detail: str = ""  # a second line: worst task, since which release
+    interval: tuple[float, float] | None = None  # 95 %, of the share that `value` tells
 
 
 class RouteReview(msgspec.Struct, frozen=True, kw_only=True):

@@ -241,6 +241,7 @@ class SpanRecord(msgspec.Struct, kw_only=True):
     index_version: str = ""
     attributes: dict[str, str] = {}
     redaction: Redaction | None = None
+    log_mode: str = ""  # full: the payload, and nothing else, may hold personal data
     preview_in: str = ""
     preview_out: str = ""
     payload: Payload | None = None
@@ -302,11 +303,11 @@ class MetricRecord(msgspec.Struct, kw_only=True):
 
 
 class LossRecord(msgspec.Struct, kw_only=True):
-    """Something that could not be kept, counted so that it is never silent."""
+    """Something that could not be kept, counted so that it is never silent; `withheld`: that was not to be kept."""
 
     kind: Literal["loss"] = "loss"
     ts_us: int
     worker: str
-    what: Literal["payload", "record", "span", "event", "metric", "torn_line"]
+    what: Literal["payload", "record", "span", "event", "metric", "torn_line", "withheld"]
     count: int
     reason: str = ""

@@ -45,6 +45,7 @@ class AuditFact(msgspec.Struct, frozen=True, kw_only=True):
     anchored_us: int | None = None  # when its last hash was kept outside; None: never
     credential_changes: int | None = None  # keys created or revoked, by the store
     credential_rows: int | None = None  # the same, by the log
+    reads: int = 0  # of text that was kept in full
 
 
 class LeakSample(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +56,7 @@ class LeakSample(msgspec.Struct, frozen=True, kw_only=True):
     secrets: int  # rows with a secret in them
     classes: dict[str, int] = {}
     sampled_us: int = 0
+    scanner: str = ""  # what looked, with its version
 
 
 class ReconstructSample(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ import msgspec
 
 from pilothouse.domain.limit import Limit
 from pilothouse.domain.manifest import Manifest
+from pilothouse.domain.policy import LogMode
 
 Tier = Literal["high", "standard", "lite"]
 Environment = Literal["dev", "staging", "prod"]
@@ -103,6 +104,7 @@ class Table(msgspec.Struct, frozen=True):
     journal: JournalSettings = JournalSettings()
     limits: tuple[Limit, ...] = ()  # the app's own, beside those of each route's policy
     counters: CounterSettings = CounterSettings()
+    spans_log: LogMode = "redacted"  # what is kept of apps' spans that name no route
 
     def entry(self, route: str, env: str) -> Entry | None:
         """The entry of `route` in `env`."""

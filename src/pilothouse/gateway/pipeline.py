@@ -42,7 +42,7 @@ from pilothouse.gateway.estimate import estimate, output_bound, rough_tokens
 from pilothouse.gateway.guards.engine import Book, Guards
 from pilothouse.gateway.keeping import keeps, kept_of, stale, wanted
 from pilothouse.gateway.later import Later
-from pilothouse.gateway.protect import protect
+from pilothouse.gateway.protect import Looks, protect
 from pilothouse.gateway.render import render
 from pilothouse.gateway.replay import again
 from pilothouse.gateway.resolve import resolve
@@ -66,6 +66,7 @@ class Gateway:
     table: TableReader
     sink: Sink
     redact: Redact
+    credentials: Redact  # the same for credentials alone, which no log mode keeps
     authenticate: Authenticate
     secret: SecretReader
     clock: Clock
@@ -85,6 +86,7 @@ class Gateway:
         self.attempts = Attempts(self.upstream, self.secret, self.clock, shared=breakers)
         kept = self.shared / "delayed" if self.shared is not None else None
         self.later = Later(self.attempts.calls, self.clock, kept)
+        self._looks = Looks(self.redact, self.credentials)
         self._book = PriceBook()
         self._delivery = Delivery(self.attempts, self.answers)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -286,7 +288,7 @@ class Gateway:
             draft.ticket.settle(record)
         resolved = draft.resolved
         mode = resolved.live.manifest.policy.log if resolved else "redacted"
-        protect(draft, mode, self.redact, functools.partial(_hash_again, draft))
+        protect(draft, mode, self._looks, functools.partial(_hash_again, draft))
         notes.note_times(draft, self.clock.monotonic())
         try:
             self.sink(record)

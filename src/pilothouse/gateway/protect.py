@@ -165,22 +165,28 @@ def _spoken(text: str, value: Any, out: list[str]) -> None:
                 out.append(text)
 
 
-def protect(draft: Draft, mode: LogMode, redact: Redact, again: Callable[[str], str]) -> None:
+class Looks(msgspec.Struct, frozen=True):
+    """`all_of` finds personal data and credentials, `credentials` these alone, which no mode keeps."""
+
+    all_of: Redact
+    credentials: Redact
+
+
+def protect(draft: Draft, mode: LogMode, looks: Looks, again: Callable[[str], str]) -> None:
     """Fill in the record's payload, previews and redaction as `mode` says.
 
-    `again` renders the upstream body anew from a redacted client body and hashes it; empty where that is impossible.
+    Only the bodies of mode `full` hold personal data, so that whoever reads some has opened a payload. `again` renders
+    the upstream body anew from a redacted client body and hashes it; empty where that is impossible.
     """
     record = draft.record
     record.log_mode = mode
     if record.api == "embeddings":
         draft.reply = _without_vectors(draft.reply)
-    if mode == "full":
-        payload = _as_it_came(draft)
-        _keep(draft, payload, _parsed(draft) or payload.request)
-        record.redaction = Redaction(status="skipped", reason="log mode full")
-        return
     try:
-        _redacted(draft, mode, redact, again)
+        if mode == "full":
+            _full(draft, looks, again)
+        else:
+            _redacted(draft, mode, looks.all_of, again)
     except Exception as error:  # noqa: BLE001  # plugin call: whatever redaction raises, metadata only is kept
         record.payload = None
         record.labels = {}
@@ -191,6 +197,33 @@ def protect(draft: Draft, mode: LogMode, redact: Redact, again: Callable[[str], 
             record.route = draft.resolved.route
         record.upstream_redacted_hash = ""
         record.redaction = Redaction(status="blocked", reason=type(error).__name__)
+
+
+def _full(draft: Draft, looks: Looks, again: Callable[[str], str]) -> None:
+    """Bodies as they came but for credentials; everything beside them redacted."""
+    record, payload = draft.record, _as_it_came(draft)
+    inside = Findings(looks.credentials)
+    texts = "\n".join(_texts(draft, payload))
+    hidden = looks.credentials(texts).classes
+    if not hidden and not looks.all_of(texts).classes:
+        _keep(draft, payload, _parsed(draft) or payload.request)
+    else:
+        if hidden:
+            payload = _cleaned(draft, inside, again)
+        found = Findings(looks.all_of)
+        _worded(record, found)
+        record.payload = payload
+        record.preview_in = found.text(asked(_parsed(draft) or payload.request))[:PREVIEW]
+        record.preview_out = found.text(draft.text)[:PREVIEW]
+    record.redaction = Redaction(status="redacted" if inside.changed else "skipped", reason="log mode full")
+    record.redaction.classes, record.redaction.secrets = inside.classes, inside.secrets
+
+
+def _worded(record: Record, found: Findings) -> None:
+    """Everything of a record that is no body, without findings."""
+    record.error_message = found.text(record.error_message)
+    _renamed(record, found.text)
+    record.labels = {found.text(k): found.text(v) for k, v in record.labels.items()}
 
 
 def _renamed(record: Record, clean: Callable[[str], str]) -> None:
@@ -217,11 +250,11 @@ def _redacted(draft: Draft, mode: LogMode, redact: Redact, again: Callable[[str]
     payload = _as_it_came(draft) if mode == "redacted" else None
     if redact("\n".join(_texts(draft, payload))).classes:
         found = Findings(redact)
-        record.error_message = found.text(record.error_message)
-        _renamed(record, found.text)
-        record.labels = {found.text(k): found.text(v) for k, v in record.labels.items()}
+        _worded(record, found)
         if payload is not None:
-            _bodies(draft, found, again)
+            payload = _cleaned(draft, found, again)
+            draft.text = found.text(draft.text)
+            _keep(draft, payload, _value(payload.request))
         if found.changed:
             record.redaction = Redaction(status="redacted", classes=found.classes, secrets=found.secrets)
             return
@@ -233,8 +266,8 @@ def _redacted(draft: Draft, mode: LogMode, redact: Redact, again: Callable[[str]
         record.redaction = Redaction(status="skipped", reason=f"log mode {mode}")
 
 
-def _bodies(draft: Draft, found: Findings, again: Callable[[str], str]) -> None:
-    """Both bodies without findings, and the hash of what the redacted request renders to."""
+def _cleaned(draft: Draft, found: Findings, again: Callable[[str], str]) -> Payload:
+    """The bodies without findings; the record gets the hash of what the redacted request renders to."""
     before, found.changed = found.changed, False
     request = found.body(draft.incoming.body)
     sent = _sent(draft)
@@ -244,9 +277,7 @@ def _bodies(draft: Draft, found: Findings, again: Callable[[str], str]) -> None:
     elif not sent and found.changed and draft.rendered is not None:
         draft.record.upstream_redacted_hash = again(request)
     found.changed |= before
-    response = found.body(draft.reply)
-    draft.text = found.text(draft.text)
-    _keep(draft, Payload(request, response, upstream), _value(request))
+    return Payload(request, found.body(draft.reply), upstream)
 
 
 def _as_it_came(draft: Draft) -> Payload:

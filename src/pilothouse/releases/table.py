@@ -40,6 +40,7 @@ def build(
             journal=msgspec.convert(config.journal, JournalSettings, from_attributes=True),
             limits=config.limits,
             counters=config.counters,
+            spans_log=config.spans_log,
         )
 
 

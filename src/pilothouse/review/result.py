@@ -28,6 +28,7 @@ class Outcome(msgspec.Struct, frozen=True):
     grade: Grade | None = None  # where the evidence is of another kind than the item's usual one
     measured_us: int | None = None  # where the evidence is older than now
     fix: str = ""  # where what helps is not the item's usual fix
+    interval: tuple[float, float] | None = None  # 95 %, of a share that is told with its interval
 
 
 Check = Callable[[Evidence, Item], Outcome]
@@ -121,6 +122,7 @@ def finding(evidence: Evidence, item: Item, outcome: Outcome) -> Finding:
         measured_at=words.iso(outcome.measured_us or evidence.now_us),
         grade=outcome.grade or item.grade,
         detail=outcome.detail,
+        interval=outcome.interval,
     )
 
 

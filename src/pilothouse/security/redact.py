@@ -5,7 +5,6 @@ same value within an installation, so that records can still be joined. Redacted
 changes nothing. Every failure is an error, never the text as it was: callers then keep metadata only.
 """
 
-import hmac
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +14,7 @@ import re2
 
 from pilothouse.domain.errors import PilothouseError
 from pilothouse.domain.wires import Redacted
-from pilothouse.security.detectors import Detectors, Finding
+from pilothouse.security.detectors import DETECTORS, Detector, Detectors, Finding
 
 _PASSES = 16  # a replacement may bare a new finding beside it; each pass leaves less text to find in
 _SHORTEST = 6  # bytes: no finding is shorter
@@ -102,9 +101,9 @@ def _long_number(value: Any) -> bool:
 class Redactor:
     """Redacts with the pseudonyms of one installation's salt. Safe to share between threads."""
 
-    def __init__(self, salt: bytes) -> None:
+    def __init__(self, salt: bytes, rows: tuple[Detector, ...] = DETECTORS) -> None:
         self._salt = salt
-        self._detectors = Detectors()
+        self._detectors = Detectors(rows)
 
     def __call__(self, text: str) -> Redacted:
         """`text` without findings. Raises `PilothouseError`."""
@@ -172,9 +171,8 @@ class Redactor:
         return b"".join([*parts, data[at:]])
 
     def _stand_in(self, value: bytes, finding: Finding) -> bytes:
-        kind = finding.detector.kind
-        digest = hmac.digest(self._salt, kind.encode() + b":" + finding.detector.normalise(value), "sha256").hex()
-        return f"[{kind.upper()}:{digest[:6]}]".encode()
+        detector = finding.detector
+        return f"[{detector.kind.upper()}:{detector.digest(self._salt, value)[:6]}]".encode()
 
     def _json(self, data: bytes, found: list[Finding]) -> bytes:
         plain, simple = (data, False) if b"\\u" in data else blanked(data)
@@ -216,6 +214,11 @@ class Redactor:
             return number
         clean = self._text(number, name, found)
         return number if clean == number else msgspec.json.encode(clean.decode())
+
+
+def credentials(salt: bytes) -> Redactor:
+    """Redacts keys, tokens and passwords, and leaves personal data as it is: for what is kept in full."""
+    return Redactor(salt, tuple(row for row in DETECTORS if row.secret))
 
 
 def _content(literal: bytes) -> bytes:

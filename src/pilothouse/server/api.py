@@ -234,7 +234,7 @@ async def review(control: Control, request: Request) -> Review:
 async def replay(control: Control, request: Request) -> dict[str, Any]:
     """A request made again from its record; `send` sends it once more."""
     asked = await body(request, Replay)
-    return await replays.replay(control, request.path_params["id"], send=asked.send)
+    return await replays.replay(control, request.path_params["id"], who(request), send=asked.send)
 
 
 class RunDrill(msgspec.Struct, forbid_unknown_fields=True):
@@ -246,10 +246,11 @@ class RunDrill(msgspec.Struct, forbid_unknown_fields=True):
 async def drill(control: Control, request: Request) -> dict[str, Any]:
     """Exercise what is promised; the evidence is kept."""
     kind = request.path_params["kind"]
-    if kind != "export":
-        raise NotFound(f"no drill {kind!r}", hint="drills: export", code="unknown_drill")
+    run = {"export": drills.export, "rescan": drills.scan_again}.get(kind)
+    if run is None:
+        raise NotFound(f"no drill {kind!r}", hint="drills: export, rescan", code="unknown_drill")
     asked = await body(request, RunDrill)
-    return await drills.export(control, request.path_params["route"], asked.env, who(request))
+    return await run(control, request.path_params["route"], asked.env, who(request))
 
 
 async def show_retention(control: Control, request: Request) -> dict[str, Any]:

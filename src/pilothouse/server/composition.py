@@ -17,6 +17,7 @@ from pilothouse.domain.tasks import Tasks
 from pilothouse.domain.wires import Metrics
 from pilothouse.releases import table as tables
 from pilothouse.security.files import Secrets, ensure
+from pilothouse.security.redact import Redactor
 from pilothouse.server.auth import Gate
 from pilothouse.server.datadir import DataDir
 from pilothouse.server.forwarding import Told
@@ -59,6 +60,7 @@ class Control:
     gate: Gate
     listening: Listening
     loops: Loops
+    redact: Redactor
     keeper: Keeper = field(init=False)
     link: LinkServer | None = None
     table: Table | None = None
@@ -78,6 +80,10 @@ class Control:
             if self.link is None:
                 return PushReport(workers=0, of=0, ms=0.0)
             return await self.link.push(table)
+
+    def typed(self, text: str) -> str:
+        """Words that a person typed, as they may be kept: notes, reasons, names. PilothouseError: they may not."""
+        return self.redact(text).text
 
     def current_table(self) -> Table:
         """The table that the workers have; built now where none was published yet. Blocking."""
@@ -173,6 +179,7 @@ async def open_control(
         gate=Gate(data.secret, secret, clock, listening.port),
         listening=listening,
         loops=Loops(clock),
+        redact=Redactor(secret.salt),
         started_us=clock.now_us(),
     )
     control.keeper = Keeper(telemetry, data.journal, clock, lambda: control.config.retention)

@@ -35,8 +35,9 @@ from pilothouse.gateway.pipeline import Gateway
 from pilothouse.gateway.replies import JSON, error_body, status_of
 from pilothouse.gateway.types import Api, Client, Incoming
 from pilothouse.security import files
-from pilothouse.security.keys import make_authenticate, pseudonym
-from pilothouse.security.redact import Redactor
+from pilothouse.security.keys import make_authenticate
+from pilothouse.security.pseudonyms import Pseudonyms
+from pilothouse.security.redact import Redactor, credentials
 from pilothouse.security.secrets import read_secret
 from pilothouse.server import equipment
 from pilothouse.server.datadir import DataDir
@@ -292,10 +293,11 @@ class Worker:
             table=lambda: self._table or EMPTY,
             sink=self._sink,
             redact=Redactor(secrets.salt),
+            credentials=credentials(secrets.salt),
             authenticate=make_authenticate(secrets.pepper, self._clock),
             secret=read_secret,
             clock=self._clock,
-            pseudonym=functools.partial(pseudonym, secrets.salt),
+            pseudonym=Pseudonyms(secrets.salt),
             worker=worker,
             admission=Admission(open_counters(table.counters, data.path, self._clock, read_secret, sole=sole)),
             guards=equipment.guards(app),

@@ -1,14 +1,14 @@
 """The `generate` wire: the edge's own pipeline inside control, for evals and replays, with a journal of its own."""
 
-import functools
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from pilothouse.domain.errors import Refused
 from pilothouse.domain.table import Live, Table
 from pilothouse.gateway.pipeline import Gateway
-from pilothouse.security.keys import make_authenticate, pseudonym
-from pilothouse.security.redact import Redactor
+from pilothouse.security.keys import make_authenticate
+from pilothouse.security.pseudonyms import Pseudonyms
+from pilothouse.security.redact import Redactor, credentials
 from pilothouse.security.secrets import make_secret_reader
 from pilothouse.server import equipment
 from pilothouse.server.composition import WORKER, Control
@@ -33,10 +33,11 @@ async def generating(control: Control, work: Callable[[Gateway], Awaitable[T]]) 
         table=lambda: table,
         sink=journal.write,
         redact=Redactor(control.secret.salt),
+        credentials=credentials(control.secret.salt),
         authenticate=make_authenticate(control.secret.pepper, control.clock),
         secret=make_secret_reader(control.app_dir),
         clock=control.clock,
-        pseudonym=functools.partial(pseudonym, control.secret.salt),
+        pseudonym=Pseudonyms(control.secret.salt),
         worker=WORKER,
         guards=equipment.guards(control.app_dir),
     )

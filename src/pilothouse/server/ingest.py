@@ -6,7 +6,6 @@ journal; until then the exporter keeps it.
 
 import argparse
 import asyncio
-import functools
 import signal
 import sys
 from pathlib import Path
@@ -22,8 +21,9 @@ from pilothouse.domain.errors import StateError
 from pilothouse.domain.table import Table
 from pilothouse.domain.tasks import Tasks
 from pilothouse.security import files
-from pilothouse.security.keys import make_authenticate, pseudonym
-from pilothouse.security.redact import Redactor
+from pilothouse.security.keys import make_authenticate
+from pilothouse.security.pseudonyms import Pseudonyms
+from pilothouse.security.redact import Redactor, credentials
 from pilothouse.server import logs
 from pilothouse.server.datadir import DataDir
 from pilothouse.server.ingest_grpc import GrpcDoor
@@ -37,7 +37,6 @@ from pilothouse.telemetry.normalise import Normaliser
 
 log = structlog.get_logger("pilothouse.ingest")
 
-PSEUDONYMS = 8_192  # that are kept at hand: every span of a session names it
 DRAIN_S = 8.0  # batches being read get this long at shutdown
 _EMPTY = Table(revision=0, issued_us=0, entries={}, keys={}, providers={})
 
@@ -60,7 +59,7 @@ class Ingest:
         self._table: Table | None = saved_table(data.path)
         clock = SystemClock()
         secrets = files.ensure(data.secret)
-        redactor = Redactor(secrets.salt)
+        redactor, bare = Redactor(secrets.salt), credentials(secrets.salt)
         settings = (self._table or _EMPTY).journal
         self._journal = Journal(
             data.journal,
@@ -76,8 +75,9 @@ class Ingest:
             normaliser=Normaliser(
                 redact=redactor,
                 redact_json=redactor.redact_json,
-                pseudonym=functools.lru_cache(PSEUDONYMS)(functools.partial(pseudonym, secrets.salt)),
+                pseudonym=Pseudonyms(secrets.salt),
                 price=span_prices(lambda: self._table),
+                credentials=(bare, bare.redact_json),
             ),
             events=EventNormaliser(redact=redactor, redact_json=redactor.redact_json),
             journal=self._journal,

@@ -1,6 +1,7 @@
 """What becomes of an OTLP batch, whichever door it came in by: who sends it, is there room, what of it is kept."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,7 @@ import structlog
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import BadRequest, PilothouseError, RequestError, TooLarge, UnsupportedMedia
 from pilothouse.domain.principal import Principal
-from pilothouse.domain.record import LossRecord, SpanRecord
+from pilothouse.domain.record import LossRecord
 from pilothouse.domain.table import Table
 from pilothouse.domain.wires import Authenticate, JournalLine
 from pilothouse.security.keys import ANONYMOUS
@@ -18,8 +19,10 @@ from pilothouse.telemetry import otlp, otlp_logs, otlp_metrics
 from pilothouse.telemetry.backlog import waiting_bytes
 from pilothouse.telemetry.events import BLOCKED, EventNormaliser, Origin
 from pilothouse.telemetry.journal import Journal, disk_free
+from pilothouse.telemetry.modes import Modes
 from pilothouse.telemetry.normalise import Normaliser
 from pilothouse.telemetry.otlp_groups import LOGS, TRACES, Signal
+from pilothouse.telemetry.otlp_logs import OtlpEvent
 from pilothouse.telemetry.spans import Decoded, OtlpSpan
 
 log = structlog.get_logger("pilothouse.ingest")
@@ -84,6 +87,7 @@ class Receiver:
         room: Room,
         clock: Clock,
     ) -> None:
+        self._modes = Modes(table)
         self.stopping = False
         self.slots = asyncio.Semaphore(AT_ONCE)  # held while a batch is in memory
         self._table = table
@@ -131,21 +135,48 @@ class Receiver:
     def _read(self, signal: Signal, data: bytes, kind: str, origin: Origin) -> tuple[Decoded, Iterator[JournalLine]]:
         if signal is TRACES:
             spans = otlp.spans(data, kind)
+            self._modes.learn(spans.spans, origin.env)
             return spans, self._spans(spans.spans, origin)
         if signal is LOGS:
             logs = otlp_logs.decode(data, kind)
-            return logs, (self._events.event(event, origin) for event in logs.events)
+            self._modes.learn(logs.events, origin.env)
+            return logs, self._logs(logs.events, origin)
         points = otlp_metrics.decode(data, kind)
         return points, self._points(points, origin)
 
-    def _spans(self, spans: list[OtlpSpan], origin: Origin) -> Iterator[SpanRecord]:
+    def _spans(self, spans: list[OtlpSpan], origin: Origin) -> Iterator[JournalLine]:
         ahead, behind = (origin.now_us + AHEAD_S * 1_000_000) * 1_000, (origin.now_us - BEHIND_S * 1_000_000) * 1_000
+        withheld: Counter[str] = Counter()
         for span in spans:
-            record = self._normaliser.span(span, env=origin.env, default_env=origin.default_env)
+            mode, route = self._modes.of(span, origin.env)
+            if mode == "off":
+                withheld[route] += 1
+                continue
+            record = self._normaliser.span(span, env=origin.env, default_env=origin.default_env, mode=mode)
             if span.start_ns > ahead or span.end_ns < behind:
                 skew = (record.ts_us - origin.now_us) / 1e6
                 record.attributes = {**record.attributes, SKEW: f"{skew:.0f}"}
             yield record
+        yield from self._withheld(withheld, "spans", origin)
+
+    def _logs(self, events: list[OtlpEvent], origin: Origin) -> Iterator[JournalLine]:
+        withheld: Counter[str] = Counter()
+        for event in events:
+            mode, route = self._modes.of(event, origin.env)
+            if mode == "off":
+                withheld[route] += 1
+            else:
+                yield self._events.event(event, origin, mode)
+        yield from self._withheld(withheld, "events", origin)
+
+    def _withheld(self, counts: Counter[str], what: str, origin: Origin) -> Iterator[LossRecord]:
+        """What log mode `off` leaves out is told to nobody as lost, since it was taken as the policy says; it is
+        counted here, so that a gap in a trace has its reason.
+        """
+        for route, count in counts.items():
+            reason = f"{what} of {route or 'no route'}: log mode off"
+            worker = self._journal.worker
+            yield LossRecord(ts_us=origin.now_us, worker=worker, what="withheld", count=count, reason=reason)
 
     def _points(self, decoded: otlp_metrics.DecodedPoints, origin: Origin) -> Iterator[JournalLine]:
         for point in decoded.points:

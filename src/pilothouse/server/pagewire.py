@@ -11,6 +11,7 @@ from pilothouse.domain.change import Actor
 from pilothouse.domain.finding import Review
 from pilothouse.releases.pointer import Promotion as Order
 from pilothouse.review import render
+from pilothouse.server import reading
 from pilothouse.server.auth import SESSION_S
 from pilothouse.server.composition import Control
 from pilothouse.server.pages.context import (
@@ -75,7 +76,7 @@ def _telemetry(control: Control) -> dict[str, Any]:
         "span": functools.partial(steps.span, control.telemetry),
         "people": lambda by, since_us, typed: sessions.people(control.telemetry, by, since_us, typed=typed),
         "turns": functools.partial(sessions.turns, control.telemetry),
-        "payload": functools.partial(traces.payload, control.telemetry),
+        "payloads": lambda owners, actor: reading.bodies(control, owners, actor, "page"),
     }
 
 
@@ -85,6 +86,7 @@ def _views(control: Control, person: str) -> tuple[SavedView, ...]:
 
 
 async def _save_view(control: Control, view: SavedView, actor: Actor) -> str:
+    view = msgspec.structs.replace(view, name=control.typed(view.name), filter=control.typed(view.filter))
     with control.state.write() as conn:
         views.put(conn, views.View(**msgspec.structs.asdict(view)), actor=actor, clock=control.clock)
     return f"{view.name} is saved for {'you' if view.owner else 'everybody'}."
@@ -96,8 +98,8 @@ async def _drop_view(control: Control, view: SavedView, actor: Actor) -> str:
     return f"{view.name} is gone."
 
 
-async def _replay(control: Control, ident: str, send: bool) -> Replayed:
-    told = await replays.replay(control, ident, send=send)
+async def _replay(control: Control, ident: str, send: bool, actor: Actor) -> Replayed:
+    told = await replays.replay(control, ident, actor, send=send)
     made = Replayed(
         same=told["same"], hash=told["hash"], recorded_hash=told["recorded_hash"], redacted=told["redacted"]
     )

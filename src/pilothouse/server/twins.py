@@ -14,8 +14,9 @@ from pilothouse.domain.errors import BadRequest, NotFound
 from pilothouse.domain.table import ENVIRONMENTS
 from pilothouse.domain.wires import MetricPoint, MetricQuery
 from pilothouse.review.render import to_json
+from pilothouse.server import reading
 from pilothouse.server.composition import Control
-from pilothouse.server.endpoints import maybe_whole, route
+from pilothouse.server.endpoints import maybe_whole, route, who
 from pilothouse.server.pages.context import WINDOW_S, Window
 from pilothouse.server.verbs import alerts, evals, reviews
 from pilothouse.server.views import overview as overviews
@@ -103,17 +104,22 @@ def moment(text: str, clock: Clock) -> int:
 
 
 async def one_trace(control: Control, request: Request) -> dict[str, Any]:
-    """A request (or a trace's first) with its record, payload, and the waterfall of its trace."""
+    """A request (or a trace's first) with its record, payload, and the waterfall of its trace; `payload=no`: without
+    the payload, which of a route that is kept in full is not read then.
+    """
     ident = request.path_params["id"]
+    wanted = request.query_params.get("payload", "") != "no"
+    actor = who(request)
     await control.load()
 
     def find() -> dict[str, Any]:
         found = traces.request(control.telemetry, ident, whole=True)
         if found is None:
             raise NotFound(f"no request or trace {ident!r} is stored")
+        own = [found.record.id] if found.record and wanted else []
         return {
             "record": found.record,
-            "payload": traces.payload(control.telemetry, found.record.id) if found.record else None,
+            "payload": next(iter(reading.bodies(control, own, actor, "json").values()), None),
             "spans": found.spans,
             "siblings": found.siblings,
             "waterfall": found.waterfall,

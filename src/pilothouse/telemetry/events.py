@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from pilothouse.domain.errors import PilothouseError
+from pilothouse.domain.policy import LogMode
 from pilothouse.domain.record import EventRecord, MetricRecord, Redaction, ScoreRecord
 from pilothouse.domain.wires import Redact
 from pilothouse.telemetry.content import as_text
@@ -66,25 +67,20 @@ class EventNormaliser(msgspec.Struct, frozen=True):
     redact: Redact
     redact_json: Redact
 
-    def event(self, event: OtlpEvent, origin: Origin) -> EventRecord | ScoreRecord:
+    def event(self, event: OtlpEvent, origin: Origin, mode: LogMode = "redacted") -> EventRecord | ScoreRecord:
         """A score where the event is an evaluation's result with a value, else an event. Never raises for what it
-        holds.
+        holds. In mode `metadata` it has no text: neither body nor attributes, and a score no explanation.
         """
         ts_us = event.time_ns // 1_000 if 0 < event.time_ns < 1 << 63 else origin.now_us
         try:
             value = _score(event.attributes) if event.name == EVALUATION else None
             if value is not None:
-                return self._score(event, value, ts_us, origin)
+                return self._score(event, value, ts_us, origin, text=mode != "metadata")
+            if mode == "metadata":
+                return _bare(event, ts_us, origin, Redaction(status="skipped", reason="log mode metadata"))
             return self._event(event, ts_us, origin)
         except PilothouseError as failure:
-            return EventRecord(
-                ts_us=ts_us,
-                trace_id=event.trace_id,
-                span_id=event.span_id,
-                name=event.name if event.name in NAMES else "gen_ai",
-                env=origin.env or origin.default_env,
-                redaction=Redaction(status="blocked", reason=failure.what),
-            )
+            return _bare(event, ts_us, origin, Redaction(status="blocked", reason=failure.what))
 
     def point(self, point: OtlpPoint, origin: Origin) -> MetricRecord | None:
         """The record of a data point; None where its words could not be redacted."""
@@ -131,7 +127,7 @@ class EventNormaliser(msgspec.Struct, frozen=True):
             redaction=seen,
         )
 
-    def _score(self, event: OtlpEvent, value: float, ts_us: int, origin: Origin) -> ScoreRecord:
+    def _score(self, event: OtlpEvent, value: float, ts_us: int, origin: Origin, *, text: bool) -> ScoreRecord:
         seen = Redaction(status="clean")
         told = event.attributes
         words = self._clean(
@@ -155,7 +151,7 @@ class EventNormaliser(msgspec.Struct, frozen=True):
             name=words["name"],
             value=value,
             label=words["label"],
-            comment=self._long(as_text(told.get(_SCORE_WHY)), MAX_COMMENT, seen),
+            comment=self._long(as_text(told.get(_SCORE_WHY)), MAX_COMMENT, seen) if text else "",
             source="scorer",
         )
 
@@ -200,6 +196,18 @@ class EventNormaliser(msgspec.Struct, frozen=True):
             seen.classes[kind] = seen.classes.get(kind, 0) + n
         seen.secrets += result.secrets
         return result.text
+
+
+def _bare(event: OtlpEvent, ts_us: int, origin: Origin, redaction: Redaction) -> EventRecord:
+    """An event without a word from outside."""
+    return EventRecord(
+        ts_us=ts_us,
+        trace_id=event.trace_id,
+        span_id=event.span_id,
+        name=event.name if event.name in NAMES else "gen_ai",
+        env=origin.env or origin.default_env,
+        redaction=redaction,
+    )
 
 
 def _texts(told: list[tuple[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span, Status
 
-from pilothouse.domain.record import Attempt, Payload, Record, SpanRecord, Tokens
+from pilothouse.domain.record import Attempt, Record, SpanRecord, Tokens
 
 Value = str | int | float | bool | None
 _KINDS = {
@@ -74,7 +74,7 @@ def _request(record: Record, *, content: bool) -> list[Span]:
         **_usage(record.tokens),
         **{f"pilothouse.part.{part}": address for part, address in record.parts.items()},
         **{f"pilothouse.label.{name}": text for name, text in record.labels.items()},
-        **(_content(record.payload) if content else {}),
+        **(_content(record) if content else {}),
     }
     _put(root.attributes, attributes)
     return [root, *(_attempt(record, attempt) for attempt in record.attempts)]
@@ -126,7 +126,7 @@ def _span(record: SpanRecord, *, content: bool) -> Span:
         "pilothouse.index.name": record.index_name,
         "pilothouse.index.version": record.index_version,
         **_usage(record.tokens),
-        **(_content(record.payload) if content else {}),
+        **(_content(record) if content else {}),
     }
     _put(span.attributes, attributes)
     for event in record.events:
@@ -165,7 +165,9 @@ def _usage(tokens: Tokens | None) -> dict[str, Value]:
     }
 
 
-def _content(payload: Payload | None) -> dict[str, Value]:
+def _content(record: Record | SpanRecord) -> dict[str, Value]:
+    """Bodies, but not those kept in full: nobody would answer for their having left."""
+    payload = None if record.log_mode == "full" else record.payload
     return {} if payload is None else {"input.value": payload.request, "output.value": payload.response}
 
 

@@ -10,6 +10,7 @@ from itertools import islice
 import msgspec
 
 from pilothouse.domain.errors import PilothouseError
+from pilothouse.domain.policy import LogMode
 from pilothouse.domain.record import Document, Payload, Redaction, SpanEvent, SpanRecord, Tokens
 from pilothouse.domain.wires import PriceSpan, Redact
 from pilothouse.telemetry.cleaning import Cleaner
@@ -53,6 +54,7 @@ _FIELDS = ("app", "route", "provider", "index_name", "index_version", "request_m
 _NAMED = {"prompt_name": "gen_ai.prompt.name", "prompt_version": "gen_ai.prompt.version",
           "tool_name": "gen_ai.tool.name", "agent_name": "gen_ai.agent.name"}  # fmt: skip
 MAX_ATTRIBUTES = 128
+_LONGEST_NAME = 128  # characters; what is longer is a text
 DROPPED = "pilothouse.dropped_attributes"
 DROPPED_EVENTS = "pilothouse.dropped_events"
 DROPPED_DOCUMENTS = "pilothouse.dropped_documents"
@@ -69,33 +71,38 @@ def unpriced(_provider: str, _model: str, _tokens: Tokens, _ts_us: int) -> float
 
 class Normaliser(msgspec.Struct, frozen=True):
     """Turns spans into records. `redact` for text, `redact_json` for JSON, `pseudonym` for users and sessions, `price`
-    for what a call to a model cost.
+    for what a call to a model cost. `credentials`, for text and for JSON, is all that is taken out of the payload of a
+    span that is kept in full; where it is absent, none is.
     """
 
     redact: Redact
     redact_json: Redact
     pseudonym: Pseudonym
     price: PriceSpan = unpriced
+    credentials: tuple[Redact, Redact] | None = None
 
-    def span(self, span: OtlpSpan, *, env: str = "", default_env: str = "") -> SpanRecord:
+    def span(self, span: OtlpSpan, *, env: str = "", default_env: str = "", mode: LogMode = "redacted") -> SpanRecord:
         """The record of `span`. `env`, where given, is the environment whatever the span says; never raises for
-        what a span holds.
+        what a span holds. In mode `metadata` it has ids, times, counts, cost and names, but no text.
         """
         said = Said(span.attributes, span.resource)
         said_env = said.text("env")
-        record = self._skeleton(span, said)
+        record = self._skeleton(span, said, mode)
         record.env = env or _ENVIRONMENTS.get(said_env.lower(), said_env) or default_env
         try:
-            self._fill(record, said, span)
+            if mode in ("metadata", "off"):
+                self._name(record, said, span)
+            else:
+                self._fill(record, said, span)
         except PilothouseError as failure:
-            blocked = self._skeleton(span, said)
+            blocked = self._skeleton(span, said, mode)
             blocked.env = env or default_env
             blocked.redaction = Redaction(status="blocked", reason=failure.what)
             blocked.documents = record.documents and [msgspec.structs.replace(d, id="") for d in record.documents]
             return blocked
         return record
 
-    def _skeleton(self, span: OtlpSpan, said: Said) -> SpanRecord:
+    def _skeleton(self, span: OtlpSpan, said: Said, mode: LogMode) -> SpanRecord:
         """The record without a word from outside: ids, times, numbers, and our own vocabulary."""
         operation = _operation(said)
         known = operation if operation in _OPERATIONS else ""
@@ -121,6 +128,7 @@ class Normaliser(msgspec.Struct, frozen=True):
             cost_usd=None if used is None else self._cost(said, used, ts_us),
             reported_cost_usd=reported_cost(said) if asks else None,
             attributes={} if consistent else {INCONSISTENT: "true"},
+            log_mode=mode,
         )
 
     def _cost(self, said: Said, used: Tokens, ts_us: int) -> float | None:
@@ -131,18 +139,27 @@ class Normaliser(msgspec.Struct, frozen=True):
                 return cost
         return None
 
+    def _name(self, record: SpanRecord, said: Said, span: OtlpSpan) -> None:
+        """Names alone: of models, routes, environments, documents. What reads like a text is none."""
+        record.documents, _ = documents(said, span, record.dialect, record.operation)
+        cleaner = Cleaner(self.redact, self.redact_json)
+        texts = _names(record, said, span)
+        ids = {f"document.{n}": document.id for n, document in enumerate(record.documents or ())}
+        (clean,) = cleaner.words(texts | ids)
+        clean = {name: _no_text(word) for name, word in clean.items()}
+        for name in texts:
+            setattr(record, name, clean[name])
+        _named(record.documents, clean)
+        record.redaction = Redaction(status="skipped", reason="log mode metadata", classes=cleaner.seen.classes)
+
     def _fill(self, record: SpanRecord, said: Said, span: OtlpSpan) -> None:
         """Everything that is text, redacted."""
         record.documents, lost_documents = documents(said, span, record.dialect, record.operation)
         events, lost_events = span_events(span)
         went_in, came_out = content(said, span.events)
         cleaner = Cleaner(self.redact, self.redact_json)
-        texts = {"name": span.name, "env": record.env, "error_type": _error_type(span, said)}
-        texts |= {name: said.text(name) for name in _FIELDS}
-        texts["provider"] = _provider(said)
+        texts = {"name": span.name} | _names(record, said, span)
         texts["finish_reason"] = texts["finish_reason"] or finish_reason(came_out)
-        if not record.operation:
-            texts["operation"] = _operation(said)
         kept, dropped = _kept(said, span)
         ids = {f"document.{n}": document.id for n, document in enumerate(record.documents or ())}
         names = {f"event.{n}": event.name for n, event in enumerate(events)}
@@ -157,6 +174,9 @@ class Normaliser(msgspec.Struct, frozen=True):
         if went_in or came_out:
             record.payload = Payload(request=cleaner.content(went_in), response=cleaner.content(came_out))
             record.preview_in, record.preview_out = preview(record.payload.request), preview(record.payload.response)
+            if record.log_mode == "full" and self.credentials is not None:
+                bare = Cleaner(*self.credentials)
+                record.payload = Payload(request=bare.content(went_in), response=bare.content(came_out))
         losses = {
             DROPPED: dropped + span.dropped + said.lost,
             DROPPED_EVENTS: lost_events,
@@ -165,6 +185,21 @@ class Normaliser(msgspec.Struct, frozen=True):
         }
         record.attributes = kept | record.attributes | {key: str(n) for key, n in losses.items() if n}
         record.redaction = cleaner.seen
+
+
+def _names(record: SpanRecord, said: Said, span: OtlpSpan) -> dict[str, str]:
+    """Short words that came from outside, by the record's fields."""
+    names = {"env": record.env, "error_type": _error_type(span, said)}
+    names |= {name: said.text(name) for name in _FIELDS}
+    names["provider"] = _provider(said)
+    if not record.operation:
+        names["operation"] = _operation(said)
+    return names
+
+
+def _no_text(word: str) -> str:
+    """`word` where it is one, else nothing."""
+    return word if len(word) <= _LONGEST_NAME and not any(map(str.isspace, word)) else ""
 
 
 def _operation(said: Said) -> str:

@@ -1,5 +1,6 @@
 """Requests for pages and their JSON twins: one request, payloads, traffic over time. Lists: `telemetry.listing`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,9 +12,12 @@ from pilothouse.telemetry import payloads
 from pilothouse.telemetry.waterfall import Waterfall, spans, trace, without_ts
 
 __all__ = [
+    "InFull",
     "Traffic",
     "TrafficPoint",
     "Waterfall",
+    "in_full",
+    "in_full_between",
     "payload",
     "request",
     "request_row",
@@ -21,6 +25,9 @@ __all__ = [
     "trace",
     "traffic",
 ]
+
+
+_AT_ONCE = 500  # ids of one query
 
 
 def request_row(store: TelemetryStore, request_id: str) -> dict[str, Any] | None:
@@ -53,6 +60,44 @@ def request(store: TelemetryStore, request_id: str) -> dict[str, Any] | None:
 def payload(store: TelemetryStore, owner: str) -> dict[str, str] | None:
     """The stored bodies of a request (by id) or span (by `trace_id/span_id`); None where none were kept."""
     return payloads.fetch(store, [owner]).get(owner)
+
+
+class InFull(msgspec.Struct, frozen=True):
+    """Whose bodies were kept in full; route and environment are empty where its row is gone."""
+
+    owner: str
+    route: str = ""
+    env: str = ""
+
+
+def in_full(store: TelemetryStore, owners: Sequence[str]) -> list[InFull]:
+    """Those of `owners` whose bodies may hold personal data; one whose row is gone is taken for such a one."""
+    requests = [owner for owner in owners if "/" not in owner]
+    spans = [tuple(owner.split("/", 1)) for owner in owners if "/" in owner]
+    rows: dict[str, tuple[str, str, str]] = {}
+    for first in range(0, len(requests), _AT_ONCE):
+        part = requests[first : first + _AT_ONCE]
+        marks = ", ".join("?" * len(part))
+        asked = f"SELECT id, log_mode, route, env FROM requests WHERE id IN ({marks})"  # noqa: S608  # marks alone
+        rows |= {owner: (mode or "", route or "", env or "") for owner, mode, route, env in store.rows(asked, part)}
+    for trace_id, span_id in spans:
+        asked = "SELECT log_mode, route, env FROM spans WHERE trace_id = ? AND span_id = ?"
+        for mode, route, env in store.rows(asked, [trace_id, span_id]):
+            rows[f"{trace_id}/{span_id}"] = (mode or "", route or "", env or "")
+    found = [(owner, rows.get(owner, ("full", "", ""))) for owner in owners]
+    return [InFull(owner, route, env) for owner, (mode, route, env) in found if mode == "full"]
+
+
+def in_full_between(store: TelemetryStore, since_us: int, until_us: int) -> list[tuple[str, str, int]]:
+    """(route, environment, rows) of what was kept in full in that time."""
+    between = f"log_mode = 'full' AND ts >= {dialect.at()} AND ts < {dialect.at()}"
+    found = store.rows(
+        f"""SELECT route, env, count(*) FROM (
+  SELECT route, env FROM requests WHERE {between} UNION ALL SELECT route, env FROM spans WHERE {between})
+GROUP BY route, env ORDER BY route, env""",  # noqa: S608  # our own fragments
+        [since_us, until_us, since_us, until_us],
+    )
+    return [(route or "", env or "", int(count)) for route, env, count in found]
 
 
 class TrafficPoint(msgspec.Struct, frozen=True):

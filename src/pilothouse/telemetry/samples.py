@@ -31,23 +31,24 @@ FROM drawn ORDER BY ts, id""",  # noqa: S608  # our own names
     ]
 
 
-def sample_stored_texts(store: TelemetryStore, n: int = 200, since_us: int = 0) -> list[StoredText]:
-    """Texts of `n` stored rows, requests and spans alike, to be scanned again [T2.5]: previews, payloads and words,
-    which are names, errors, labels and attributes, one a line.
+def stored_texts(store: TelemetryStore, route: str, env: str, n: int = 200, since_us: int = 0) -> list[StoredText]:
+    """Texts of `n` stored rows of a route, requests and spans alike, to be scanned again [T2.5]: previews, payloads and
+    words, which are names, errors, labels and attributes, one a line. Spans that name no route count where a request
+    of their trace does.
     """
     rows = store.query(
-        f"""WITH drawn AS (
+        f"""WITH {_OF_ROUTE}, drawn AS (
   SELECT id AS owner, route, env, log_mode, preview_in, preview_out,
     concat_ws(chr(10), requested_model, served_model, segment, error_message, {_lines("labels")}) AS words
-  FROM requests WHERE ts >= make_timestamp($since)
+  FROM own
   UNION ALL
-  SELECT trace_id || '/' || span_id, route, env, '', preview_in, preview_out,
+  SELECT trace_id || '/' || span_id, $route, env, coalesce(log_mode, ''), preview_in, preview_out,
     concat_ws(chr(10), name, request_model, response_model, error_type, {_lines("attributes")},
       array_to_string(list_transform(events, lambda e: concat_ws(chr(10), e.name, {_lines("e.attributes")})), chr(10)))
-  FROM spans WHERE ts >= make_timestamp($since))
+  FROM theirs)
 SELECT owner, route, env, log_mode, preview_in, preview_out, words
 FROM drawn ORDER BY hash(owner) LIMIT $n""",  # noqa: S608  # our own names
-        {"since": since_us, "n": n},
+        {"since": since_us, "n": n, "route": route, "env": env},
     )
     bodies = payloads.fetch(store, [row["owner"] for row in rows])
     return [
@@ -58,6 +59,22 @@ FROM drawn ORDER BY hash(owner) LIMIT $n""",  # noqa: S608  # our own names
         for field in ("preview_in", "preview_out", "words", "request", "response", "upstream")
         if (text := ((row | bodies.get(row["owner"], {})).get(field) or "").strip())
     ]
+
+
+def stored(store: TelemetryStore, route: str, env: str, since_us: int = 0) -> int:
+    """How many rows `stored_texts` draws from."""
+    found = store.query(
+        f"WITH {_OF_ROUTE} SELECT (SELECT count(*) FROM own) + (SELECT count(*) FROM theirs) AS n",  # noqa: S608
+        {"since": since_us, "route": route, "env": env},
+    )
+    return int(found[0]["n"])
+
+
+_OF_ROUTE = """own AS (
+  SELECT * FROM requests WHERE ts >= make_timestamp($since::BIGINT) AND route = $route AND env = $env),
+theirs AS (
+  SELECT * FROM spans WHERE ts >= make_timestamp($since::BIGINT) AND env = $env
+    AND (route = $route OR coalesce(route, '') = '' AND trace_id IN (SELECT trace_id FROM own)))"""
 
 
 def _lines(column: str) -> str:

@@ -52,7 +52,7 @@ from pilothouse.server.pages import context as c
 from pilothouse.server.pages import mount as pages
 from pilothouse.server.views import traces
 from pilothouse.store.telemetry import TelemetryStore
-from pilothouse.telemetry import listing, sessions, steps
+from pilothouse.telemetry import listing, payloads, sessions, steps
 from pilothouse.telemetry.filter import Query
 from pilothouse.telemetry.journal import Journal
 from pilothouse.telemetry.listing import Row
@@ -364,7 +364,11 @@ def loaded(folder: Path) -> TelemetryStore:
     return store
 
 
-async def replay(ident: str, send: bool) -> c.Replayed:
+def payloads_of(store: TelemetryStore, owners: Sequence[str]) -> dict[str, Payload]:
+    return {owner: Payload(**found) for owner, found in payloads.fetch(store, owners).items()}
+
+
+async def replay(ident: str, send: bool, actor: Actor) -> c.Replayed:
     if ident not in BY_ID:
         raise NotFound(f"no request {ident!r} is stored")
     again = c.Replayed(same=True, hash=digest(ident), recorded_hash=digest(ident), redacted=True)
@@ -419,7 +423,7 @@ def readers(store: TelemetryStore) -> dict[str, object]:
     part = functools.partial
     return {
         "list_traces": part(listing.find, store), "values": part(listing.values, store), "fresh": Coming(store).fresh,
-        "trace": trees.detail, "tree": trees.tree, "span": part(steps.span, store), "payload": part(traces.payload, store),
+        "trace": trees.detail, "tree": trees.tree, "span": part(steps.span, store), "payloads": lambda owners, _: payloads_of(store, owners),
         "people": lambda by, since_us, typed: sessions.people(store, by, since_us, typed=typed), "turns": part(sessions.turns, store),
         "views": lambda person: tuple(v for v in VIEWS if v.owner in ("", person)),
         "replay": replay, "save_view": save_view, "drop_view": drop_view,

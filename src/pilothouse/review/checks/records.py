@@ -5,8 +5,10 @@ from pilothouse.domain.finding import Item, Limit, Status
 from pilothouse.review import words
 from pilothouse.review.evidence import Evidence
 from pilothouse.review.result import MIN_N, Check, Outcome, level, limit_of, no_data, sampled, worst
+from pilothouse.stats.proportions import wilson
 
 ORPHANS = Limit(warn=0.005, fail=0.02)
+SCANNED_US = 2 * 86_400_000_000  # twice the daily cadence
 MISSED_US = 14 * 86_400_000_000  # twice the weekly cadence
 OUTCOMES = frozenset(("success", "fallback", "degraded", "escalated", "refused", "failed"))
 
@@ -24,6 +26,7 @@ def identified(evidence: Evidence, item: Item) -> Outcome:
         return few_requests(facts)
     traces, n = facts.traces, facts.requests
     rate = max(0, traces.identified - traces.duplicate_ids) / n
+    withheld = evidence.losses.get("withheld", 0)
     orphans = traces.orphan_spans / traces.spans if traces.spans else 0.0
     notes = [
         f"{words.share(orphans)} of {words.count(traces.spans)} spans without their parent"
@@ -31,6 +34,7 @@ def identified(evidence: Evidence, item: Item) -> Outcome:
         else "",
         f"{words.plural(traces.duplicate_ids, 'id')} twice" if traces.duplicate_ids else "",
         _losses(evidence),
+        f"{words.plural(withheld, 'line')} left out by log mode off" if withheld else "",
     ]
     status = worst(level(rate, limit_of(item)), level(orphans, ORPHANS), "WARN" if _losses(evidence) else "PASS")
     return Outcome(status, words.share(rate), rate, n, words.joined(*notes))
@@ -101,11 +105,17 @@ def redacted(evidence: Evidence, item: Item) -> Outcome:
         return no_data("rows not scanned", facts.requests)
     judged = sampled(sample.leaks, sample.rows, limit_of(item))
     secret: Status = "FAIL" if sample.secrets else "PASS"
-    status = worst(judged.status, gap, secret)
+    late = evidence.now_us - (sample.sampled_us or evidence.now_us) > SCANNED_US
+    status = worst(judged.status, "STALE" if late else "PASS", gap, secret)
+    low, high = wilson(sample.leaks, sample.rows)
     found = ", ".join(f"{name}: {n:,}" for name, n in sorted(sample.classes.items()))
-    detail = words.joined(found, unreported, judged.detail)
-    value = f"{words.plural(sample.leaks, 'leak')} (≤ {words.share(judged.bound)})"
-    return Outcome(status, value, judged.bound, sample.rows, detail, measured_us=sample.sampled_us or None)
+    days = words.duration((evidence.now_us - sample.sampled_us) / 1_000)
+    by = f"scanned by {sample.scanner}" if sample.scanner else ""
+    detail = words.joined(found, unreported, judged.detail, f"scanned {days} ago" if late else "", by)
+    rate = f"{words.share(judged.rate)} [{words.share(low)}, {words.share(high)}]"
+    value = f"{sample.leaks:,} of {words.plural(sample.rows, 'row')}: {rate}"
+    measured = sample.sampled_us or None
+    return Outcome(status, value, judged.bound, sample.rows, detail, measured_us=measured, interval=(low, high))
 
 
 def outcome_known(evidence: Evidence, item: Item) -> Outcome:

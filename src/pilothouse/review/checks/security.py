@@ -95,11 +95,13 @@ def audited(evidence: Evidence, item: Item) -> Outcome:
         return Outcome("FAIL", "a change is missing", None, audit.rows, detail)
     if audit.rows == 0:
         return no_data("no change logged yet", 0)
+    reads = f"{words.plural(audit.reads, 'read')} of text kept in full" if audit.reads else ""
     if audit.anchored_us is None:
-        return Outcome("WARN", "verifies, never anchored", None, audit.rows, "its last hash was never kept outside")
+        never = "its last hash was never kept outside"
+        return Outcome("WARN", "verifies, never anchored", None, audit.rows, words.joined(never, reads))
     age_ms = (evidence.now_us - audit.anchored_us) / 1_000
     value = f"verifies, anchored {words.duration(age_ms)} ago"
-    return Outcome(level(age_ms, limit_of(item)), value, age_ms, audit.rows)
+    return Outcome(level(age_ms, limit_of(item)), value, age_ms, audit.rows, reads)
 
 
 def prompts_clean(evidence: Evidence, item: Item) -> Outcome:

@@ -11,14 +11,14 @@ from pilothouse.domain.alert_facts import AlertFacts
 from pilothouse.domain.facts import RouteFacts, TelemetryFacts
 from pilothouse.domain.hashing import bytes_hash
 from pilothouse.domain.release_facts import ReleaseFacts
-from pilothouse.domain.security_facts import LeakSample, PlaintextFact, ReconstructSample, SecurityFacts
+from pilothouse.domain.security_facts import PlaintextFact, ReconstructSample, SecurityFacts
 from pilothouse.evals import facts as eval_facts
 from pilothouse.monitoring import defaults
 from pilothouse.monitoring import facts as alert_facts
 from pilothouse.releases import facts as release_facts
 from pilothouse.review.evidence import WINDOW_S, Evidence
 from pilothouse.server.composition import Control
-from pilothouse.server.evidence import reconstruct, security, windows
+from pilothouse.server.evidence import reconstruct, rescan, security, windows
 from pilothouse.store.state import alerts, drills, waivers
 from pilothouse.store.state.tables import parts
 from pilothouse.telemetry import evidence as telemetry_facts
@@ -32,7 +32,6 @@ class _Shared(msgspec.Struct, frozen=True, kw_only=True):
     registry: frozenset[str]
     facts: dict[int, TelemetryFacts]  # window in s → facts
     reconstructed: Mapping[str, ReconstructSample]
-    leaks: Mapping[tuple[str, str], LeakSample]
     plaintext: list[PlaintextFact]
     files: int
     rules: tuple[Rule, ...]
@@ -56,7 +55,6 @@ def gather(control: Control, env: str, routes: list[RouteConfig]) -> list[Eviden
             reconstructed=reconstruct.samples(
                 control, [route.name for route in routes], env, now - longest * 1_000_000, registry
             ),
-            leaks=security.leaks(control, now - longest * 1_000_000),
             plaintext=security.plaintext(control, files),
             files=len(files),
             rules=defaults.effective(control.config, alerts.list_rules(conn)),
@@ -89,10 +87,11 @@ def _evidence(
     facts = telemetry.route(route.name, shared.env)
     mine = [one for one in telemetry.routes if one.env == shared.env]
     release = release_facts.gather(control.state, control.config, route.name, shared.env, control.clock)
+    scans = drills.list_drills(conn, route.name, shared.env, rescan.KIND)
     own = msgspec.structs.replace(
         common,
         secrets=[secret for secret in common.secrets or [] if secret.name in _providers(route)],
-        leaks=shared.leaks.get((route.name, shared.env)),
+        leaks=rescan.of_drill(scans[0]) if scans else None,
     )
     return Evidence(
         env=shared.env,

@@ -1,6 +1,5 @@
-"""T2.5 and T8: secrets by reference, plain-text secrets, keys, the change log, what redaction left behind."""
+"""T8: secrets by reference, plain-text secrets, keys, the change log."""
 
-from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,18 +7,15 @@ from sqlalchemy import Connection
 
 from pilothouse.config.app import FILE, ProviderConfig
 from pilothouse.domain.errors import ConfigError
-from pilothouse.domain.facts import StoredText
-from pilothouse.domain.security_facts import AuditFact, KeyFact, LeakSample, PlaintextFact, SecretFact
+from pilothouse.domain.security_facts import AuditFact, KeyFact, PlaintextFact, SecretFact
 from pilothouse.security import audit, scan
-from pilothouse.security.redact import Redactor
 from pilothouse.security.secrets import fingerprint, make_secret_reader
 from pilothouse.server.composition import Control
+from pilothouse.server.reading import READ
 from pilothouse.store.state import changes, keys, pointers, releases
 from pilothouse.store.telemetry import dialect
-from pilothouse.telemetry.samples import sample_stored_texts
 
 CREDENTIAL_ACTIONS = ("key.create", "key.revoke")
-LEAK_ROWS = 1_000  # clean rows that show a leak rate under the 0.5 % of T2.5 take 765
 
 
 def secrets(control: Control, conn: Connection) -> dict[str, SecretFact]:
@@ -114,34 +110,5 @@ def log_of(conn: Connection) -> AuditFact:
         reason=report.reason,
         credential_changes=len(stored) + sum(bool(one.revoked_us) for one in stored),
         credential_rows=sum(row.change.action in CREDENTIAL_ACTIONS for row in rows),
+        reads=sum(row.change.action == READ for row in rows),
     )
-
-
-def leaks(control: Control, since_us: int) -> dict[tuple[str, str], LeakSample]:
-    """(route, env) → stored rows scanned again, of those whose log mode promises redaction."""
-    redact = Redactor(control.secret.salt)
-    rows: dict[tuple[str, str], dict[str, Counter[str]]] = {}
-    secret_rows: dict[tuple[str, str], set[str]] = {}
-    for text in sample_stored_texts(control.telemetry, LEAK_ROWS, since_us):
-        if text.log_mode == "full":
-            continue
-        where = (text.route or "", text.env or "")
-        found = rows.setdefault(where, {}).setdefault(text.owner, Counter())
-        _scan(redact, text, found, secret_rows.setdefault(where, set()))
-    return {
-        where: LeakSample(
-            rows=len(owners),
-            leaks=sum(bool(found) for found in owners.values()),
-            secrets=len(secret_rows[where]),
-            classes=dict(sum(owners.values(), Counter())),
-            sampled_us=control.clock.now_us(),
-        )
-        for where, owners in rows.items()
-    }
-
-
-def _scan(redact: Redactor, text: StoredText, found: Counter[str], secret_owners: set[str]) -> None:
-    seen = redact.redact_json(text.text) if text.field in ("request", "upstream") else redact(text.text)
-    found.update(seen.classes)
-    if seen.secrets:
-        secret_owners.add(text.owner)

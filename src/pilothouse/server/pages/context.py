@@ -267,7 +267,7 @@ class PageContext:
     people: Callable[[By, int, str], People]  # sessions or users since then whose id begins so
     turns: Callable[[str], tuple[list[Row], bool]]  # a session's requests in time; are there more?
     views: Callable[[str], tuple[SavedView, ...]]  # a person's, and everybody's
-    payload: Callable[[str], Payload | None]  # request id, or `trace_id/span_id`
+    payloads: Callable[[Sequence[str], Actor], dict[str, Payload]]  # by request id, or `trace_id/span_id`
     routes: Callable[[], tuple[str, ...]]  # names, as configured
     releases: Callable[[str], ReleaseBoard | None]  # route; None: no such route
     manifest: Callable[[str, int], Manifest | None]  # route, release
@@ -281,7 +281,7 @@ class PageContext:
     rollback: Callable[["Return", Actor], Awaitable[str]]
     acknowledge: Callable[[str, Actor], Awaitable[str]]  # alert id
     set_actionable: Callable[[str, bool, Actor], Awaitable[str]]  # alert id, was it worth it?
-    replay: Callable[[str, bool], Awaitable[Replayed]]  # request id, send it?
+    replay: Callable[[str, bool, Actor], Awaitable[Replayed]]  # request id, send it?
     save_view: Callable[[SavedView, Actor], Awaitable[str]]
     drop_view: Callable[[SavedView, Actor], Awaitable[str]]
 

@@ -112,13 +112,13 @@ async def compare(ctx: PageContext, page: Page) -> Response:
     owners = page.request.query_params.getlist("of")
     if len(owners) != 2:
         raise BadRequest("two spans can be compared, no more and no fewer", where="of", hint="tick two of them")
-    found = [await run_in_threadpool(ctx.payload, owner) for owner in owners]
+    found = await run_in_threadpool(ctx.payloads, owners, page.actor)
     return page.respond(
         "compare.html",
         title="Two payloads",
         at="traces",
         owners=owners,
-        bodies=differences(found[0] or Payload(), found[1] or Payload()),
+        bodies=differences(*(found.get(owner, Payload()) for owner in owners)),
     )
 
 
@@ -137,7 +137,7 @@ def differences(a: Payload, b: Payload) -> list[tuple[str, tuple[difference.Piec
 async def replay(ctx: PageContext, page: Page, form: FormData) -> Response:
     """`POST /traces/{id}/replay`: made again from its record, and with `send` sent once more."""
     ident = page.request.path_params["ident"]
-    told = await ctx.replay(ident, bool(field(form, "send")))
+    told = await ctx.replay(ident, bool(field(form, "send")), page.actor)
     return page.respond(
         "replayed_part.html" if page.partial else "replayed.html", title="Replay", at="traces", ident=ident, told=told
     )
@@ -203,7 +203,7 @@ def _cache(r: Record) -> str:
 async def payload(ctx: PageContext, page: Page) -> Response:
     """`GET /payload?of=`: the bodies of a request or span, fetched when opened."""
     owner = page.request.query_params.get("of", "")
-    found = await run_in_threadpool(ctx.payload, owner)
+    found = (await run_in_threadpool(ctx.payloads, [owner], page.actor)).get(owner)
     template = "payload_part.html" if page.partial else "payload.html"
     return page.respond(template, title="Payload", at="traces", owner=owner, bodies=opened(found) if found else [])
 

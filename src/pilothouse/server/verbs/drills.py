@@ -8,6 +8,8 @@ import msgspec
 from pilothouse.domain.change import Actor, Change
 from pilothouse.domain.release_facts import Drill
 from pilothouse.server.composition import Control
+from pilothouse.server.evidence import rescan
+from pilothouse.stats.proportions import wilson
 from pilothouse.store.state import changes, drills
 from pilothouse.telemetry.round_trip import round_trip
 
@@ -39,8 +41,20 @@ def _export(control: Control, route: str, env: str, actor: Actor) -> dict[str, A
     return {"kind": "export", "route": route, "env": env, "ok": trip.ok, **detail}
 
 
+async def scan_again(control: Control, route: str, env: str, actor: Actor) -> dict[str, Any]:
+    """Scan stored rows of a route for what redaction left (T2.5), with Presidio where it is installed."""
+    control.route(route)
+    await control.load()
+    ner = rescan.installed()
+    found = await asyncio.to_thread(rescan.scan, control, route, env, actor, ner=ner)
+    low, high = wilson(found.leaks, found.rows)
+    told = {"kind": rescan.KIND, "route": route, "env": env, "ok": found.rows > 0 and not found.leaks}
+    return {**told, "low": low, "high": high, **msgspec.structs.asdict(found)}
+
+
 async def daily(control: Control) -> None:
-    """The export drill of every route in production that had none for a day."""
+    """Of every route in production the export drill and the scan of stored rows, where it had none for a day."""
+    await asyncio.to_thread(rescan.daily, control)
     due = await asyncio.to_thread(_due, control)
     for route in due:
         await export(control, route, "prod", _SELF)

@@ -31,7 +31,7 @@ async def create(control: Control, route: str, actor: Actor, said: str = "") -> 
         commit = vcs.describe(control.app_dir)
         kinds = _kinds(control, config)
         return registry.create(
-            control.state, config, actor=actor, clock=control.clock, notes=said, vcs=commit, kinds=kinds
+            control.state, config, actor=actor, clock=control.clock, notes=control.typed(said), vcs=commit, kinds=kinds
         )
 
     return await asyncio.to_thread(make)
@@ -48,6 +48,7 @@ def _kinds(control: Control, route: RouteConfig) -> list[str]:
 async def promote(control: Control, route: str, order: Promotion) -> dict[str, Any]:
     """Move the pointer and push; Refused with every reason where policy forbids it."""
     began = control.clock.monotonic()
+    order = msgspec.structs.replace(order, reason=control.typed(order.reason))
     moved = await asyncio.to_thread(pointer.promote, control.state, control.route(route), order, control.clock)
     return await settled(control, moved, began)
 
@@ -57,6 +58,7 @@ async def rollback(
 ) -> dict[str, Any]:
     """Back to the release before (or off the canary, or to `to`), on every worker when this returns."""
     began = control.clock.monotonic()
+    reason = control.typed(reason)
     moved = await asyncio.to_thread(
         pointer.rollback, control.state, route, env, actor=actor, reason=reason, clock=control.clock, to=to
     )

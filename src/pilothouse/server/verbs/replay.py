@@ -5,30 +5,32 @@ from typing import Any
 
 import msgspec
 
+from pilothouse.domain.change import Actor
 from pilothouse.domain.errors import NotFound, PilothouseError, Refused
 from pilothouse.domain.hashing import bytes_hash
 from pilothouse.domain.model_ref import ModelRef
-from pilothouse.domain.record import Record
+from pilothouse.domain.record import Payload, Record
 from pilothouse.domain.table import Live
 from pilothouse.domain.wires import GenerateReply, GenerateRequest
 from pilothouse.gateway.pipeline import Gateway
 from pilothouse.gateway.replay import rebuild
 from pilothouse.releases import registry
+from pilothouse.server import reading
 from pilothouse.server.composition import Control
 from pilothouse.server.generating import generating, require_providers
 from pilothouse.server.views import rows
 from pilothouse.telemetry import read
 
 
-async def replay(control: Control, ident: str, *, send: bool = False) -> dict[str, Any]:
+async def replay(control: Control, ident: str, actor: Actor, *, send: bool = False) -> dict[str, Any]:
     """Rebuild the upstream body of a request and compare its hash with the recorded one; NotFound, Refused."""
     await control.load()
-    return await asyncio.to_thread(_replay, control, ident, send)
+    return await asyncio.to_thread(_replay, control, ident, actor, send)
 
 
-def _replay(control: Control, ident: str, send: bool) -> dict[str, Any]:
-    record, kept = _stored(control, ident)
-    request, sent = kept["request"], kept["upstream"]  # `sent` only where it cannot be rendered again
+def _replay(control: Control, ident: str, actor: Actor, send: bool) -> dict[str, Any]:
+    record, kept = _stored(control, ident, actor)
+    request, sent = kept.request, kept.upstream  # `sent` only where it cannot be rendered again
     live = None if record.inline else _live(control, record)
     first = record.attempts[0] if record.attempts else None
     model = ModelRef(first.provider, first.model) if first else None
@@ -51,12 +53,12 @@ def _replay(control: Control, ident: str, send: bool) -> dict[str, Any]:
     return told
 
 
-def _stored(control: Control, ident: str) -> tuple[Record, dict[str, Any]]:
+def _stored(control: Control, ident: str, actor: Actor) -> tuple[Record, Payload]:
     found = read.request(control.telemetry, ident)
     if found is None:
         raise NotFound(f"no request {ident!r} is stored", hint="the newest ones take a second to be loaded")
-    kept = read.payload(control.telemetry, ident)
-    if kept is None or not kept["request"]:
+    kept = reading.bodies(control, [ident], actor, "replay").get(ident)
+    if kept is None or not kept.request:
         mode = found["log_mode"] or "off"
         raise Refused(f"the body of request {ident} was not kept: its log mode is {mode}", code="no_payload")
     return rows.record(found), kept

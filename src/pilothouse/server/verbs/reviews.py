@@ -11,6 +11,7 @@ from pilothouse.domain.finding import Review
 from pilothouse.domain.table import ENVIRONMENTS
 from pilothouse.review import judge
 from pilothouse.server.composition import Control
+from pilothouse.server.evidence import rescan
 from pilothouse.server.evidence.gather import gather
 from pilothouse.store.state import waivers
 
@@ -30,6 +31,7 @@ async def review(control: Control, route: str = "", env: str = "prod") -> Review
 def compute(control: Control, routes: list[RouteConfig], env: str) -> Review:
     """Gather and judge; `took_ms` covers both."""
     began = control.clock.monotonic()
+    rescan.refresh(control, [route.name for route in routes], env)
     made = judge.review(gather(control, env, routes), control.clock)
     return msgspec.structs.replace(made, took_ms=(control.clock.monotonic() - began) * 1_000)
 

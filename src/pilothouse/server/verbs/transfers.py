@@ -8,6 +8,7 @@ import msgspec
 
 from pilothouse.domain.change import Actor, Change
 from pilothouse.domain.errors import PilothouseError, StoreError
+from pilothouse.server import reading
 from pilothouse.server.composition import Control
 from pilothouse.server.datadir import write_private
 from pilothouse.server.replies import failure_body
@@ -48,6 +49,7 @@ async def export(control: Control, asked: Export, actor: Actor) -> AsyncIterator
 
     def work(tell: Tell) -> dict[str, Any]:
         window = (moment(asked.since, control.clock), moment(asked.until, control.clock) or control.clock.now_us())
+        reading.note_all(control, actor, "export", window, {"to": asked.to})
         made = transfer.export(
             control.telemetry, asked.to, window, control.clock, format=asked.format, progress=_progress(tell)
         )
@@ -83,6 +85,7 @@ async def nightly(control: Control) -> None:
     await control.load()
 
     def work() -> None:
+        reading.note_all(control, NIGHTLY, "export", (since_us, today_us), {"to": config.to})
         made = transfer.export(control.telemetry, config.to, (since_us, today_us), control.clock, format=config.format)
         _note(control, NIGHTLY, "telemetry.export", config.to, {"export": made.id, "rows": made.rows})
         write_private(control.data.path / EXPORTED, Exported(until_us=today_us))

@@ -4,7 +4,6 @@ import threading
 from collections import OrderedDict
 
 from pilothouse.domain.clock import Clock
-from pilothouse.domain.record import Payload
 from pilothouse.server.pages.context import TraceDetail
 from pilothouse.server.views import rows
 from pilothouse.store.telemetry import TelemetryStore
@@ -49,12 +48,6 @@ def cursor(store: TelemetryStore, before: str) -> str:
         return before
     found = store.rows("SELECT epoch_us(ts) FROM requests WHERE id = ? LIMIT 1", [before])
     return f"{found[0][0]}:{before}" if found else ""
-
-
-def payload(store: TelemetryStore, owner: str) -> Payload | None:
-    """The stored bodies of a request or span; None where the log mode keeps none."""
-    found = read.payload(store, owner)
-    return Payload(**found) if found is not None else None
 
 
 class Trees:

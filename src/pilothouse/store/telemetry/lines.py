@@ -61,7 +61,7 @@ _COLUMNS: dict[str, dict[str, str]] = {
                 *("trace_id", "span_id", "parent_span_id", "name", "operation", "stage", "env", "app", "route"),
                 *("session", "user", "provider", "request_model", "response_model", "response_id", "status"),
                 *("error_type", "index_name", "index_version", "preview_in", "preview_out"),
-                *("finish_reason", "span_kind", "dialect", "release"),
+                *("finish_reason", "span_kind", "dialect", "release", "log_mode"),
             ),
             "VARCHAR",
         ),

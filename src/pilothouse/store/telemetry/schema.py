@@ -61,7 +61,7 @@ CREATE TABLE IF NOT EXISTS spans (
   preview_in VARCHAR, preview_out VARCHAR, finish_reason VARCHAR, span_kind VARCHAR, dialect VARCHAR,
   release VARCHAR, ttft_ms DOUBLE, cost_usd DOUBLE, reported_cost_usd DOUBLE,
   events STRUCT(name VARCHAR, offset_ms DOUBLE, attributes MAP(VARCHAR, VARCHAR))[], request_id VARCHAR,
-  counted_by VARCHAR
+  counted_by VARCHAR, log_mode VARCHAR
 )"""
 # request_id: the gateway's request that this span is the client's side of
 # counted_by: the request's id, or `trace_id/span_id` of the span, that the same call is counted by; where it says
@@ -160,7 +160,7 @@ ADDED: dict[int, dict[str, tuple[str, ...]]] = {
     },
     4: {
         "requests": ("own_trace_id VARCHAR",),
-        "spans": ("counted_by VARCHAR",),
+        "spans": ("counted_by VARCHAR", "log_mode VARCHAR"),
         "span_events": ("digest UBIGINT",),
         "app_metrics": ("digest UBIGINT",),
     },
