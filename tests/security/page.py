@@ -116,7 +116,7 @@ pilothouse drill rescan answer
 scans now. It uses the same patterns, so it shows what was written past redaction (an older version, a mode, a mistake of ours), not what
 patterns cannot see. Where `ner` is installed, control's daily scan and the verb look for names too, in up to {named} rows: then T2.5 tells
 names that redaction does not take out, as the class `person`. Of what is kept in full, payloads are scanned for credentials alone.
-"""
+"""  # noqa: E501  # a table's rows
 
 
 def percent(share: float) -> str:
