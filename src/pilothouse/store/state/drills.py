@@ -42,6 +42,11 @@ def propagated(conn: Connection, rollback_id: int, *, ms: float, workers: int) -
     conn.execute(update(rollbacks).where(rollbacks.c.id == rollback_id).values(propagated_ms=ms, workers=workers))
 
 
+def last_bad(conn: Connection, rollback_id: int, ts_us: int) -> None:
+    """Note when the last request on the release that was left began; known once the workers have acknowledged."""
+    conn.execute(update(rollbacks).where(rollbacks.c.id == rollback_id).values(t_last_bad_us=ts_us))
+
+
 def list_rollbacks(conn: Connection, route: str, env: str | None = None, limit: int = 100) -> list[Rollback]:
     """Rollbacks of a route, newest first."""
     query = select(rollbacks).where(rollbacks.c.route == route).order_by(rollbacks.c.id.desc()).limit(limit)
