@@ -46,7 +46,7 @@ def test_the_plan_in_words(live, clock, gated):
     steps = plan.plan(live, gated, "prod", 2, POLICY)
     assert [plan.describe(step) for step in steps] == snapshot(
         [
-            "check CR.1 T1.3 CR.6",
+            "check CR.1 T1.3 T10.1 CR.6",
             "gate 246 cases, margin 3 pp, detects ≥ 5.0 pp at 80 % power, about 0.62 USD, 4 min",
             "canary 5 %, at least 1 min and 20 requests",
             "canary 50 %, at least 1 min and 20 requests",
