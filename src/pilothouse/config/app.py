@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
+from pilothouse.config.drift import DriftConfig, read_drift
 from pilothouse.config.limits import app_limits, counter_settings
 from pilothouse.config.parts import read
 from pilothouse.config.provider import ProviderConfig, absolute, read_provider, reference
@@ -87,6 +88,7 @@ class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
     prices: dict[str, Price] = {}  # by `provider/model`
     limits: tuple[Limit, ...] = ()
     counters: CounterSettings = CounterSettings()
+    drift: DriftConfig = DriftConfig()
 
     def route(self, name: str) -> RouteConfig:
         """The route of that name; ConfigError where the files have none."""
@@ -121,6 +123,7 @@ def load(folder: Path) -> AppConfig:
         prices=prices,
         limits=app_limits(top),
         counters=counter_settings(top),
+        drift=read_drift(top),
     )
     top.close()
     _known_providers(config, top)

@@ -10,7 +10,10 @@ from pilothouse.store.state.tables import step_evidence
 
 
 def keep(conn: Connection, seen: StepEvidence) -> bool:
-    """Store what a step rests on; False, and nothing stored, where the newest word on that step is the same."""
+    """Store what a step rests on; False, and nothing stored, where the newest word on that step is the same.
+
+    A step that waits says something new every second: its first word is kept, and the one with which it ends.
+    """
     where = (
         step_evidence.c.route == seen.route,
         step_evidence.c.env == seen.env,
@@ -18,7 +21,11 @@ def keep(conn: Connection, seen: StepEvidence) -> bool:
         step_evidence.c.step == seen.step,
     )
     newest = conn.execute(select(step_evidence).where(*where).order_by(step_evidence.c.id.desc()).limit(1)).first()
-    if newest is not None and (newest.state, newest.message) == (seen.state, seen.message):
+    if (
+        newest is not None
+        and newest.state == seen.state
+        and (seen.state == "waiting" or newest.message == seen.message)
+    ):
         return False
     values = msgspec.structs.asdict(seen) | {"evidence": canonical(seen.evidence).decode()}
     conn.execute(insert(step_evidence).values(values))
