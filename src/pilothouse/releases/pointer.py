@@ -199,9 +199,10 @@ def rollback_in(
 
 
 def restore(store: StateStore, moved: Moved, *, actor: Actor, reason: str, clock: Clock) -> Moved:
-    """Put a pointer back to where it was before `moved`, because what should have followed failed.
+    """Put the stable release back to what it was before `moved`, because what should have followed failed.
 
-    Conflict where somebody has moved it since; Refused where there was none before, so that none can be put back.
+    A canary does not come back with it: what is not known to be served everywhere is not compared either. Conflict
+    where somebody has moved the pointer since; Refused where nothing was live before, or `moved` took something back.
     """
     with store.write() as conn:
         now = require_pointer(conn, moved.route, moved.env)
@@ -211,11 +212,9 @@ def restore(store: StateStore, moved: Moved, *, actor: Actor, reason: str, clock
                 hint="read it again and decide again",
             )
         last = moves(conn, moved.route, moved.env)[-1]
-        if last.before is None:
-            raise Refused(f"nothing was live in {moved.env} before", where=moved.route, code="no_target")
-        after = msgspec.structs.replace(last.before, revision=now.revision)
-        if now.canary != last.before.canary and last.before.canary is not None:
-            after = without_canary(after)  # a canary that ended is not begun again behind somebody's back
+        if last.before is None or moved.what not in ("promoted", "canary_started", "canary_stepped"):
+            raise Refused(f"nothing is put back in {moved.env}", where=moved.route, code="no_target")
+        after = without_canary(msgspec.structs.replace(last.before, revision=now.revision))
         return make(conn, Planned(what="restored", before=now, after=after, actor=actor, reason=reason), clock)
 
 

@@ -214,11 +214,13 @@ def history(control: Control, route: str, env: str | None = None) -> dict[str, A
         found = releases.of_route(conn, route)
         verdicts = {release.number: runs.verdict(conn, route, release.number) for release in found}
         points = pointers.every(conn, route)
+        rolled_back = drills.list_rollbacks(conn, route, env)
     return {
         "route": route,
         "releases": [{**shown(release), "verdict": verdicts[release.number]} for release in found],
         "pointers": points,
         "moves": taken,
+        "rollbacks": rolled_back,
     }
 
 
