@@ -1,4 +1,4 @@
-"""A recorded incident on a real edge: prompt and index changed together, the index is guilty and is taken back alone."""
+"""An incident on a real edge: prompt and index changed together, the index is guilty and is taken back alone."""
 
 import json
 from collections.abc import Callable

@@ -19,6 +19,7 @@ class Alternate(msgspec.Struct, frozen=True, kw_only=True):
     answered: bool | None = None
     probe_ms: float | None = None
     quota: float | None = None  # as the provider's headers say; None: it says nothing
+    own: bool = False  # served by Pilothouse itself, which has no quota
     peak: float | None = None  # of the route, over 7 days
 
     def objections(self, now_us: int) -> tuple[str, ...]:
@@ -40,5 +41,5 @@ class Alternate(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def quota_known(self) -> bool:
-        """Whether the provider's headers say how much may be asked of it."""
-        return self.quota is not None
+        """Whether it is known how much may be asked of it."""
+        return self.own or self.quota is not None

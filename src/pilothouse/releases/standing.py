@@ -74,7 +74,7 @@ def _now(scene: _Scene, step: Step) -> StepResult:
 
 
 def _check(scene: _Scene, step: Check) -> Judged:
-    conn, release, live = scene.conn, scene.release, scene.live
+    conn, release = scene.conn, scene.release
     evidence: dict[str, Any] = {
         "missing": releases.missing(conn, release),
         "floating_alias": release.floating_alias,
@@ -92,15 +92,21 @@ def _check(scene: _Scene, step: Check) -> Judged:
         said.append(f"T10.1: worth a look: {'; '.join(map(str, step.incompatible[:2]))}")
     elif step.callers is not None:
         said.append(f"compatible with {step.callers:,} requests of callers")
+    blocked, way = _way_back(scene)
+    return ("blocked", way, evidence) if blocked else ("done", "; ".join([*said, way]), evidence)
+
+
+def _way_back(scene: _Scene) -> tuple[bool, str]:
+    """Whether nothing could be taken back afterwards, and in words where a rollback would go."""
+    live = scene.live
     if live is None:
-        said.append(f"CR.6: the first release in {scene.env} has nothing to go back to")
-    elif scene.done:
-        said.append(history.target(conn, live).reason)
-    elif gone := releases.missing(conn, releases.get(conn, live.route, live.stable)):
-        return "blocked", f"CR.6: no way back, {', '.join(gone)} of release {live.stable} do not resolve", evidence
-    else:
-        said.append(f"a rollback goes to release {live.stable}")
-    return "done", "; ".join(said), evidence
+        return False, f"CR.6: the first release in {scene.env} has nothing to go back to"
+    if scene.done:
+        return False, history.target(scene.conn, live).reason
+    gone = releases.missing(scene.conn, releases.get(scene.conn, live.route, live.stable))
+    if gone:
+        return True, f"CR.6: no way back, {', '.join(gone)} of release {live.stable} do not resolve"
+    return False, f"a rollback goes to release {live.stable}"
 
 
 def _verdict(scene: _Scene, step: Gate) -> Judged:

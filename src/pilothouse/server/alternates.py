@@ -21,6 +21,7 @@ from pilothouse.store.state import drills, pointers
 from pilothouse.store.telemetry import dialect
 
 ENV = "prod"
+OWN_KINDS = ("local", "scripted")
 EVALUATED, PROBED = "alternate_model", "alternate_probe"
 EVERY_US = 3_600 * 1_000_000
 KEEP_US = 7 * 86_400 * 1_000_000  # probes older than this are forgotten
@@ -39,11 +40,15 @@ def of_route(control: Control, route: RouteConfig, env: str = ENV) -> list[Alter
         probed = _newest(drills.list_drills(conn, route.name, env, PROBED))
     since = control.clock.now_us() - WEEK_US
     peak = control.telemetry.rows(_PEAK, [route.name, env, since])[0][0] if route.alternates else None
-    return [
-        _alternate(str(model), evaluated.get(str(model)), probed.get(str(model)), float(peak) if peak else None)
-        for model in route.alternates
-        if model != route.manifest.model
-    ]
+    found = []
+    for model in route.alternates:
+        if model == route.manifest.model:
+            continue
+        provider = control.config.providers.get(model.provider)
+        one = _alternate(str(model), evaluated.get(str(model)), probed.get(str(model)), float(peak) if peak else None)
+        own = provider is not None and provider.kind in OWN_KINDS
+        found.append(msgspec.structs.replace(one, own=own))
+    return found
 
 
 def _newest(found: list[Drill]) -> dict[str, Drill]:
