@@ -65,7 +65,7 @@ def found(before, after, callers=SEEN):
         (edited(properties={"note": None}), "schema/note: field removed", 7),
         (edited(properties={"kind": {"enum": ["other"]}}), "schema/kind: enum loses refund", 2),
         (edited(properties={"kind": {"enum": ["refund", "other", "spam"]}}), "schema/kind: enum gains spam", 0),
-        (edited(properties={"answer": {"type": ["string", "null"]}}), 
+        (edited(properties={"answer": {"type": ["string", "null"]}}),
          "schema/answer: type string becomes null or string", 100),
         (
             edited(properties={"items": {"type": "array", "items": {"type": "object", "properties": {}}}}),

@@ -9,7 +9,7 @@ import msgspec
 from pilothouse.domain.callers import Callers
 from pilothouse.store.telemetry import TelemetryStore, dialect
 from pilothouse.telemetry import payloads
-from pilothouse.telemetry.filter_sql import TOOL
+from pilothouse.telemetry.filter_sql import IS_TOOL, TOOL
 
 SAMPLE = 1_000  # newest requests whose bodies are read
 _LONGEST_VALUE = 60  # characters of a text that may be one of an enum
@@ -67,7 +67,7 @@ def _tool_spans(store: TelemetryStore, route: str, env: str, since_us: int) -> l
     return [
         (name, n)
         for name, n in store.rows(
-            f"""SELECT {TOOL} AS tool, count(*) FROM spans t WHERE t.stage = 'tool' AND t.ts >= {dialect.at()}
+            f"""SELECT {TOOL} AS tool, count(*) FROM spans t WHERE {IS_TOOL} AND t.ts >= {dialect.at()}
   AND t.trace_id IN (SELECT trace_id FROM requests WHERE {_ANSWERED} AND ts >= {dialect.at()})
 GROUP BY 1 ORDER BY 2 DESC""",  # noqa: S608  # our own fragments
             [since_us, route, env, since_us],
@@ -93,7 +93,7 @@ class _Seen:
         self.prompted += 1
         prompt = body.get("prompt")
         variables = prompt.get("variables") if isinstance(prompt, dict) else None
-        self.variables.update(variables if isinstance(variables, dict) else ())
+        self.variables.update(list(variables) if isinstance(variables, dict) else ())
         asked = body.get("response_format")
         schema = asked.get("json_schema") if isinstance(asked, dict) else None
         if isinstance(schema, dict) and isinstance(schema.get("schema"), dict):
@@ -109,7 +109,7 @@ class _Seen:
         if isinstance(answer, dict):
             self.objects += 1
             held = dict(_held(answer))
-            self.fields.update(held)
+            self.fields.update(list(held))
             for field, value in held.items():
                 if isinstance(value, str) and len(value) <= _LONGEST_VALUE and len(self.values[field]) <= _MOST_VALUES:
                     self.values[field][value] += 1
