@@ -221,6 +221,20 @@ Dry run: once live, it goes back to release 1, all 8 parts resolve.
     assert "The first release: there is none to compare with." in release_notes(live, R, 1)
 
 
+def test_notes_with_a_plan_its_callers_and_the_way_back_of_each_part(live, clock, ana, kit):
+    manifest = msgspec.structs.replace(kit.manifest("Another."), schema=None)
+    route = msgspec.structs.replace(kit.route(), manifest=manifest)
+    registry.create(live, route, actor=ana, clock=clock)
+    seen = Callers(total=40, sample=9, prompted=9, objects=9, fields={"/answer": 9})
+    text = release_notes(live, R, 3, config=route, callers=seen)
+    assert "Compared with 9 of 40 requests of the last 7 days:\n\n- **breaks** schema: the schema is gone" in text
+    assert "## Plan\n\n1. check CR.1 T1.3 T10.1 CR.6: blocked\n2. canary 1 %" in text
+    assert "```\npilothouse release apply docs-answer 3\n```" in text
+    assert "pilothouse rollback docs-answer --part prompt\npilothouse rollback docs-answer --part schema\n```" in text
+    assert "Nothing that they send or are served is taken away" in release_notes(live, R, 2, callers=seen)
+    assert len(text.splitlines()) < 80  # one page, as it is shown
+
+
 def test_notes_of_what_is_live_say_what_a_rollback_does_now(live, clock, ana, kit, gated):
     floating = msgspec.structs.replace(kit.manifest("`````\nlong\n" * 20), model=ModelRef("openai", "gpt-5-mini"))
     route = msgspec.structs.replace(gated, manifest=floating, gate=None)

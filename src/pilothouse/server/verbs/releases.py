@@ -226,13 +226,15 @@ def history(control: Control, route: str, env: str | None = None) -> dict[str, A
 
 def noted(control: Control, route: str, release: int | None, env: str) -> dict[str, Any]:
     """The release notes of one page of Markdown. NotFound."""
-    control.route(route)
+    config = control.route(route)
     with control.state.read() as conn:
         newest = releases.latest(conn, route)
     if newest is None:
         raise BadRequest(f"{route} has no release yet", hint=f"pilothouse release create {route}")
     number = release if release is not None else newest.number
-    return {"route": route, "release": number, "markdown": notes.release_notes(control.state, route, number, env)}
+    seen = callers.of(control, route, env)
+    text = notes.release_notes(control.state, route, number, env, config=config, callers=seen)
+    return {"route": route, "release": number, "markdown": text}
 
 
 def part(control: Control, address: str) -> dict[str, Any]:
