@@ -33,7 +33,8 @@ def test_the_first_that_is_seen_of_a_model_is_no_change_and_the_next_is(store, c
     assert len(logged(store)) == 1  # both are known now, in whatever order they come
     with store.read() as conn:
         assert [one.last_us for one in sightings.of_model(conn, "openai", "gpt-5-mini-2026-08-07")] == [9, 2]
-        assert changes.find(conn, actions=(drift.ACTION,))[0].change.detail["routes"] == ["docs-answer"]
+        (told,) = changes.find(conn, route="docs-answer", actions=(drift.ACTION,))
+    assert (told.change.env, told.change.detail["routes"]) == ("prod", ["docs-answer"])
 
 
 def test_the_review_hears_of_it_for_a_week(store, clock, ana, kit):

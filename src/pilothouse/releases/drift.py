@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
@@ -14,6 +15,7 @@ from pilothouse.store.state import changes, sightings
 from pilothouse.store.state.engine import StateStore
 
 ACTION = "provider.drift"
+ENV = "prod"  # what is watched
 ACTOR = Actor(type="policy", id="drift")
 BASELINE_DAYS = 7  # that a day's answers are compared with
 ALPHA = 0.001  # of a false alarm per model and day, were answers drawn anew each time; at T = 0 they hardly vary
@@ -114,13 +116,27 @@ def note_day(
         return judged, _log(conn, name, reason, detail, clock)
 
 
-def _log(conn: Connection, name: str, reason: str, detail: dict[str, object], clock: Clock) -> Change:
-    change = Change(actor=ACTOR, action=ACTION, object_type="model", object_id=name, reason=reason, detail=detail)
-    changes.append(conn, change, clock)
-    return change
+def _log(conn: Connection, name: str, reason: str, detail: dict[str, Any], clock: Clock) -> Change:
+    """A change of each route that production serves by the model; of none where no route does."""
+    logged = [
+        Change(
+            actor=ACTOR,
+            action=ACTION,
+            object_type="model",
+            object_id=name,
+            route=route,
+            env=ENV if route else "",
+            reason=reason,
+            detail=detail,
+        )
+        for route in detail["routes"] or [""]
+    ]
+    for change in logged:
+        changes.append(conn, change, clock)
+    return logged[0]
 
 
 def since(conn: Connection, model: str, since_us: int) -> tuple[str, ...]:
     """What was noticed of `provider/model` since then, in words, oldest first."""
     found = changes.find(conn, actions=(ACTION,), since_us=since_us)
-    return tuple(row.change.reason for row in found if row.change.object_id == model)
+    return tuple(dict.fromkeys(row.change.reason for row in found if row.change.object_id == model))
