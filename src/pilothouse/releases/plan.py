@@ -44,7 +44,7 @@ def plan(
     route: RouteConfig,
     env: str,
     release: int,
-    policy: CanaryPolicy = CanaryPolicy(),  # noqa: B008  # immutable
+    policy: CanaryPolicy | None = None,
     callers: Callers | None = None,
 ) -> tuple[Step, ...]:
     """The steps from what is live to `release`; NotFound where there is no such release.
@@ -52,6 +52,7 @@ def plan(
     The environments before `env` in which the route is live come first. Outside prod, and for the first release of an
     environment, there is nothing to compare with and no canary. `callers`: who the candidate is checked against.
     """
+    canary = policy or CanaryPolicy()
     with store.read() as conn:
         candidate = releases.get(conn, route.name, release)
         live = pointers.get(conn, route.name, env)
@@ -62,8 +63,8 @@ def plan(
         before = ENVIRONMENTS[: ENVIRONMENTS.index(env)] if env in ENVIRONMENTS else ()
         steps += [Stage(one, release) for one in before if pointers.get(conn, route.name, one) is not None]
         if compared:
-            shares = [share for share in sorted(policy.steps) if share < 1.0]
-            steps += [Canary(share, policy.min_requests, policy.min_seconds) for share in shares]
+            shares = [share for share in sorted(canary.steps) if share < 1.0]
+            steps += [Canary(share, canary.min_requests, canary.min_seconds) for share in shares]
             if shares and route.tier in HOLD_S:
                 steps.append(Hold(shares[-1], HOLD_S[route.tier]))
         return (*steps, Promote(release))

@@ -153,6 +153,8 @@ def _share(scene: _Scene, step: Canary) -> Judged:
     if live.share < step.share:
         return "ready", f"from {percent(live.share)} to {percent(step.share)}", {"share": live.share}
     seen = str(run.evidence.get("sentence", "")) if run else ""
+    if run is not None and run.decision == "inconclusive":
+        return "blocked", seen, {**evidence, "verdict": "inconclusive"}
     return "done" if _enough(run) else "waiting", seen or "the watch has not looked yet", evidence
 
 
