@@ -55,6 +55,8 @@ KEYS = {
     "forward.endpoint": "Its address; `/v1/traces` is added where it is missing.",
     "forward.headers": "Headers of each call; what may be a secret is a reference, `env://NAME` or `file://PATH`.",
     "forward.content": "Whether prompts and answers go along, as they are stored. No, unless said.",
+    "drift": "Questions put to the models that serve production. See [Releases](../releases.md#when-the-provider-changes).",
+    "drift.probes": "How many, once a day to each model, 0 to 30. Default 0, since each costs money.",
     "limits": "Limits and budgets across routes: a list. See [Limits and budgets](../limits.md).",
     "counters": "Where limits and budgets are counted. See [Limits and budgets](../limits.md#where-they-are-counted).",
     "counters.kind": "`shared` (a file of this host, the default), `valkey` (any number of hosts) or `local` (each worker alone).",

@@ -1,6 +1,7 @@
 """The command line without a running control: the same app in the verb's own process."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -59,10 +60,17 @@ def test_the_verbs() -> None:
             "eval show",
             "export",
             "import",
+            "index list",
+            "index register",
             "init",
             "keys create",
             "keys list",
             "keys revoke",
+            "model back",
+            "model list",
+            "model qualify",
+            "model switch",
+            "release apply",
             "release create",
             "release diff",
             "release history",
@@ -73,6 +81,8 @@ def test_the_verbs() -> None:
             "retention",
             "review",
             "rollback",
+            "route disable",
+            "route enable",
             "rules check",
             "rules list",
             "status",
@@ -123,10 +133,11 @@ def test_releases_from_files_to_pointer(
     assert (moved["from"], moved["to"], moved["of"]) == (None, 1, 0)
     (folder / "prompts/answer.system.md").write_text("You are a helper.\nBe kind.\n")
     assert verb("release", "create", "answer", "--notes", "kinder")["release"] == 2
-    changed = {part["part"]: part["changed"] for part in verb("release", "diff", "answer", "--from", "1")["parts"]}
-    assert [name for name, differs in changed.items() if differs] == ["system"]
+    for words in (("--from", "1"), ("1",), ("1", "2")):
+        changed = {part["part"]: part["changed"] for part in verb("release", "diff", "answer", *words)["parts"]}
+        assert [name for name, differs in changed.items() if differs] == ["system"]
     assert "+Be kind." in invoke("release", "diff", "answer", "--from", "1").stdout
-    assert [step["kind"] for step in verb("release", "plan", "answer")["steps"]] == ["check", "promote"]
+    assert [step["kind"] for step in verb("release", "plan", "answer")["steps"]] == ["check", "stage", "promote"]
     assert "back out at any step: pilothouse rollback answer" in invoke("release", "plan", "answer").stdout
     verb("release", "promote", "answer", "2", "--env", "staging")
     back = verb("rollback", "answer", "--env", "staging", "--reason", "try")
@@ -143,6 +154,93 @@ def test_releases_from_files_to_pointer(
     kept = verb("retention", "--now")
     assert (kept["over_cap"], kept["removals"], kept["rules"]["general"]["floor"]) == (False, [], 30)
     assert "no cap" in invoke("retention").stdout
+
+
+def test_a_plan_is_carried_on_to_where_it_waits_and_to_where_it_is_blocked(
+    invoke: Callable[..., Result], verb: Verb, scripted_app: Callable[..., Path]
+) -> None:
+    folder = scripted_app()
+    verb("release", "create", "answer")
+    first = verb("release", "apply", "answer", "--env", "staging")
+    assert (first["state"], first["moved"]["what"]) == ("done", "promoted")
+    assert [(one["kind"], one["state"]) for one in first["evidence"]] == [("check", "done"), ("promote", "done")]
+    assert "done; to take it back: pilothouse rollback answer" in invoke("release", "apply", "answer").stdout
+    (folder / "prompts/answer.system.md").write_text("You are a helper.\nBe kind.\n")
+    verb("release", "create", "answer")
+    waiting = verb("release", "apply", "answer", code=3)  # staged, and a canary that nobody watches here
+    assert [(one["kind"], one["state"]) for one in waiting["steps"]][:3] == [
+        ("check", "done"), ("stage", "done"), ("canary", "waiting"),
+    ]  # fmt: skip
+    pointers = {one["env"]: one for one in verb("release", "history", "answer")["pointers"]}
+    assert (pointers["staging"]["stable"], pointers["prod"]["stable"], pointers["prod"]["canary"]) == (2, 1, 2)
+    said = invoke("release", "apply", "answer", "2")
+    assert said.exit_code == 3
+    assert "waiting" in said.stdout
+    assert "to go on: pilothouse release apply answer 2" in said.stdout
+    verb("rollback", "answer")
+    blocked = verb("release", "apply", "answer", "2", code=1)
+    assert "its canary was taken back: taken back by hand" in blocked["steps"][2]["message"]
+    kept = [(one["kind"], one["state"]) for one in verb("release", "plan", "answer", "2")["evidence"]]
+    assert kept == [
+        *(("check", "done"), ("stage", "done"), ("canary", "ready"), ("canary", "waiting")),
+        ("canary", "blocked"),
+    ]
+
+
+def test_a_move_that_cannot_be_pushed_is_put_back(
+    invoke: Callable[..., Result], verb: Verb, scripted_app: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Another route's live release does not resolve, so no table can be made: nothing stays half done."""
+    other = "  other: {owner: ana, backup: ben, model: fake/small-2026-01-01, system: prompts/other.md}\n"
+    folder = scripted_app()
+    (folder / "prompts" / "other.md").write_text("Another.\n")
+    (folder / "pilothouse.yaml").write_text((folder / "pilothouse.yaml").read_text() + other)
+    for route in ("answer", "other"):
+        verb("release", "create", route)
+        verb("release", "promote", route)
+    (folder / "prompts/answer.system.md").write_text("You are a helper.\nBe kind.\n")
+    verb("release", "create", "answer")
+    outside = sqlite3.connect(tmp_path / "data" / "state.db")
+    outside.executescript(
+        "DROP TRIGGER parts_no_update; UPDATE parts SET content = 'null' WHERE content LIKE '%Another%'"
+    )
+    outside.close()
+    done = invoke("release", "promote", "answer")
+    assert done.exit_code == 2
+    assert "the system of release 1 does not resolve; the pointer was put back" in done.stderr
+    history = verb("release", "history", "answer")
+    assert history["pointers"][0]["stable"] == 1
+    assert [move["action"] for move in history["moves"]] == ["release.promote", "release.promote", "release.restore"]
+    assert invoke("release", "apply", "answer").exit_code == 2
+    assert verb("release", "history", "answer")["pointers"][0]["canary"] is None
+
+
+def test_indexes_kill_switches_and_alternates(
+    invoke: Callable[..., Result], verb: Verb, scripted_app: Callable[..., Path]
+) -> None:
+    scripted_app(route="    index: docs\n    alternates: [fake/other-2026-01-01]\n")
+    assert verb("index", "register", "docs", "2026-11-27", "--documents", "120")["documents"] == 120
+    verb("release", "create", "answer")
+    verb("release", "promote", "answer")
+    assert verb("index", "list")["versions"][0]["serves"] == ["answer@prod"]
+    assert "answer@prod" in invoke("index", "list").stdout
+    assert "is registered already" in invoke("index", "register", "docs", "2026-11-27").stderr
+
+    assert verb("route", "disable", "answer", "--reason", "wrong answers")["what"] == "disabled"
+    assert invoke("route", "disable", "answer").exit_code == 2
+    assert "answer is enabled in prod" in invoke("route", "enable", "answer").stdout
+
+    assert verb("model", "list", "answer")["alternates"][0]["objections"] == [
+        "never evaluated", "not probed in the last 2 hours",
+    ]  # fmt: skip
+    refused = invoke("model", "switch", "answer")
+    assert refused.exit_code == 2
+    assert "fake/other-2026-01-01: never evaluated" in refused.stderr
+    assert "is no alternate of answer" in invoke("model", "switch", "answer", "fake/unheard").stderr
+    assert "no gate to evaluate with" in invoke("model", "qualify", "answer").stderr
+    moved = verb("model", "switch", "answer", "fake/other-2026-01-01", "--force", "--reason", "outage")
+    assert (moved["what"], moved["model"]) == ("pinned", "fake/other-2026-01-01")
+    assert "answer is served by its release's own model" in invoke("model", "back", "answer").stdout
 
 
 def test_errors_say_what_where_and_what_to_do(invoke: Callable[..., Result]) -> None:

@@ -1,26 +1,36 @@
-"""The pointer's state machine under any order of verbs."""
+"""The release layer's state machine under any order of verbs, plans, looks at canaries, edits and crashes."""
 
 import itertools
+import sqlite3
 import tempfile
 from pathlib import Path
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from pilothouse.domain.change import Actor, link_hash
+from pilothouse.domain.change import Actor
 from pilothouse.domain.clock import FrozenClock
 from pilothouse.domain.errors import PilothouseError
-from pilothouse.releases import history, pointer, registry
+from pilothouse.domain.manifest import PARTS
+from pilothouse.releases import canary, history, integrity, mixed, plan, pointer, registry
+from pilothouse.releases.canary import CanaryPolicy, Counts
 from pilothouse.releases.pointer import Moved, Promotion
-from pilothouse.store.state import canaries, changes, pointers, releases
+from pilothouse.security.audit import verify
+from pilothouse.store.state import canaries, changes, drills, pointers, releases
 from pilothouse.store.state.engine import StateStore
 
 R = "docs-answer"
 ENVS = st.sampled_from(["staging", "prod"])
-RELEASES = st.integers(min_value=1, max_value=4)
+RELEASES = st.integers(min_value=1, max_value=5)
 SHARES = st.sampled_from([None, None, 0.05, 0.25, 1.0])
 ANA = Actor(type="person", id="ana")
+POLICY = CanaryPolicy(steps=(0.05, 0.5, 1.0), min_seconds=60)
+
+
+class Crash(Exception):
+    """The process died inside a transaction."""
 
 
 class Machine(RuleBasedStateMachine):
@@ -28,7 +38,8 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.kit = kit
         self.folder = tempfile.TemporaryDirectory()
-        self.store = StateStore(Path(self.folder.name) / "state.db")
+        self.path = Path(self.folder.name) / "state.db"
+        self.store = StateStore(self.path)
         self.clock = FrozenClock()
         self.undo: dict[str, list[int]] = {"staging": [], "prod": []}  # our own model of what stands behind what
         self.kit.make_releases(self.store, self.clock, 3)
@@ -41,32 +52,103 @@ class Machine(RuleBasedStateMachine):
         with self.store.read() as conn:
             return pointers.revision(conn), len(changes.rows(conn))
 
-    def attempt(self, verb) -> Moved | None:
-        """Run a verb: exactly one table revision and at least one change, or neither."""
+    def pointer(self, env):
+        with self.store.read() as conn:
+            return pointers.get(conn, R, env)
+
+    def newest(self) -> int:
+        with self.store.read() as conn:
+            return releases.latest(conn, R).number
+
+    def attempt(self, verb, *, refusals: int = 0, made: int = 0) -> Moved | None:
+        """Run a verb: exactly one table revision and at least one change, or neither (but a refusal may be logged)."""
         self.clock.advance(1)
         revision, logged = self.counted()
         try:
             moved = verb()
-        except PilothouseError:
+        except PilothouseError as error:
+            noted = refusals if error.kind == "refused_by_policy" else 0
+            assert self.counted() == (revision, logged + noted)
+            return None
+        if moved is None:
             assert self.counted() == (revision, logged)
             return None
         now = self.counted()
         assert now[0] == revision + 1 == moved.revision
-        assert now[1] - logged == (2 if moved.overridden else 1)
+        assert now[1] - logged == (2 if moved.overridden else 1) + made
         return moved
 
-    @rule(env=ENVS, release=RELEASES, share=SHARES, force=st.booleans())
-    def promote(self, env, release, share, force):
+    @rule(text=st.integers(1, 6))
+    def create(self, text):
+        before = self.newest()
+        made = registry.create(self.store, self.kit.route(text=f"Prompt number {text}."), actor=ANA, clock=self.clock)
+        assert made.number == (before if made.reused else before + 1)
+
+    @rule(release=RELEASES, word=st.sampled_from(["pass", "pass", "block", "inconclusive"]))
+    def gate(self, release, word):
+        if release <= self.newest():
+            self.kit.judge(self.store, self.clock, release, word)
+
+    @rule(env=ENVS, release=RELEASES, share=SHARES, force=st.booleans(), tier=st.sampled_from(["standard", "high"]))
+    def promote(self, env, release, share, force, tier):
         order = Promotion(env=env, release=release, actor=ANA, reason="test", share=share, force=force)
-        moved = self.attempt(lambda: pointer.promote(self.store, self.kit.route(gate=True), order, self.clock))
-        if moved is not None and moved.what == "promoted":
+        route = self.kit.route(gate=True, tier=tier)
+        before = self.pointer(env)
+        moved = self.attempt(lambda: pointer.promote(self.store, route, order, self.clock), refusals=1)
+        if moved is None:
+            return
+        if moved.what == "promoted":
             self.undo[env].append(release)
+            direct = before is not None and before.canary != release
+            assert not (direct and tier == "high" and env == "prod") or force
+
+    @rule(env=ENVS, release=RELEASES, tier=st.sampled_from(["standard", "high"]), gated=st.booleans())
+    def carry_on(self, env, release, tier, gated):
+        """What the dry run says is what is done; a dry run does nothing."""
+        route = self.kit.route(gate=gated, tier=tier)
+        revision = self.counted()
+        try:
+            steps = plan.plan(self.store, route, env, release, POLICY)
+        except PilothouseError:
+            assert release > self.newest()
+            return
+        dry = plan.dry_run(self.store, route, env, release, steps, now_us=self.clock.now_us() + 1_000_000)
+        assert self.counted() == revision
+        following = next((one for one in dry if one.state != "done"), None)
+
+        def verb():
+            return plan.advance(self.store, route, env, release, steps, actor=ANA, clock=self.clock).moved
+
+        moved = self.attempt(verb, refusals=1)
+        if moved is None:
+            return
+        assert following is not None
+        assert following.state == "ready"
+        assert moved.env == (following.step.env if isinstance(following.step, plan.Stage) else env)
+        if moved.what == "promoted":
+            self.undo[moved.env].append(release)
+
+    @rule(bad=st.booleans(), seconds=st.sampled_from([1, 700]))
+    def look_at_canaries(self, bad, seconds):
+        """A bad canary is taken back by its watch; a good one is let go on."""
+        self.clock.advance(seconds)
+        with self.store.read() as conn:
+            share = {(one.route, one.env): one.share for one in pointers.every(conn)}
+
+        def counts(arm):
+            n = int(2_000 * (share[arm.route, arm.env] if arm.canary else 1 - share[arm.route, arm.env]))
+            return Counts(requests=n, failures=n if bad and arm.canary else 0)
+
+        before = self.counted()
+        seen = canary.watch(self.store, counts, self.clock, policy=POLICY)
+        taken = [one for one in seen if one.moved is not None]
+        assert self.counted()[0] == before[0] + len(taken)
+        assert not bad or len(taken) == len(seen)
 
     @rule(env=ENVS)
     def rollback(self, env):
         dry = history.rollback_dry_run(self.store, R, env)
-        with self.store.read() as conn:
-            before = pointers.get(conn, R, env)
+        before = self.pointer(env)
         moved = self.attempt(lambda: pointer.rollback(self.store, R, env, actor=ANA, reason="test", clock=self.clock))
         assert dry.ok == (moved is not None)
         if moved is None:
@@ -76,6 +158,67 @@ class Machine(RuleBasedStateMachine):
             while self.undo[env][-1] != moved.to_release:
                 self.undo[env].pop()
             assert before.stable not in self.undo[env][-1:]
+
+    @rule(env=ENVS, to=RELEASES)
+    def rollback_to(self, env, to):
+        before = self.pointer(env)
+        if before is None or to > self.newest():
+            return
+        dry = history.rollback_dry_run(self.store, R, env, to)
+        moved = self.attempt(
+            lambda: pointer.rollback(self.store, R, env, actor=ANA, reason="test", clock=self.clock, to=to)
+        )
+        assert dry.ok == (moved is not None)
+        if moved is None or moved.what == "canary_aborted":
+            return
+        standing = self.undo[env]
+        if to in standing:
+            self.undo[env] = standing[: len(standing) - standing[::-1].index(to)]
+        else:
+            standing[-1] = to
+
+    @rule(env=ENVS, part=st.sampled_from(["prompt", "prompt", "index", "nonsense"]), to=st.none() | RELEASES)
+    def revert_part(self, env, part, to):
+        """Only that part changes, and the release it makes is served."""
+        before = self.pointer(env)
+        news = self.newest()
+
+        def verb():
+            made = mixed.compose(self.store, R, env, part, to)
+            return mixed.revert(self.store, made, actor=ANA, reason="test", verified="tried", clock=self.clock)[0]
+
+        try:
+            made = not mixed.compose(self.store, R, env, part, to).exists
+        except PilothouseError:
+            made = False
+        moved = self.attempt(verb, made=int(made))
+        if moved is None:
+            assert self.newest() == news
+            return
+        assert self.newest() == news + made
+        self.undo[env][-1] = moved.to_release
+        with self.store.read() as conn:
+            old = releases.get(conn, R, before.stable).parts
+            new = releases.get(conn, R, moved.to_release).parts
+        assert [name for name in PARTS if old[name] != new[name]] == [part]
+
+    @rule(env=ENVS, release=RELEASES, share=SHARES)
+    def promotion_whose_push_fails(self, env, release, share):
+        """What cannot be pushed is put back."""
+        before, stood = self.pointer(env), list(self.undo[env])
+        order = Promotion(env=env, release=release, actor=ANA, reason="test", share=share, force=True)
+        moved = self.attempt(lambda: pointer.promote(self.store, self.kit.route(), order, self.clock))
+        if moved is None:
+            return
+        back = self.attempt(
+            lambda: pointer.restore(self.store, moved, actor=ANA, reason="the push failed", clock=self.clock)
+        )
+        if before is None:
+            assert back is None
+            self.undo[env].append(release)
+            return
+        assert (back.pointer.stable, back.pointer.canary) == (before.stable, None)
+        self.undo[env] = stood
 
     @rule(env=ENVS, disabled=st.booleans())
     def switch(self, env, disabled):
@@ -87,10 +230,44 @@ class Machine(RuleBasedStateMachine):
     def pin(self, env, model):
         self.attempt(lambda: pointer.pin_model(self.store, R, env, model, actor=ANA, reason="test", clock=self.clock))
 
+    @rule(env=ENVS, release=RELEASES)
+    def crash_inside_a_move(self, env, release):
+        """Neither half of a move is left: the process dies after it was made and before it was committed."""
+        before, pointed = self.counted(), self.pointer(env)
+        order = Promotion(env=env, release=release, actor=ANA, reason="test", force=True)
+        try:
+            with self.store.write() as conn:
+                pointer.promote_in(conn, self.kit.route(), order, self.clock)
+                raise Crash
+        except (Crash, PilothouseError):
+            pass
+        self.reopen()
+        assert (self.counted(), self.pointer(env)) == (before, pointed)
+
     @rule()
-    def create(self):
-        again = registry.create(self.store, self.kit.route(text="Prompt number 3."), actor=ANA, clock=self.clock)
-        assert (again.number, again.reused) == (3, True)
+    def reopen(self):
+        self.store.engine.dispose()
+        self.store = StateStore(self.path)
+
+    @rule(env=ENVS, stable=RELEASES, share=st.sampled_from([0.0, 0.5]), gone=st.booleans())
+    @precondition(lambda self: self.pointer("prod") is not None)
+    def edit_in_the_database(self, env, stable, share, gone):
+        """An edit beside the verbs is put back, and told."""
+        before = self.pointer(env)
+        outside = sqlite3.connect(self.path)
+        if gone:
+            outside.execute("DELETE FROM pointers WHERE env = ?", (env,))
+        else:
+            outside.execute("UPDATE pointers SET stable = ?, share = ? WHERE env = ?", (stable, share, env))
+        outside.commit()
+        outside.close()
+        edited = self.pointer(env) != before
+        found = integrity.mend(self.store, self.clock)
+        assert [(one.route, one.env, one.mended) for one in found] == ([(R, env, True)] if edited else [])
+        assert self.pointer(env) == before
+        with self.store.read() as conn:
+            told = changes.find(conn, actions=(integrity.ACTION,), limit=1)
+        assert not edited or told[0].change.env == env
 
     @invariant()
     def pointers_point_at_releases_that_resolve(self):
@@ -108,24 +285,37 @@ class Machine(RuleBasedStateMachine):
     def history_reconstructs_the_state(self):
         for env, standing in self.undo.items():
             taken = history.history(self.store, R, env)
-            with self.store.read() as conn:
-                now = pointers.get(conn, R, env)
-            assert (taken[-1].after if taken else None) == now
+            assert (taken[-1].after if taken else None) == self.pointer(env)
             for earlier, later in itertools.pairwise(taken):
                 assert later.before == earlier.after
             assert history.stack(taken) == standing
 
     @invariant()
-    def the_chain_holds(self):
-        previous = ""
+    def every_rollback_is_kept(self):
         with self.store.read() as conn:
-            rows = changes.rows(conn)
-        for number, row in enumerate(rows, start=1):
-            assert (row.seq, row.prev_hash) == (number, previous)
-            assert row.hash == link_hash(previous, row.seq, row.ts_us, row.change)
-            previous = row.hash
+            kept = drills.list_rollbacks(conn, R)
+            logged = changes.find(conn, actions=("release.rollback", "canary.abort", "release.revert_part"))
+        assert len(kept) == len(logged)
+        assert all(one.t_flip_us is not None for one in kept)
+
+    @invariant()
+    def the_chain_holds(self):
+        with self.store.read() as conn:
+            report = verify(changes.rows(conn))
+            assert report.ok, report
+            assert integrity.strays(conn) == []
 
 
 def test_any_order_of_verbs_keeps_the_invariants(kit):
     limits = settings(max_examples=25, stateful_step_count=25, deadline=None)
     run_state_machine_as_test(lambda: Machine(kit), settings=limits)
+
+
+def test_a_pointer_is_what_its_struct_says(store, clock, ana, kit):
+    """An edit that brings nothing new is none: the row is compared field by field."""
+    kit.make_releases(store, clock, 1)
+    pointer.promote(store, kit.route(), Promotion(env="prod", release=1, actor=ana), clock)
+    with store.write() as conn:
+        found = pointers.get(conn, R, "prod")
+        pointers.overwrite(conn, R, "prod", msgspec.structs.replace(found))
+        assert integrity.strays(conn) == []

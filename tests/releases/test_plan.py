@@ -6,15 +6,17 @@ import msgspec
 import pytest
 from inline_snapshot import snapshot
 
-from pilothouse.domain.errors import NotFound, Refused
+from pilothouse.domain.callers import Callers
+from pilothouse.domain.errors import Conflict, NotFound, Refused
 from pilothouse.domain.evaluation import CaseResult
 from pilothouse.domain.model_ref import ModelRef
+from pilothouse.domain.release import StepEvidence
 from pilothouse.domain.release_facts import Drill, StagedChanges
 from pilothouse.releases import facts, plan, pointer, registry
 from pilothouse.releases.canary import CanaryPolicy, Counts, watch
 from pilothouse.releases.notes import release_notes, rollback_dry_run
 from pilothouse.releases.pointer import Promotion
-from pilothouse.store.state import drills, runs
+from pilothouse.store.state import drills, runs, steps
 from pilothouse.store.state.runs import EvalRun
 
 R = "docs-answer"
@@ -46,7 +48,7 @@ def test_the_plan_in_words(live, clock, gated):
     steps = plan.plan(live, gated, "prod", 2, POLICY)
     assert [plan.describe(step) for step in steps] == snapshot(
         [
-            "check CR.1 T1.3 CR.6",
+            "check CR.1 T1.3 T10.1 CR.6",
             "gate 246 cases, margin 3 pp, detects ≥ 5.0 pp at 80 % power, about 0.62 USD, 4 min",
             "canary 5 %, at least 1 min and 20 requests",
             "canary 50 %, at least 1 min and 20 requests",
@@ -219,6 +221,20 @@ Dry run: once live, it goes back to release 1, all 8 parts resolve.
     assert "The first release: there is none to compare with." in release_notes(live, R, 1)
 
 
+def test_notes_with_a_plan_its_callers_and_the_way_back_of_each_part(live, clock, ana, kit):
+    manifest = msgspec.structs.replace(kit.manifest("Another."), schema=None)
+    route = msgspec.structs.replace(kit.route(), manifest=manifest)
+    registry.create(live, route, actor=ana, clock=clock)
+    seen = Callers(total=40, sample=9, prompted=9, objects=9, fields={"/answer": 9})
+    text = release_notes(live, R, 3, config=route, callers=seen)
+    assert "Compared with 9 of 40 requests of the last 7 days:\n\n- **breaks** schema: the schema is gone" in text
+    assert "## Plan\n\n1. check CR.1 T1.3 T10.1 CR.6: blocked\n2. canary 1 %" in text
+    assert "```\npilothouse release apply docs-answer 3\n```" in text
+    assert "pilothouse rollback docs-answer --part prompt\npilothouse rollback docs-answer --part schema\n```" in text
+    assert "Nothing that they send or are served is taken away" in release_notes(live, R, 2, callers=seen)
+    assert len(text.splitlines()) < 80  # one page, as it is shown
+
+
 def test_notes_of_what_is_live_say_what_a_rollback_does_now(live, clock, ana, kit, gated):
     floating = msgspec.structs.replace(kit.manifest("`````\nlong\n" * 20), model=ModelRef("openai", "gpt-5-mini"))
     route = msgspec.structs.replace(gated, manifest=floating, gate=None)
@@ -250,3 +266,121 @@ def test_a_plan_behind_another_canary_is_blocked(live, clock, ana, kit):
     results = plan.dry_run(live, route, "prod", 2, steps)
     assert states(results) == ["done", "blocked", "blocked", "blocked"]
     assert results[1].message == "a canary of release 3 is running"
+
+
+def test_a_plan_goes_through_the_environments_before_and_holds_where_the_tier_is_high(live, clock, ana, kit):
+    route = kit.route(tier="high")
+    for env in ("dev", "staging"):
+        pointer.promote(live, route, Promotion(env=env, release=1, actor=ana), clock)
+    steps = plan.plan(live, route, "prod", 2, POLICY)
+    assert [plan.describe(step) for step in steps] == [
+        "check CR.1 T1.3 T10.1 CR.6",
+        "stage release 2 in dev",
+        "stage release 2 in staging",
+        "canary 5 %, at least 1 min and 20 requests",
+        "canary 50 %, at least 1 min and 20 requests",
+        "hold 50 % for 10 min",
+        "promote release 2",
+    ]
+
+    def go():
+        return plan.advance(live, route, "prod", 2, steps, actor=ana, clock=clock).moved
+
+    def traffic(arm):
+        return Counts(requests=int(400 * (share if arm.canary else 1 - share)))
+
+    assert [(moved.env, moved.what) for moved in (go(), go())] == [("dev", "promoted"), ("staging", "promoted")]
+    for share in (0.05, 0.5):
+        assert go().pointer.share == share
+        clock.advance(61)
+        watch(live, traffic, clock, policy=POLICY)
+    results = plan.dry_run(live, route, "prod", 2, steps, now_us=clock.now_us())
+    assert (results[5].state, results[5].message) == ("waiting", "61 of 600 s at 50 %")
+    assert plan.dry_run(live, route, "prod", 2, steps)[5].state == "waiting"  # nobody says what time it is
+    assert go() is None
+    clock.advance(600)
+    watch(live, traffic, clock, policy=POLICY)
+    assert go().what == "promoted"
+    assert states(plan.dry_run(live, route, "prod", 2, steps)) == ["done"] * 7
+    assert [plan.describe(step) for step in plan.plan(live, route, "staging", 2)] == [
+        "check CR.1 T1.3 T10.1 CR.6", "stage release 2 in dev", "promote release 2",
+    ]  # fmt: skip
+
+
+def test_a_canary_that_was_taken_back_is_not_begun_again_by_its_plan(live, clock, ana, kit):
+    route = kit.route()
+    steps = plan.plan(live, route, "prod", 2, POLICY)
+
+    def go():
+        return plan.advance(live, route, "prod", 2, steps, actor=ana, clock=clock)
+
+    assert go().moved.what == "canary_started"
+    clock.advance(5)
+    watch(live, lambda arm: Counts(requests=40, failures=40 if arm.canary else 0), clock, policy=POLICY)
+    stopped = go()
+    assert stopped.moved is None
+    assert (stopped.results[1].state, stopped.results[1].evidence["decision"]) == ("blocked", "abort")
+    assert stopped.results[1].message.startswith("its canary was taken back: aborted: 40 of 40 requests failed")
+    assert stopped.results[1].message.endswith("pilothouse release promote docs-answer 2 --canary 5%")
+    pointer.promote(live, route, Promotion(env="prod", release=2, actor=ana, share=0.05), clock)
+    assert go().results[1].state == "waiting"  # a person has begun it again
+
+
+def test_a_check_stops_at_callers_that_would_not_survive(live, clock, ana, kit):
+    narrower = msgspec.structs.replace(kit.manifest("Prompt number 2."), schema={"type": "object", "required": []})
+    registry.create(live, msgspec.structs.replace(kit.route(), manifest=narrower), actor=ana, clock=clock)
+    route = kit.route()
+    seen = Callers(total=9, sample=9, prompted=9, objects=9, fields={"/answer": 9})
+    answer = {"type": "object", "required": ["answer"], "properties": {"answer": {"type": "string"}}}
+    for text, schema in (("Four.", answer), ("Five.", None)):
+        manifest = msgspec.structs.replace(kit.manifest(text), schema=schema)
+        registry.create(live, msgspec.structs.replace(route, manifest=manifest), actor=ana, clock=clock)
+    pointer.promote(live, route, Promotion(env="prod", release=4, actor=ana), clock)
+    steps = plan.plan(live, route, "prod", 5, POLICY, seen)
+    (first, *_) = plan.dry_run(live, route, "prod", 5, steps)
+    gone = "schema: the schema is gone: JSON becomes text, 9 of 9 requests rely on it"
+    assert (first.state, first.message) == ("blocked", f"T10.1: callers would not survive it: {gone}")
+    assert plan.advance(live, route, "prod", 5, steps, actor=ana, clock=clock).moved is None
+    (first, *_) = plan.dry_run(live, route, "prod", 5, plan.plan(live, route, "prod", 5, POLICY, Callers()))
+    assert first.state == "done"
+    assert "worth a look: schema: the schema is gone: JSON becomes text, no caller seen" in first.message
+
+
+def test_a_plan_stands_only_if_nobody_moved_the_pointer(live, clock, ana, kit, monkeypatch):
+    route = kit.route()
+    steps = plan.plan(live, route, "prod", 2, POLICY)
+    promote = pointer.promote
+
+    def raced(store, route_, order, clock_):
+        pointer.set_disabled(store, R, "prod", True, actor=ana, reason="meanwhile", clock=clock_)
+        return promote(store, route_, order, clock_)
+
+    monkeypatch.setattr(pointer, "promote", raced)
+    with pytest.raises(Conflict, match="the pointer in prod is at revision 2, not 1"):
+        plan.advance(live, route, "prod", 2, steps, actor=ana, clock=clock)
+
+
+def test_evidence_is_kept_when_a_step_changes(live, clock):
+    def seen(state, message):
+        clock.advance(1)
+        one = StepEvidence(route=R, env="prod", release=2, kind="canary", step="canary 5 %", state=state,
+                           message=message, evidence={"n": 3}, actor="person:ana", ts_us=clock.now_us())  # fmt: skip
+        with live.write() as conn:
+            return steps.keep(conn, one)
+
+    told = [("ready", "gets 5 %"), ("waiting", "1 of 20"), ("waiting", "2 of 20"), ("done", "20"), ("done", "20")]
+    assert [seen(*one) for one in told] == [True, True, False, True, False]
+    with live.read() as conn:
+        kept = steps.of_release(conn, R, "prod", 2)
+    assert [(one.state, one.evidence) for one in kept] == [(word, {"n": 3}) for word in ("ready", "waiting", "done")]
+
+
+def test_a_release_is_rolled_back_to_by_number_where_it_was_live_or_passed_its_gate(live, clock, ana, kit, gated):
+    kit.judge(live, clock, 2, "block")
+    with pytest.raises(Refused, match="has not passed its gate: promote it instead"):
+        pointer.rollback(live, R, "prod", actor=ana, reason="", clock=clock, to=2)
+    kit.judge(live, clock, 2, "pass")
+    moved = pointer.rollback(live, R, "prod", actor=ana, reason="it has passed", clock=clock, to=2)
+    assert (moved.what, moved.from_release, moved.to_release) == ("rolled_back", 1, 2)
+    assert rollback_dry_run(live, R, "prod").ok is False  # release 1 was left behind
+    assert rollback_dry_run(live, R, "prod", 1).target == 1

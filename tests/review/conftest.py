@@ -12,6 +12,7 @@ from pilothouse.config.app import Person
 from pilothouse.config.route import CheckOverride, GateConfig, RouteConfig
 from pilothouse.domain.alert import Action, Rule
 from pilothouse.domain.alert_facts import AlertFacts
+from pilothouse.domain.alternate import Alternate
 from pilothouse.domain.eval_facts import EvalFacts, RetrievalFacts, TaskFacts
 from pilothouse.domain.evaluation import Verdict
 from pilothouse.domain.facts import (
@@ -225,6 +226,14 @@ def alerts(**change: Any) -> AlertFacts:
 def drill(kind: str, days: float = 10, ok: bool = True, env: str = "prod", **detail: Any) -> Drill:
     ts_us = int(NOW_US - days * DAY_US)
     return Drill(id=1, kind=kind, route="docs-answer", env=env, ts_us=ts_us, ok=ok, detail=detail)
+
+
+def fit(**change: Any) -> Alternate:
+    base = Alternate(
+        model="local/smollm2", evaluated_us=NOW_US - DAY_US, passed=True, pass_rate=0.9, n=246, probed_us=NOW_US - 1,
+        answered=True, own=True,
+    )  # fmt: skip
+    return msgspec.structs.replace(base, **change)
 
 
 def evidence(**change: Any) -> Evidence:

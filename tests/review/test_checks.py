@@ -92,6 +92,23 @@ def _rolled(m: Any, ms: float | None, days: float = 1.0) -> Any:
     return m.evidence(release=m.release(last_rollback=done))
 
 
+def _alternates(m: Any, *known: Any) -> Any:
+    return m.evidence(release=m.release(alternates=known))
+
+
+def _edited(m: Any, edits: int, total: int = 10, tier: str = "standard") -> Any:
+    changes = m.StagedChanges(total=total, staged=total)
+    return m.evidence(release=m.release(changes_90d=changes, direct_edits=edits), config=m.config(tier=tier))
+
+
+def _last_bad(m: Any, seconds: int) -> Any:
+    """Workers had acknowledged after 140 ms; the last request on the bad release began so long after the command."""
+    base = m.release()
+    at = base.last_rollback.ts_us
+    done = msgspec.structs.replace(base.last_rollback, t_decide_us=at, t_last_bad_us=at + seconds * 1_000_000)
+    return m.evidence(release=m.release(last_rollback=done))
+
+
 def _staged(m: Any, staged: int, total: int, tier: str = "standard") -> Any:
     changes = m.StagedChanges(total=total, staged=staged, direct=total - staged)
     return m.evidence(release=m.release(changes_90d=changes), config=m.config(tier=tier))
@@ -506,7 +523,26 @@ TABLE: list[tuple[str, Any, str]] = [
     ("T10.2", lambda m: m.evidence(drills=(m.drill("alternate_model", days=30.1),)), "WARN"),
     ("T10.2", lambda m: m.evidence(drills=()), "WARN"),
     ("T10.2", lambda m: m.evidence(release=m.release(alternate_models=())), "FAIL"),
+    ("T10.2", lambda m: _alternates(m, m.fit()), "PASS"),
+    ("T10.2", lambda m: _alternates(m, m.fit(own=False, quota=13, peak=10)), "PASS"),
+    ("T10.2", lambda m: _alternates(m, m.fit(own=False, quota=11, peak=10)), "WARN"),  # under 1.2 times the peak
+    ("T10.2", lambda m: _alternates(m, m.fit(own=False)), "WARN"),  # its quota is not known
+    ("T10.2", lambda m: _alternates(m, m.fit(evaluated_us=m.NOW_US - 31 * m.DAY_US)), "WARN"),
+    ("T10.2", lambda m: _alternates(m, m.fit(probed_us=m.NOW_US - m.DAY_US)), "WARN"),
+    ("T10.2", lambda m: _alternates(m, m.fit(passed=False)), "FAIL"),
+    ("T10.2", lambda m: _alternates(m, m.fit(answered=False)), "FAIL"),
+    ("T10.2", lambda m: _alternates(m, m.fit(answered=False), m.fit(model="b/b")), "PASS"),
+    ("T10.1", lambda m: m.evidence(release=m.release(way_back_breaks=("callers miss /answer",))), "WARN"),
+    ("CR.6", lambda m: m.evidence(release=m.release(way_back_breaks=("callers miss /answer",))), "WARN"),
+    ("CR.1", lambda m: m.evidence(release=m.release(index_floating="docs")), "WARN"),
+    ("T1.3", lambda m: m.evidence(release=m.release(provider_changes=("served model a → b",))), "WARN"),
+    ("T10.4", lambda m: _edited(m, 1), "WARN"),
+    ("T10.4", lambda m: _edited(m, 1, total=0), "WARN"),
+    ("T10.4", lambda m: _edited(m, 1, tier="high"), "FAIL"),
+    ("T10.1", lambda m: _last_bad(m, 59), "PASS"),
+    ("T10.1", lambda m: _last_bad(m, 61), "WARN"),
     ("T10.3", lambda m: m.evidence(drills=()), "NO_DATA"),
+    ("T10.3", lambda m: m.evidence(drills=(m.drill("disable_route", env="staging"),)), "PASS"),
     ("T10.3", lambda m: m.evidence(drills=(m.drill("disable_route", days=91),)), "WARN"),
     ("T10.4", lambda m: _staged(m, 95, 100), "PASS"),
     ("T10.4", lambda m: _staged(m, 94, 100), "WARN"),

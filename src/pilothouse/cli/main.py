@@ -10,11 +10,14 @@ from pilothouse.cli import (
     demo,
     drill,
     evals,
+    index,
     init,
     keys,
+    model,
     release,
     retention,
     review,
+    route,
     trace,
     transfer,
     up,
@@ -48,8 +51,13 @@ app.command("init")(init.init)
 app.command("up")(up.up)
 app.command("status")(up.status)
 app.add_typer(keys.app, name="keys", help="API keys: create, list, revoke.")
-app.add_typer(release.app, name="release", help="Releases: create, diff, plan, promote, rollback, history, notes.")
+app.add_typer(
+    release.app, name="release", help="Releases: create, diff, plan, apply, promote, rollback, history, notes."
+)
 app.command("rollback")(release.rollback)
+app.add_typer(index.app, name="index", help="Retrieval indexes: register, list.")
+app.add_typer(route.app, name="route", help="Kill switches: disable, enable.")
+app.add_typer(model.app, name="model", help="Alternate models: list, qualify, switch, back.")
 app.add_typer(evals.app, name="eval", help="Evals: run, show.")
 app.command("review")(review.review)
 app.add_typer(audit.app, name="audit", help="The change log: verify, list.")

@@ -4,10 +4,11 @@ from typing import Annotated, Any
 
 import typer
 
-from pilothouse.cli import evals, options, show
+from pilothouse.cli import apply, evals, options, show
 from pilothouse.cli.control import connect
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.command("apply")(apply.apply)
 
 Number = Annotated[int | None, typer.Argument(metavar="[RELEASE]", help="Number; the newest where not given.")]
 
@@ -53,14 +54,17 @@ def _made(made: dict[str, Any]) -> None:
 @show.verb
 def diff(
     route: options.Route,
-    a: Annotated[int | None, typer.Option("--from", help="Before; what prod serves where not given.")] = None,
-    b: Annotated[int | None, typer.Option("--to", help="After; the newest where not given.")] = None,
+    a: Annotated[int | None, typer.Argument(metavar="[A]", help="Before; what prod serves where not given.")] = None,
+    b: Annotated[int | None, typer.Argument(metavar="[B]", help="After; the newest where not given.")] = None,
+    before: Annotated[int | None, typer.Option("--from", help="The same as A.")] = None,
+    after: Annotated[int | None, typer.Option("--to", help="The same as B.")] = None,
     data: options.Data = options.DATA,
     folder: options.App = options.APP,
     as_json: options.Json = False,
 ) -> None:
     """Show what differs between two releases, part by part."""
     with connect(data, folder) as control:
+        a, b = a if a is not None else before, b if b is not None else after
         found = control.get(f"/api/v1/routes/{route}/diff", a=a, b=b)
     if as_json:
         show.json(found)
@@ -184,19 +188,28 @@ def notes(
 def rollback(
     route: options.Route,
     to: Annotated[int | None, typer.Option("--to", help="Release; the one before where not given.")] = None,
+    part: Annotated[str, typer.Option("--part", help="This part alone: index, prompt, model … Tried first.")] = "",
     env: options.Env = "prod",
+    force: Annotated[
+        bool, typer.Option("--force", help="With --part: also where no input is recorded to try it on; needs --reason.")
+    ] = False,
     reason: options.Reason = "",
     data: options.Data = options.DATA,
     folder: options.App = options.APP,
     as_json: options.Json = False,
 ) -> None:
-    """Go back to the release before, or off the canary."""
+    """Go back to the release before, or off the canary; or take one part back alone."""
     with connect(data, folder) as control:
-        moved = control.post(f"/api/v1/routes/{route}/rollback", env=env, to=to, reason=reason)
+        asked: dict[str, Any] = {"env": env, "to": to, "reason": reason, "part": part, "force": force}
+        moved = control.post(f"/api/v1/routes/{route}/rollback", **asked)
     if as_json:
         show.json(moved)
     else:
         show.line(f"  release {moved['from']} → {moved['to']} {_reach(moved)}")
+        if part:
+            made = "made" if moved["made"] else "which there was already"
+            show.line(f"  release {moved['to']}, {made}: {moved['note']}")
+            show.line(f"  {moved['verified']['sentence']}")
     if moved["late"]:
         raise typer.Exit(show.USAGE)
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
+from pilothouse.config.drift import DriftConfig, read_drift
 from pilothouse.config.limits import app_limits, counter_settings
 from pilothouse.config.parts import read
 from pilothouse.config.policy import log_mode
@@ -90,6 +91,7 @@ class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[Limit, ...] = ()
     counters: CounterSettings = CounterSettings()
     spans_log: LogMode = "redacted"  # of apps' spans that name no route
+    drift: DriftConfig = DriftConfig()
 
     def route(self, name: str) -> RouteConfig:
         """The route of that name; ConfigError where the files have none."""
@@ -125,6 +127,7 @@ def load(folder: Path) -> AppConfig:
         limits=app_limits(top),
         counters=counter_settings(top),
         spans_log=_spans_log(top),
+        drift=read_drift(top),
     )
     top.close()
     _known_providers(config, top)

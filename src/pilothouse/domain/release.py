@@ -69,7 +69,11 @@ class CanaryRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rollback(msgspec.Struct, frozen=True, kw_only=True):
-    """A rollback that happened. `propagated_ms`: command to last worker's acknowledgement; None until known."""
+    """A rollback that happened. `propagated_ms`: command to last worker's acknowledgement; None until known.
+
+    `part`: the one part that was taken back, empty for all of the release. Times in µs since 1970, None where not
+    known: nobody tells when a person saw the harm.
+    """
 
     id: int
     route: str
@@ -81,3 +85,35 @@ class Rollback(msgspec.Struct, frozen=True, kw_only=True):
     workers: int | None = None
     actor: str = ""
     reason: str = ""
+    part: str = ""
+    t_detect_us: int | None = None  # when the alert or the canary that called for it saw the harm
+    t_decide_us: int | None = None  # when the command came
+    t_flip_us: int | None = None  # when the pointer had moved
+    t_last_bad_us: int | None = None  # when the last request on the release that was left began
+
+
+class StepEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step of a plan rested on when its state changed. `step`: its line as shown; `actor`: who carried it on."""
+
+    route: str
+    env: str
+    release: int
+    kind: str
+    step: str
+    state: str
+    message: str
+    evidence: dict[str, Any] = {}
+    actor: str = ""
+    ts_us: int = 0
+
+
+class IndexVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of a retrieval index, as its indexer registered it. None: not said."""
+
+    name: str
+    version: str
+    author: str = ""
+    notes: str = ""
+    documents: int | None = None
+    built_us: int | None = None
+    registered_us: int = 0

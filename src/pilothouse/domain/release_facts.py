@@ -2,6 +2,7 @@
 
 import msgspec
 
+from pilothouse.domain.alternate import Alternate
 from pilothouse.domain.evaluation import Verdict
 from pilothouse.domain.release import Release, Rollback
 
@@ -65,3 +66,8 @@ class ReleaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict | None = None  # the newest of the current release
     verdict_baseline: int | None = None
     verdict_us: int | None = None
+    direct_edits: int = 0  # of the pointer in the database, in 90 days; each was put back
+    provider_changes: tuple[str, ...] = ()  # noticed at the model's provider in 7 days, in words
+    index_floating: str = ""  # the index's name where the release names no version of it
+    way_back_breaks: tuple[str, ...] = ()  # what callers of today would miss after a rollback, in words
+    alternates: tuple[Alternate, ...] = ()  # as last measured

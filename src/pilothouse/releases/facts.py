@@ -8,11 +8,12 @@ from pilothouse.domain.clock import Clock
 from pilothouse.domain.manifest import PARTS, Manifest
 from pilothouse.domain.release import Pointer, Release
 from pilothouse.domain.release_facts import DryRun, ReleaseFacts, StagedChanges
-from pilothouse.releases import history
-from pilothouse.store.state import drills, pointers, releases, runs
+from pilothouse.releases import drift, history, integrity
+from pilothouse.store.state import changes, drills, pointers, releases, runs
 from pilothouse.store.state.engine import StateStore
 
 WINDOW_US = 90 * 86_400 * 1_000_000
+DRIFT_WINDOW_US = 7 * 86_400 * 1_000_000
 _OWN_KINDS = ("local", "scripted")
 
 
@@ -55,12 +56,20 @@ def _live(conn: Connection, config: AppConfig, pointer: Pointer, clock: Clock) -
         last_rollback=rolled_back[0] if rolled_back else None,
         last_drill=practised[0] if practised else None,
         changes_90d=_changes(conn, pointer, clock.now_us() - WINDOW_US),
+        direct_edits=len(
+            changes.find(conn, route=route, env=env, actions=(integrity.ACTION,), since_us=clock.now_us() - WINDOW_US)
+        ),
         gated=_gated(config, route),
         verdict=judged.verdict if judged else None,
         verdict_baseline=judged.baseline if judged else None,
         verdict_us=judged.created_us if judged else None,
     )
-    return facts if missing else _with_manifest(facts, config, current, releases.manifest(conn, current))
+    if missing:
+        return facts
+    manifest = releases.manifest(conn, current)
+    model = pointer.pinned_model or str(manifest.model)
+    facts = msgspec.structs.replace(facts, provider_changes=drift.since(conn, model, clock.now_us() - DRIFT_WINDOW_US))
+    return _with_manifest(facts, config, current, manifest)
 
 
 def _with_manifest(facts: ReleaseFacts, config: AppConfig, current: Release, manifest: Manifest) -> ReleaseFacts:
@@ -76,6 +85,7 @@ def _with_manifest(facts: ReleaseFacts, config: AppConfig, current: Release, man
         prompt_tag=(manifest.prompt.version or _short(current, "prompt")) if manifest.prompt else "",
         schema_tag=str(manifest.schema.get("$id") or _short(current, "schema")) if manifest.schema else "",
         alternate_models=tuple(dict.fromkeys(others)),
+        index_floating=manifest.index.name if manifest.index and not manifest.index.version else "",
         static_fallback=any(step.static is not None for step in manifest.policy.fallback),
     )
 

@@ -9,15 +9,19 @@ from pilothouse.domain.change import Actor, ChainedChange
 from pilothouse.domain.errors import Refused
 from pilothouse.domain.release import Pointer
 from pilothouse.domain.release_facts import DryRun
-from pilothouse.store.state import changes, pointers, releases
+from pilothouse.store.state import changes, pointers, releases, runs
 from pilothouse.store.state.engine import StateStore
 
 # Every action that moves a pointer; its change holds the pointer before and after.
 PROMOTE = "release.promote"
 ROLLBACK = "release.rollback"
+REVERT = "release.revert_part"
+RESTORE = "release.restore"
 MOVES = (
     PROMOTE,
     ROLLBACK,
+    REVERT,
+    RESTORE,
     "canary.start",
     "canary.step",
     "canary.abort",
@@ -78,24 +82,26 @@ def stack(taken: list[Move]) -> list[int]:
     """The stable releases that stand behind each other, the present one last.
 
     A promotion puts one on top; a rollback takes off what it leaves, so that a release that was rolled
-    back from is never a target again unless somebody promotes it anew.
+    back from is never a target again unless somebody promotes it anew. A rollback to one that does not stand there
+    puts it in the place of what it leaves, as the revert of a part does.
     """
     standing: list[int] = []
     for move in taken:
+        now = move.after.stable
         if move.action == PROMOTE:
-            standing.append(move.after.stable)
-        elif move.action == ROLLBACK:
-            while standing and standing[-1] != move.after.stable:
-                standing.pop()
-            standing = standing or [move.after.stable]
+            standing.append(now)
+        elif move.action in (ROLLBACK, RESTORE) and now in standing:
+            standing = standing[: len(standing) - standing[::-1].index(now)]
+        elif move.action in (ROLLBACK, REVERT, RESTORE):
+            standing = [*standing[:-1], now]
     return standing
 
 
 def target(conn: Connection, pointer: Pointer, to: int | None = None) -> DryRun:
     """What a rollback of `pointer` would go to: the stable release while a canary runs, else the one before it.
 
-    With `to`: that release, provided that it was live in the environment before. A release with a part that does
-    not resolve is no target.
+    With `to`: that release, provided that it was live in the environment before or has passed its gate: a rollback
+    asks for no gate, and must not be the way around it. A release with a part that does not resolve is no target.
     """
     if pointer.canary is not None and to in (None, pointer.stable):
         return _resolved(conn, pointer, pointer.canary, [pointer.stable])
@@ -105,10 +111,15 @@ def target(conn: Connection, pointer: Pointer, to: int | None = None) -> DryRun:
         return _resolved(conn, pointer, pointer.stable, below)
     if to == pointer.stable:
         return DryRun(ok=False, from_release=to, reason=f"release {to} is the stable one in {pointer.env} already")
-    if to not in {move.after.stable for move in taken}:
-        reason = f"release {to} was never live in {pointer.env}: promote it instead"
+    if to not in {move.after.stable for move in taken} and not _passed(conn, pointer.route, to):
+        reason = f"release {to} was never live in {pointer.env} and has not passed its gate: promote it instead"
         return DryRun(ok=False, from_release=pointer.stable, reason=reason)
     return _resolved(conn, pointer, pointer.stable if pointer.canary is None else pointer.canary, [to])
+
+
+def _passed(conn: Connection, route: str, number: int) -> bool:
+    judged = runs.verdict(conn, route, releases.get(conn, route, number).number)
+    return judged is not None and judged.verdict.verdict == "pass"
 
 
 def _resolved(conn: Connection, pointer: Pointer, leaving: int, candidates: list[int]) -> DryRun:

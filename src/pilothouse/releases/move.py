@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from pilothouse.domain.change import Actor, Change
 from pilothouse.domain.clock import Clock
+from pilothouse.domain.errors import Conflict
 from pilothouse.domain.release import Pointer
 from pilothouse.store.state import canaries, changes, pointers, releases
 
@@ -16,6 +17,8 @@ What = Literal[
     "canary_stepped",
     "canary_aborted",
     "rolled_back",
+    "part_reverted",
+    "restored",
     "disabled",
     "enabled",
     "pinned",
@@ -28,6 +31,8 @@ ACTIONS: dict[What, str] = {
     "canary_stepped": "canary.step",
     "canary_aborted": "canary.abort",
     "rolled_back": "release.rollback",
+    "part_reverted": "release.revert_part",
+    "restored": "release.restore",
     "disabled": "route.disable",
     "enabled": "route.enable",
     "pinned": "model.pin",
@@ -46,6 +51,7 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     overridden: tuple[str, ...] = ()
     note: str = ""
+    waived: str = ""  # what a rule spares this move, and why: a part that is taken back runs no gate
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +71,10 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make(conn: Connection, move: Planned, clock: Clock) -> Moved:
-    """Write `move` in the caller's transaction; Conflict where the pointer has moved since it was read."""
+    """Write `move` in the caller's transaction; Conflict where the pointer has moved since it was read, or was edited
+    beside the verbs.
+    """
+    _as_logged(conn, move)
     after = pointers.put(conn, move.after, clock)
     canary_id = _canary_run(conn, move, after, clock)
     if move.overridden:
@@ -85,6 +94,17 @@ def make(conn: Connection, move: Planned, clock: Clock) -> Moved:
     )
 
 
+def _as_logged(conn: Connection, move: Planned) -> None:
+    """A move begins where the last one ended: an edit in the database must not slip into the history."""
+    last = changes.find(conn, route=move.after.route, env=move.after.env, actions=tuple(ACTIONS.values()), limit=1)
+    logged = msgspec.convert(last[0].change.detail["after"], Pointer) if last else None
+    if logged != move.before:
+        raise Conflict(
+            f"the pointer of {move.after.route} in {move.after.env} is not as its last verb left it",
+            hint="it was edited in the database; it is put back within seconds, then try again",
+        )
+
+
 def _canary_run(conn: Connection, move: Planned, after: Pointer, clock: Clock) -> int | None:
     """Begin, step or end the run of the canary that this move touches; its id."""
     running = canaries.running(conn, after.route, after.env)
@@ -99,7 +119,7 @@ def _canary_run(conn: Connection, move: Planned, after: Pointer, clock: Clock) -
         case "promoted":
             staged = move.before is not None and move.before.canary == after.stable
             canaries.end(conn, after.route, after.env, "promoted" if staged else "superseded", clock)
-        case "canary_aborted" | "rolled_back":
+        case "canary_aborted" | "rolled_back" | "part_reverted" | "restored":
             canaries.end(conn, after.route, after.env, "aborted", clock)
         case "disabled" | "enabled" | "pinned" | "unpinned":
             return None
@@ -118,7 +138,7 @@ def _log(conn: Connection, move: Planned, after: Pointer, action: str, clock: Cl
         "first": move.before is None,
         "forced": list(move.overridden),
         "note": move.note,
-    }
+    } | ({"waived": move.waived} if move.waived else {})
     change = Change(
         actor=move.actor,
         action=action,

@@ -4,12 +4,15 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
+from pilothouse.config.app import RouteConfig
+from pilothouse.domain.callers import Callers
 from pilothouse.domain.release import Release
 from pilothouse.releases import admission
+from pilothouse.releases.compatibility import compare
 from pilothouse.releases.diff import PartDiff, diff
 from pilothouse.releases.history import rollback_dry_run, target
-from pilothouse.releases.plan import back_out
-from pilothouse.store.state import pointers, releases, runs
+from pilothouse.releases.plan import back_out, describe, dry_run, plan
+from pilothouse.store.state import drills, pointers, releases, runs
 from pilothouse.store.state.engine import StateStore
 
 __all__ = ["release_notes", "rollback_dry_run"]
@@ -17,8 +20,20 @@ __all__ = ["release_notes", "rollback_dry_run"]
 LONGEST_DIFF = 30  # lines of a part's text; the page shows all of it
 
 
-def release_notes(store: StateStore, route: str, number: int, env: str = "prod") -> str:
-    """The notes of release `number` against what `env` serves (or against the release before it); NotFound."""
+def release_notes(
+    store: StateStore,
+    route: str,
+    number: int,
+    env: str = "prod",
+    *,
+    config: RouteConfig | None = None,
+    callers: Callers | None = None,
+) -> str:
+    """The notes of release `number` against what `env` serves (or against the release before it); NotFound.
+
+    With the route's `config` the plan stands in them as it is now, with `callers` who would not survive the change.
+    """
+    planned = _plan(store, config, env, number, callers) if config is not None else []
     with store.read() as conn:
         release = releases.get(conn, route, number)
         before = _before(conn, release, env)
@@ -26,9 +41,48 @@ def release_notes(store: StateStore, route: str, number: int, env: str = "prod")
         if release.notes:
             lines += [release.notes.strip(), ""]
         lines += _changes(conn, before, release)
+        lines += _callers(conn, before, release, callers)
         lines += ["", "## Gate", "", _gate(conn, release)]
+        lines += planned
         lines += ["", "## Rollback", "", *_rollback(conn, release, env)]
+        lines += _parts(conn, before, release, env)
     return "\n".join(lines) + "\n"
+
+
+def _plan(store: StateStore, config: RouteConfig, env: str, number: int, callers: Callers | None) -> list[str]:
+    steps = plan(store, config, env, number, callers=callers)
+    results = dry_run(store, config, env, number, steps)
+    told = [f"{at}. {describe(one.step)}: {one.state}" for at, one in enumerate(results, start=1)]
+    carry_on = f"pilothouse release apply {config.name} {number}" + ("" if env == "prod" else f" --env {env}")
+    return ["", "## Plan", "", *told, "", "```", carry_on, "```"]
+
+
+def _callers(conn: Connection, before: Release | None, release: Release, callers: Callers | None) -> list[str]:
+    if callers is None or before is None or before.number == release.number:
+        return []
+    if releases.missing(conn, before) or releases.missing(conn, release):
+        return []
+    found = compare(releases.manifest(conn, before), releases.manifest(conn, release), callers)
+    seen = f"compared with {callers.sample:,} of {callers.total:,} requests of the last 7 days"
+    if not found:
+        return ["", "## Callers", "", f"Nothing that they send or are served is taken away, {seen}."]
+    lines = [f"- {'**breaks** ' if one.breaks else ''}{one}" for one in found]
+    return ["", "## Callers", "", f"{seen.capitalize()}:", "", *lines]
+
+
+def _parts(conn: Connection, before: Release | None, release: Release, env: str) -> list[str]:
+    """How each part that changed is taken back alone, once the release is live."""
+    if before is None:
+        return []
+    changed = [name for name, address in release.parts.items() if before.parts.get(name) != address]
+    if len(changed) < 2:
+        return []
+    where = "" if env == "prod" else f" --env {env}"
+    commands = [f"pilothouse rollback {release.route} --part {name}{where}" for name in changed]
+    last = drills.list_rollbacks(conn, release.route, env, limit=1)
+    took = last[0].propagated_ms if last else None
+    timed = [] if took is None else ["", f"The last rollback in {env} was on every worker after {took:,.0f} ms."]
+    return ["", "One part alone, tried on recorded inputs first:", "", "```", *commands, "```", *timed]
 
 
 def _before(conn: Connection, release: Release, env: str) -> Release | None:

@@ -6,20 +6,22 @@ import msgspec
 from sqlalchemy import Connection
 
 from pilothouse.config.app import RouteConfig
-from pilothouse.domain.change import Actor
+from pilothouse.domain.change import Actor, Change
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import BadRequest, Conflict, Refused, StoreError
 from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.release import Pointer, Release, Rollback
 from pilothouse.domain.table import ENVIRONMENTS
-from pilothouse.releases import admission
-from pilothouse.releases.history import history, require_pointer, target
+from pilothouse.releases import admission, integrity
+from pilothouse.releases.history import history, moves, require_pointer, target
 from pilothouse.releases.move import Moved, Planned, What, make
-from pilothouse.store.state import drills, pointers, releases
+from pilothouse.store.state import changes, drills, pointers, releases
 from pilothouse.store.state.engine import StateStore
 
+POLICY = "refused_by_policy"
+
 __all__ = [
-    "Moved", "Promotion", "history", "pin_model", "promote", "promote_in", "rollback", "rollback_in",
+    "Moved", "Promotion", "history", "pin_model", "promote", "promote_in", "restore", "rollback", "rollback_in",
     "set_disabled", "step_in",
 ]  # fmt: skip
 
@@ -28,7 +30,8 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True):
     """An order to make `release` live in `env`: as canary for `share` (0 … 1] of sessions, or stable without it.
 
     `force` goes over what policy refuses, and needs a `reason`. With `expected_revision` (of the pointer, 0: none
-    yet) the order stands only if nobody moved the pointer since.
+    yet) the order stands only if nobody moved the pointer since. `objections`: what others have found against it,
+    such as callers that would not survive; they too are gone over by force alone.
     """
 
     env: str
@@ -38,12 +41,37 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True):
     share: float | None = None
     force: bool = False
     expected_revision: int | None = None
+    objections: tuple[str, ...] = ()
 
 
 def promote(store: StateStore, route: RouteConfig, order: Promotion, clock: Clock) -> Moved:
-    """Make a release stable or canary. Raises NotFound, Refused with every reason, or Conflict."""
+    """Make a release stable or canary. Raises NotFound, Refused with every reason, or Conflict.
+
+    An order that policy refuses is in the change log too, as `release.promote_refused`.
+    """
+    integrity.mend(store, clock)
+    try:
+        with store.write() as conn:
+            return promote_in(conn, route, order, clock)
+    except Refused as refused:
+        if refused.kind == POLICY:
+            _note_refusal(store, route.name, order, refused, clock)
+        raise
+
+
+def _note_refusal(store: StateStore, route: str, order: Promotion, refused: Refused, clock: Clock) -> None:
+    change = Change(
+        actor=order.actor,
+        action="release.promote_refused",
+        object_type="pointer",
+        object_id=f"{route}@{order.env}",
+        route=route,
+        env=order.env,
+        reason=refused.what,
+        detail={"release": order.release, "share": order.share, "said": order.reason},
+    )
     with store.write() as conn:
-        return promote_in(conn, route, order, clock)
+        changes.append(conn, change, clock)
 
 
 def promote_in(conn: Connection, route: RouteConfig, order: Promotion, clock: Clock) -> Moved:
@@ -91,14 +119,14 @@ def _admit(conn: Connection, route: RouteConfig, order: Promotion, before: Point
     if order.share is not None and before is not None and before.canary == order.release:
         return ()  # the canary is admitted already: only its share changes
     found = admission.objections(conn, route, order.env, order.release, pointer=before, canary=order.share is not None)
+    found += order.objections
     if not found:
         return ()
     if not order.force:
-        raise Refused(
-            "; ".join(found), where=f"{route.name} in {order.env}", hint="to go over it: force, with a reason"
-        )
+        hint = "to go over it: force, with a reason"
+        raise Refused("; ".join(found), where=f"{route.name} in {order.env}", hint=hint, code=POLICY)
     if not order.reason.strip():
-        raise Refused("a forced promotion needs a reason", where=f"{route.name} in {order.env}")
+        raise Refused("a forced promotion needs a reason", where=f"{route.name} in {order.env}", code=POLICY)
     return tuple(found)
 
 
@@ -134,9 +162,10 @@ def rollback(
 ) -> Moved:
     """Take the canary away, or else go back to the release that was stable before. Refused where there is none.
 
-    `to` names a release that was live in `env` before. It needs no config, so that a route whose files are
-    broken can be rolled back too.
+    `to` names a release that was live in `env` before, or has passed its gate. It needs no config, so that a route
+    whose files are broken can be rolled back too.
     """
+    integrity.mend(store, clock)
     with store.write() as conn:
         return rollback_in(conn, route, env, actor=actor, reason=reason, clock=clock, to=to)
 
@@ -161,6 +190,7 @@ def rollback_in(
         ts_us=clock.now_us(),
         actor=str(actor),
         reason=reason,
+        t_flip_us=clock.now_us(),
     )
     rollback_id = drills.add_rollback(conn, row)
     return msgspec.structs.replace(
@@ -168,10 +198,31 @@ def rollback_in(
     )
 
 
+def restore(store: StateStore, moved: Moved, *, actor: Actor, reason: str, clock: Clock) -> Moved:
+    """Put the stable release back to what it was before `moved`, because what should have followed failed.
+
+    A canary does not come back with it: what is not known to be served everywhere is not compared either. Conflict
+    where somebody has moved the pointer since; Refused where nothing was live before, or `moved` took something back.
+    """
+    with store.write() as conn:
+        now = require_pointer(conn, moved.route, moved.env)
+        if now.revision != moved.pointer.revision:
+            raise Conflict(
+                f"the pointer of {moved.route} in {moved.env} has moved since: it is not put back",
+                hint="read it again and decide again",
+            )
+        last = moves(conn, moved.route, moved.env)[-1]
+        if last.before is None or moved.what not in ("promoted", "canary_started", "canary_stepped"):
+            raise Refused(f"nothing is put back in {moved.env}", where=moved.route, code="no_target")
+        after = without_canary(msgspec.structs.replace(last.before, revision=now.revision))
+        return make(conn, Planned(what="restored", before=now, after=after, actor=actor, reason=reason), clock)
+
+
 def set_disabled(
     store: StateStore, route: str, env: str, disabled: bool, *, actor: Actor, reason: str, clock: Clock
 ) -> Moved:
     """Throw the route's kill switch in `env`, or take it back. Refused where it stands so already."""
+    integrity.mend(store, clock)
     with store.write() as conn:
         before = require_pointer(conn, route, env)
         if before.disabled == disabled:
@@ -186,6 +237,7 @@ def pin_model(store: StateStore, route: str, env: str, model: str, *, actor: Act
     ref = ModelRef.parse(model)
     if model and not (ref.provider and ref.name):
         raise BadRequest(f"{model!r} is not `provider/model`")
+    integrity.mend(store, clock)
     with store.write() as conn:
         before = require_pointer(conn, route, env)
         if before.pinned_model == model:

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
+from sqlalchemy import Connection
 
 from pilothouse.config.app import RouteConfig
 from pilothouse.domain.change import Actor, Change
@@ -14,6 +16,7 @@ from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.release import Release, SchemaWarning
 from pilothouse.domain.table import Live
 from pilothouse.providers.schema_lint import lint
+from pilothouse.releases import indexes
 from pilothouse.releases import vcs as vcs_words
 from pilothouse.store.state import changes, releases
 from pilothouse.store.state.engine import StateStore
@@ -24,6 +27,16 @@ _PINNED = re.compile(
     r"\d{4}-\d{2}-\d{2}|[-@_]\d{8}\b|-\d{3,4}$|[-_]v\d+(\.\d+)*$|@.+$|[:-](sha256[:-])?[0-9a-f]{8,}$", re.IGNORECASE
 )
 _FLOATING = re.compile(r"(^|[-:@_])(latest|preview|stable)$", re.IGNORECASE)
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a release comes from. `vcs` is what `vcs.describe` gives; `detail` goes into the change log."""
+
+    actor: Actor
+    notes: str = ""
+    vcs: str = ""
+    warnings: tuple[SchemaWarning, ...] = ()
+    detail: dict[str, Any] = {}
 
 
 def create(
@@ -40,49 +53,64 @@ def create(
 
     Where the newest release has the same manifest nothing is made: that one is given, with `reused` set.
     `vcs` is what `vcs.describe` gives. A model's name that is not pinned to a version is noted in
-    `floating_alias`: such a release is allowed, and cannot pass CR.1. `kinds`: of the providers that it may be served
-    by; what they will refuse or ignore in its schemas is in `warnings`. ConfigError (`bad_schema`): an unusable schema.
+    `floating_alias`: such a release is allowed, and cannot pass CR.1. An `index` without a version becomes the newest
+    that was registered. `kinds`: of the providers that it may be served by; what they will refuse or ignore in its
+    schemas is in `warnings`. ConfigError (`bad_schema`): an unusable schema; (`unknown_index`): a version that nobody
+    registered, of an index whose versions are registered.
     """
     warnings = warnings_of(route.manifest, kinds)
-    # Through plain JSON once, so that `30` and `30.0` in a float's place have one address.
-    manifest = manifest_from_parts({name: route.manifest.part(name) for name in PARTS})
     with store.write() as conn:
+        manifest, about = indexes.resolve(conn, route.manifest)
+        made = Made(actor=actor, notes=notes, vcs=vcs, warnings=(*warnings, *about))
         newest = releases.latest(conn, route.name)
-        if newest is not None and newest.manifest_hash == manifest.hash():
-            return msgspec.structs.replace(newest, reused=True, warnings=warnings)
-        commit, dirty = vcs_words.split(vcs)
-        release = Release(
-            route=route.name,
-            number=newest.number + 1 if newest else 1,
-            manifest_hash=manifest.hash(),
-            parts={name: releases.put_part(conn, name, exact(manifest.part(name)), clock) for name in PARTS},
-            author=str(actor),
-            notes=notes,
-            vcs_commit=commit,
-            vcs_dirty=dirty,
-            floating_alias=floating_alias(manifest.model),
-            created_us=clock.now_us(),
-            warnings=warnings,
-        )
-        releases.add(conn, release)
-        change = Change(
-            actor=actor,
-            action="release.create",
-            object_type="release",
-            object_id=f"{route.name}#{release.number}",
-            route=route.name,
-            before_hash=newest.manifest_hash if newest else "",
-            after_hash=release.manifest_hash,
-            reason=notes,
-            detail={
-                "release": release.number,
-                "vcs": vcs,
-                "floating_alias": release.floating_alias,
-                "warnings": msgspec.to_builtins(warnings),
-            },
-        )
-        changes.append(conn, change, clock)
+        if newest is not None and newest.manifest_hash == plain(manifest).hash():
+            return msgspec.structs.replace(newest, reused=True, warnings=made.warnings)
+        return create_in(conn, route.name, manifest, made, clock)
+
+
+def create_in(conn: Connection, route: str, manifest: Manifest, made: Made, clock: Clock) -> Release:
+    """The next release of `route` with this manifest, inside the caller's transaction."""
+    manifest = plain(manifest)
+    newest = releases.latest(conn, route)
+    commit, dirty = vcs_words.split(made.vcs)
+    release = Release(
+        route=route,
+        number=newest.number + 1 if newest else 1,
+        manifest_hash=manifest.hash(),
+        parts={name: releases.put_part(conn, name, exact(manifest.part(name)), clock) for name in PARTS},
+        author=str(made.actor),
+        notes=made.notes,
+        vcs_commit=commit,
+        vcs_dirty=dirty,
+        floating_alias=floating_alias(manifest.model),
+        created_us=clock.now_us(),
+        warnings=made.warnings,
+    )
+    releases.add(conn, release)
+    change = Change(
+        actor=made.actor,
+        action="release.create",
+        object_type="release",
+        object_id=f"{route}#{release.number}",
+        route=route,
+        before_hash=newest.manifest_hash if newest else "",
+        after_hash=release.manifest_hash,
+        reason=made.notes,
+        detail={
+            "release": release.number,
+            "vcs": made.vcs,
+            "floating_alias": release.floating_alias,
+            "warnings": msgspec.to_builtins(made.warnings),
+        }
+        | made.detail,
+    )
+    changes.append(conn, change, clock)
     return release
+
+
+def plain(manifest: Manifest) -> Manifest:
+    """Through plain JSON once, so that `30` and `30.0` in a float's place have one address."""
+    return manifest_from_parts({name: manifest.part(name) for name in PARTS})
 
 
 def warnings_of(manifest: Manifest, kinds: Sequence[str]) -> tuple[SchemaWarning, ...]:

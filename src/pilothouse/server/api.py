@@ -1,18 +1,19 @@
 """`/api/v1`: the verbs over HTTP."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from pilothouse.domain.alert import Alert, Rule
 from pilothouse.domain.errors import BadRequest, NotFound
 from pilothouse.domain.finding import Review
 from pilothouse.releases.pointer import Promotion
+from pilothouse.server import api_changes
+from pilothouse.server.api_changes import streamed
 from pilothouse.server.composition import Control
 from pilothouse.server.endpoints import body, maybe_whole, route, who
 from pilothouse.server.twins import own_state
@@ -42,9 +43,14 @@ class NewKey(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class NewRelease(msgspec.Struct, forbid_unknown_fields=True):
-    """POST /routes/{route}/releases."""
+    """POST /routes/{route}/releases.
+
+    `base`: from that release instead of the app's files; `parts`: in the place of its own, in the manifest's form.
+    """
 
     notes: str = ""
+    base: int | None = None
+    parts: dict[str, Any] = {}
 
 
 class Promote(msgspec.Struct, forbid_unknown_fields=True):
@@ -54,14 +60,6 @@ class Promote(msgspec.Struct, forbid_unknown_fields=True):
     env: str = "prod"
     share: float | None = None
     force: bool = False
-    reason: str = ""
-
-
-class RollBack(msgspec.Struct, forbid_unknown_fields=True):
-    """POST /routes/{route}/rollback."""
-
-    env: str = "prod"
-    to: int | None = None
     reason: str = ""
 
 
@@ -117,7 +115,8 @@ async def revoke_key(control: Control, request: Request) -> dict[str, Any]:
 async def create_release(control: Control, request: Request) -> dict[str, Any]:
     """The next release from the app's files."""
     asked = await body(request, NewRelease)
-    made = await releases.create(control, request.path_params["route"], who(request), asked.notes)
+    edit = releases.Edit(base=asked.base, parts=asked.parts)
+    made = await releases.create(control, request.path_params["route"], who(request), asked.notes, edit)
     return releases.shown(made)
 
 
@@ -147,20 +146,6 @@ async def promote(control: Control, request: Request) -> dict[str, Any]:
     return await releases.promote(control, request.path_params["route"], order)
 
 
-async def roll_back(control: Control, request: Request) -> dict[str, Any]:
-    """Back to the release before, or off the canary."""
-    asked = await body(request, RollBack)
-    return await releases.rollback(
-        control, request.path_params["route"], asked.env, who(request), to=asked.to, reason=asked.reason
-    )
-
-
-async def plan(control: Control, request: Request) -> dict[str, Any]:
-    """The steps to a release, as they stand now."""
-    release, env = maybe_whole(request, "release"), request.query_params.get("env", "prod")
-    return await asyncio.to_thread(releases.planned, control, request.path_params["route"], release, env)
-
-
 async def notes(control: Control, request: Request) -> dict[str, Any]:
     """Release notes."""
     release, env = maybe_whole(request, "release"), request.query_params.get("env", "prod")
@@ -179,7 +164,7 @@ async def run_eval(control: Control, request: Request) -> Response:
     asked = await body(request, RunEval)
     route_name = request.path_params["route"]
     order = evals.Asked(route=route_name, release=asked.release, baseline=asked.baseline, fresh=asked.fresh)
-    return _streamed(evals.judge(control, order, who(request)))
+    return streamed(evals.judge(control, order, who(request)))
 
 
 async def show_eval(control: Control, request: Request) -> dict[str, Any]:
@@ -267,20 +252,12 @@ async def apply_retention(control: Control, request: Request) -> dict[str, Any]:
 
 async def export(control: Control, request: Request) -> Response:
     """The recorded rows of a time into files; NDJSON with progress."""
-    return _streamed(transfers.export(control, await body(request, transfers.Export), who(request)))
+    return streamed(transfers.export(control, await body(request, transfers.Export), who(request)))
 
 
 async def import_(control: Control, request: Request) -> Response:
     """The files of exports into the store; NDJSON with progress."""
-    return _streamed(transfers.import_(control, await body(request, transfers.Import), who(request)))
-
-
-def _streamed(lines: AsyncIterator[dict[str, Any]]) -> Response:
-    async def encoded() -> AsyncIterator[bytes]:
-        async for line in lines:
-            yield msgspec.json.encode(line) + b"\n"
-
-    return StreamingResponse(encoded(), media_type="application/x-ndjson")
+    return streamed(transfers.import_(control, await body(request, transfers.Import), who(request)))
 
 
 def routes(control: Control) -> list[BaseRoute]:
@@ -295,8 +272,6 @@ def routes(control: Control) -> list[BaseRoute]:
         ("POST", "/routes/{route}/releases", create_release),
         ("GET", "/routes/{route}/diff", diff),
         ("POST", "/routes/{route}/promote", promote),
-        ("POST", "/routes/{route}/rollback", roll_back),
-        ("GET", "/routes/{route}/plan", plan),
         ("GET", "/routes/{route}/notes", notes),
         ("GET", "/routes/{route}/canaries", list_canaries),
         ("POST", "/routes/{route}/evals", run_eval),
@@ -314,5 +289,6 @@ def routes(control: Control) -> list[BaseRoute]:
         ("POST", "/retention", apply_retention),
         ("POST", "/exports", export),
         ("POST", "/imports", import_),
+        *api_changes.TABLE,
     )
     return [route(control, method, PREFIX + path, handler) for method, path, handler in table]

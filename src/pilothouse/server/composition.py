@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from pilothouse.config.app import FILE, AppConfig, RouteConfig, load
+from pilothouse.domain.callers import Callers
 from pilothouse.domain.change import Actor
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import ConfigError, NotFound, StoreError
@@ -15,6 +16,7 @@ from pilothouse.domain.security_facts import ReconstructSample
 from pilothouse.domain.table import Table
 from pilothouse.domain.tasks import Tasks
 from pilothouse.domain.wires import Metrics
+from pilothouse.releases import integrity
 from pilothouse.releases import table as tables
 from pilothouse.security.files import Secrets, ensure
 from pilothouse.security.redact import Redactor
@@ -69,6 +71,7 @@ class Control:
     forwarded: Told | None = None  # how the re-export to another backend fares
     heartbeat_us: int | None = None  # when the rules' evaluator last ran to its end
     reconstructed: dict[tuple[str, str], ReconstructSample] = field(default_factory=dict)  # by route and environment
+    callers: dict[tuple[str, str], tuple[int, Callers]] = field(default_factory=dict)  # route, env → when, who
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -90,6 +93,7 @@ class Control:
         return self.table or self._build()
 
     def _build(self) -> Table:
+        integrity.mend(self.state, self.clock)  # a pointer that was edited beside the verbs reaches no worker
         table = tables.build(
             self.state,
             self.config,

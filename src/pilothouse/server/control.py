@@ -18,7 +18,7 @@ from pilothouse.domain.clock import SystemClock
 from pilothouse.domain.errors import PilothouseError
 from pilothouse.domain.tasks import Tasks
 from pilothouse.security.secrets import read_secret
-from pilothouse.server import canaries, logs, probe, watching
+from pilothouse.server import alternates, canaries, drifting, guarding, logs, probe, watching
 from pilothouse.server.composition import Control, Listening, open_control
 from pilothouse.server.control_app import make_app
 from pilothouse.server.datadir import ControlAddress, DataDir, write_private
@@ -37,6 +37,9 @@ FORWARD_S = 1.0
 EXPORT_S = 300.0  # how often it is looked whether a day is over
 RETENTION_S = 60.0  # how often payloads are moved into files, and what is over its time or the cap is removed
 DRILLS_S = 300.0  # how often it is looked whether a drill is due
+INTEGRITY_S = 2.0  # an edit of a pointer in the database stands no longer than this
+ALTERNATES_S = 60.0  # how often it is looked whether an alternate model is to be probed
+DRIFT_S = 30.0
 REVIEW_S = 60.0  # the overview's readiness is at most this old
 DRAIN_S = 3.0
 
@@ -99,6 +102,9 @@ def _spawn_loops(control: Control) -> None:
     spawn(loops.repeat("export", EXPORT_S, functools.partial(transfers.nightly, control)), "export")
     spawn(loops.repeat("retention", RETENTION_S, functools.partial(retention.tidy, control)), "retention")
     spawn(loops.repeat("drills", DRILLS_S, functools.partial(drills.daily, control)), "drills")
+    spawn(loops.repeat("integrity", INTEGRITY_S, functools.partial(guarding.mend, control)), "integrity")
+    spawn(loops.repeat("alternates", ALTERNATES_S, functools.partial(alternates.hourly, control)), "alternates")
+    spawn(loops.repeat("drift", DRIFT_S, functools.partial(drifting.watch, control)), "drift")
     spawn(loops.repeat("review", REVIEW_S, functools.partial(_review, control)), "review")
     forwarder = Forwarder(
         control.data.journal, control.data.path, control.clock, read_secret, lambda: control.config.forward

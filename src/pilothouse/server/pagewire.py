@@ -24,7 +24,7 @@ from pilothouse.server.pages.context import (
     Session,
     SignedIn,
 )
-from pilothouse.server.verbs import alerts, releases, reviews
+from pilothouse.server.verbs import alerts, plans, releases, reviews
 from pilothouse.server.verbs import replay as replays
 from pilothouse.server.views import overview, traces
 from pilothouse.server.views import releases as boards
@@ -121,7 +121,7 @@ def _sign_in(control: Control, credential: str) -> SignedIn | None:
 
 
 def _plan(control: Control, route: str, release: int, env: str) -> tuple[PlanStep, ...]:
-    found = releases.planned(control, route, release, env)
+    found = plans.planned(control, route, release, env)
     return tuple(
         PlanStep(kind=step["kind"], text=f"{step['text']}: {step['state']}, {step['message']}")
         for step in found["steps"]

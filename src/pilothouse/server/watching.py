@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Connection
@@ -17,11 +17,13 @@ from pilothouse.monitoring.notify import Notice
 from pilothouse.releases import pointer
 from pilothouse.releases.move import Moved
 from pilothouse.security.secrets import make_secret_reader
+from pilothouse.server import timing
 from pilothouse.server.composition import Control
 from pilothouse.server.verbs.releases import settled
 from pilothouse.store.state import alerts, pointers
 
 ACT_S = 10.0  # an action that takes longer has failed
+T = TypeVar("T")
 LIVE_ALERTS = 2_000  # newest instances that the evaluator looks at
 
 
@@ -76,9 +78,11 @@ def _verbs(control: Control, loop: asyncio.AbstractEventLoop, secret: SecretRead
     """The verbs as the actions call them: blocking, each on every worker when it returns."""
 
     def moved(reason: str, move: Callable[[Actor], Moved]) -> Effect:
-        began = control.clock.monotonic()
+        began, decided_us = control.clock.monotonic(), control.clock.now_us()
         done = move(Actor(type="rule", id=reason.partition(":")[0]))
-        return _effect(_on(loop, settled(control, done, began)))
+        effect = _effect(_on(loop, settled(control, done, began)))
+        _on(loop, timing.note(control, done, decided_us))
+        return effect
 
     def rollback(route: str, env: str, to: int | None, reason: str) -> Effect:
         return moved(
@@ -108,7 +112,7 @@ def _verbs(control: Control, loop: asyncio.AbstractEventLoop, secret: SecretRead
     return Verbs(rollback=rollback, pin_model=pin_model, disable_route=disable_route, notify=notify_url)
 
 
-def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
     """Run `work` on control's loop from this thread."""
     try:
         return asyncio.run_coroutine_threadsafe(work, loop).result(ACT_S)

@@ -13,12 +13,12 @@ ITEMS = (
     _layer.item(
         "T10.2l", "another model, qualified", "evaluated > 30 d ago", "none", "notify", grade="C",
         limit=above(30 * DAY, None, "ms"), evidence=RELEASES,
-        fix="add a model to `policy.fallback` or `alternates`, and evaluate it: `pilothouse eval run {route}`",
+        fix="name a model in `alternates`, and evaluate it: `pilothouse model qualify {route}`",
     ),
     _layer.item(
         "T10.3l", "kill switch of risky flows", "exercised > 90 d ago", "missing", "disable_route", cadence="R,Q",
         limit=above(90 * DAY, None, "ms"), evidence=RELEASES, grade="D",
-        fix="practise switching the route off: action `disable_route` of a rule in pilothouse.yaml",
+        fix="practise: `pilothouse route disable {route} --env staging`, and enable it again",
     ),
     _layer.item(
         "T10.4l", "changes through a canary", "< 95 %", "< 80 %", "require a canary", cadence="K,R",

@@ -1,6 +1,7 @@
 """T10 and what is done before every release: can it be taken back, and was it checked?"""
 
 from pilothouse.domain.finding import Item, Status
+from pilothouse.domain.release import Rollback
 from pilothouse.domain.release_facts import ReleaseFacts
 from pilothouse.review import words
 from pilothouse.review.evidence import Evidence
@@ -46,6 +47,9 @@ def rollback(evidence: Evidence, item: Item) -> Outcome:
     detail = f"{target}; last drill {ago} ago, {words.duration(took_ms)}"
     if failed:
         return Outcome("WARN", "the last drill failed", took_ms, n, detail, "D", at_us)
+    if facts.way_back_breaks:
+        status = worst(status, "WARN")
+        detail = f"{detail}; after it {facts.way_back_breaks[0]}"
     return Outcome(status, words.duration(took_ms), took_ms, n, detail, "D", at_us)
 
 
@@ -53,13 +57,20 @@ def _last(facts: ReleaseFacts) -> tuple[int, float | None, int | None] | None:
     """When the last rollback, real or practised, was; its milliseconds; its workers."""
     found: list[tuple[int, float | None, int | None]] = []
     if facts.last_rollback is not None:
-        found.append((facts.last_rollback.ts_us, facts.last_rollback.propagated_ms, facts.last_rollback.workers))
+        found.append((facts.last_rollback.ts_us, _took(facts.last_rollback), facts.last_rollback.workers))
     if facts.last_drill is not None:
         ms = facts.last_drill.detail.get("propagated_ms")
         took = float(ms) if isinstance(ms, int | float) and not isinstance(ms, bool) else None
         found.append((facts.last_drill.ts_us, took, None))
     # One that was timed says more than a later one that was not.
     return max(found, key=lambda each: (each[1] is not None, each[0]), default=None)
+
+
+def _took(done: Rollback) -> float | None:
+    """ms from the command until the last request on what was left had begun, or the last worker had acknowledged."""
+    last, decided = done.t_last_bad_us, done.t_decide_us
+    begun = (last - decided) / 1_000 if last is not None and decided is not None else None
+    return max((ms for ms in (done.propagated_ms, begun) if ms is not None), default=None)
 
 
 def alternates(evidence: Evidence, item: Item) -> Outcome:
@@ -73,6 +84,8 @@ def alternates(evidence: Evidence, item: Item) -> Outcome:
     if not others:
         static = "; a static answer is declared" if facts.static_fallback else ""
         return Outcome("FAIL", "none", 0.0, 0, f"only {own}{static}", "C")
+    if any(one.evaluated_us or one.probed_us for one in facts.alternates):
+        return _measured(evidence, facts, item)
     drill = evidence.drill("alternate_model")
     if drill is None:
         return Outcome(
@@ -84,9 +97,32 @@ def alternates(evidence: Evidence, item: Item) -> Outcome:
     return Outcome(status, value, age_ms, len(others), ", ".join(others), "D", drill.ts_us)
 
 
+def _measured(evidence: Evidence, facts: ReleaseFacts, item: Item) -> Outcome:
+    """Alternates that were evaluated or probed: one of them must be fit to be switched to now."""
+    known = facts.alternates
+    fit = [one for one in known if not one.objections(evidence.now_us)]
+    switched = evidence.drill("model_switch")
+    took = switched.detail.get("propagated_ms") if switched is not None else None
+    last = f"last switch {words.duration(float(took))}" if isinstance(took, int | float) else "never switched"
+    if not fit:
+        unfit = next((one for one in known if one.evaluated_us), known[0])
+        why = f"{unfit.model}: {', '.join(unfit.objections(evidence.now_us))}"
+        only_old = unfit.passed is not False and unfit.answered is not False
+        return Outcome("WARN" if only_old else "FAIL", f"0 of {len(known)} fit", None, len(known), why, "D")
+    best = max(fit, key=lambda one: (one.quota_known, one.evaluated_us or 0))
+    age_ms = (evidence.now_us - (best.evaluated_us or 0)) / 1_000
+    unsure: Status = "PASS" if best.quota_known else "WARN"
+    quota = "" if best.quota_known else "; its quota is not known"
+    value = f"{len(fit)} of {len(known)} fit"
+    detail = f"{best.model}, evaluated {words.duration(age_ms)} ago{quota}; {last}"
+    status = worst(level(age_ms, limit_of(item)), unsure)
+    return Outcome(status, value, age_ms, len(known), detail, "D", best.evaluated_us)
+
+
 def kill_switch(evidence: Evidence, item: Item) -> Outcome:
     """T10.3: every route can be switched off; whether that was exercised."""
-    drill = evidence.drill("disable_route")
+    thrown = [evidence.drill("disable_route", env) for env in (evidence.env, "staging")]
+    drill = max((one for one in thrown if one is not None), key=lambda one: one.ts_us, default=None)
     if drill is None:
         return no_data("never exercised", detail="every route has one")
     age_ms = (evidence.now_us - drill.ts_us) / 1_000
@@ -98,15 +134,20 @@ def staged(evidence: Evidence, item: Item) -> Outcome:
     """T10.4: replaced releases of the last 90 days that went through a canary. All are counted."""
     if evidence.release is None:
         return no_data("releases not read")
-    changes = evidence.release.changes_90d
+    changes, edits = evidence.release.changes_90d, evidence.release.direct_edits
+    edited = f"{words.plural(edits, 'direct edit')} put back" if edits else ""
+    if edits and evidence.config.tier == "high":
+        return Outcome("FAIL", words.plural(edits, "direct edit"), None, changes.total, edited)
     if changes.total == 0:
-        return no_data("none replaced yet", 0)
+        return Outcome("WARN", edited, None, 0) if edits else no_data("none replaced yet", 0)
     rate = changes.staged / changes.total
     status = level(rate, limit_of(item))
     if changes.direct and evidence.config.tier == "high":
         status = "FAIL"  # a direct edit of a critical route, however rare
     forced = f"{changes.forced} forced" if changes.forced else ""
-    return Outcome(status, f"{changes.staged} of {changes.total}", rate, changes.total, forced)
+    status = worst(status, "WARN") if edits else status
+    detail = "; ".join(filter(None, (forced, edited)))
+    return Outcome(status, f"{changes.staged} of {changes.total}", rate, changes.total, detail)
 
 
 def runbooks(evidence: Evidence, _item: Item) -> Outcome:
@@ -131,11 +172,12 @@ def tagged(evidence: Evidence, _item: Item) -> Outcome:
     notes = [
         f"missing: {', '.join(facts.hashes_missing)}" if facts.hashes_missing else "",
         f"{facts.floating_alias} names no version" if facts.floating_alias else "",
+        f"index {facts.index_floating} has no version" if facts.index_floating else "",
         "" if facts.vcs_commit else "no commit recorded",
         "files differ from the commit" if facts.vcs_dirty else "",
     ]
     hard = bool(facts.hashes_missing) or facts.hashes_resolvable < 8 or bool(facts.floating_alias)
-    soft = not facts.vcs_commit or facts.vcs_dirty
+    soft = not facts.vcs_commit or facts.vcs_dirty or bool(facts.index_floating)
     status: Status = "FAIL" if hard else "WARN" if soft else "PASS"
     count = facts.hashes_resolvable
     return Outcome(status, f"{count} of 8 hashes", float(count), 8, words.joined(*notes), "C")
@@ -177,6 +219,9 @@ def way_back(evidence: Evidence, _item: Item) -> Outcome:
     if not facts.rollback.ok:
         return Outcome("FAIL", "dry run fails", detail=facts.rollback.reason)
     command = f"pilothouse rollback {evidence.route}"
+    if facts.way_back_breaks:
+        detail = f"{command}; after it {facts.way_back_breaks[0]}"
+        return Outcome("WARN", f"to release {facts.rollback.target}", float(facts.rollback.target or 0), detail=detail)
     return Outcome("PASS", f"to release {facts.rollback.target}", float(facts.rollback.target or 0), detail=command)
 
 

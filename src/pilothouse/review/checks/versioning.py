@@ -121,12 +121,14 @@ def model_pinned(evidence: Evidence, item: Item) -> Outcome:
     other = _attempts([use for use in primary if _another(use)])
     fresh = _new_fingerprints(primary, evidence.facts.since_us)
     mismatched = level(other / n, MISMATCH)
-    unsure: Status = "WARN" if fresh or silent else "PASS"
+    changed = evidence.release.provider_changes
+    unsure: Status = "WARN" if fresh or silent or changed else "PASS"
     detail = words.joined(
         words.listed("names no version", [floating][: bool(loose)]),
         words.listed("served by another model", [f"{other:,}"][:other]),
         words.listed("new fingerprint", fresh),
         words.listed("model not named by the provider", [f"{silent:,}"][:silent]),
+        words.listed("changed at the provider", list(changed)),
     )
     pinned = (n - loose) / n
     status = worst(level(pinned, limit_of(item)), mismatched, unsure)

@@ -17,6 +17,7 @@ from pilothouse.monitoring import defaults
 from pilothouse.monitoring import facts as alert_facts
 from pilothouse.releases import facts as release_facts
 from pilothouse.review.evidence import WINDOW_S, Evidence
+from pilothouse.server import alternates, callers
 from pilothouse.server.composition import Control
 from pilothouse.server.evidence import reconstruct, rescan, security, windows
 from pilothouse.store.state import alerts, drills, waivers
@@ -86,8 +87,8 @@ def _evidence(
     telemetry = shared.facts[WINDOW_S[route.tier]]
     facts = telemetry.route(route.name, shared.env)
     mine = [one for one in telemetry.routes if one.env == shared.env]
-    release = release_facts.gather(control.state, control.config, route.name, shared.env, control.clock)
     scans = drills.list_drills(conn, route.name, shared.env, rescan.KIND)
+    release = _releases(control, route, shared.env)
     own = msgspec.structs.replace(
         common,
         secrets=[secret for secret in common.secrets or [] if secret.name in _providers(route)],
@@ -114,6 +115,15 @@ def _evidence(
         drills=tuple(drills.list_drills(conn, route.name)),
         waivers=tuple(waivers.active(conn, shared.now_us)),
     )
+
+
+def _releases(control: Control, route: RouteConfig, env: str) -> ReleaseFacts:
+    """What the releases room knows, and what telemetry adds: whether callers would survive the way back."""
+    found = release_facts.gather(control.state, control.config, route.name, env, control.clock)
+    known = tuple(alternates.of_route(control, route, env))
+    target = found.rollback.target
+    back = callers.broken(control, route.name, env, target) if found.rollback.ok and target is not None else ()
+    return msgspec.structs.replace(found, alternates=known, way_back_breaks=back)
 
 
 def _alert_facts(control: Control, conn: Connection, route: RouteConfig, shared: _Shared) -> AlertFacts:

@@ -24,6 +24,7 @@ from pilothouse.store.state import changes, pointers, releases, runs
 from pilothouse.store.state.runs import EvalRun
 
 ENV = "prod"  # the environment that a gate judges for
+Tell = Callable[[dict[str, Any]], None]
 FRESH_US = 24 * 3_600 * 1_000_000  # a finished run older than this is no evidence any more
 
 
@@ -51,6 +52,12 @@ class _Prepared(msgspec.Struct, frozen=True):
 
 async def judge(control: Control, asked: Asked, actor: Actor) -> AsyncIterator[dict[str, Any]]:
     """Lines of progress, then one of type `result` (or `error`). A broken run goes on where it stopped."""
+    async for line in told(control, f"eval {asked.route}", lambda tell: _run(control, asked, actor, tell)):
+        yield line
+
+
+async def told(control: Control, name: str, run_: Callable[[Tell], dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+    """What `run_` tells while it works in a thread, then its value as type `result`, or its error as `error`."""
     news: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
@@ -59,18 +66,18 @@ async def judge(control: Control, asked: Asked, actor: Actor) -> AsyncIterator[d
 
     async def work() -> None:
         try:
-            tell({"type": "result", **await asyncio.to_thread(_run, control, asked, actor, tell)})
+            tell({"type": "result", **await asyncio.to_thread(run_, tell)})
         except PilothouseError as error:
             tell({"type": "error", **failure_body(error)})
         finally:
             tell(None)
 
-    control.tasks.spawn(work(), f"eval {asked.route}")
+    control.tasks.spawn(work(), name)
     while (line := await news.get()) is not None:
         yield line
 
 
-def _run(control: Control, asked: Asked, actor: Actor, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def _run(control: Control, asked: Asked, actor: Actor, tell: Tell) -> dict[str, Any]:
     """In a thread with an event loop of its own: a long run never delays a rollback."""
     prepared = _prepare(control, asked)
     tell({"type": "started", "cases": len(prepared.dataset.cases), "runs": [arm.run.id for arm in prepared.arms]})

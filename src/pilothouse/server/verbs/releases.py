@@ -7,34 +7,81 @@ import msgspec
 
 from pilothouse.config.app import RouteConfig
 from pilothouse.domain.change import Actor
-from pilothouse.domain.errors import BadRequest
-from pilothouse.domain.release import Release
+from pilothouse.domain.errors import BadRequest, NotFound, StateError, StoreError
+from pilothouse.domain.manifest import PARTS, manifest_from_parts
+from pilothouse.domain.model_ref import ModelRef
+from pilothouse.domain.release import Release, SchemaWarning
 from pilothouse.providers.schema_lint import kind_of
 from pilothouse.releases import diff as diffs
 from pilothouse.releases import history as moves
 from pilothouse.releases import notes, pointer, registry, vcs
-from pilothouse.releases import plan as plans
+from pilothouse.releases.admission import GATED_ENVIRONMENTS
 from pilothouse.releases.pointer import Moved, Promotion
-from pilothouse.server import safeguards
+from pilothouse.server import callers, safeguards, timing
 from pilothouse.server.composition import Control
 from pilothouse.server.link import PushReport
 from pilothouse.store.state import drills, pointers, releases, runs
 
 
-async def create(control: Control, route: str, actor: Actor, said: str = "") -> Release:
-    """The next release of `route` from the app's files as they are now; ConfigError, NotFound."""
+class Edit(msgspec.Struct, frozen=True, kw_only=True):
+    """What a release is made of beside the app's files: `base`, an earlier release; `parts`, in the manifest's form."""
+
+    base: int | None = None
+    parts: dict[str, Any] = {}
+
+
+async def create(control: Control, route: str, actor: Actor, said: str = "", edit: Edit | None = None) -> Release:
+    """The next release of `route` from the app's files as they are now, or as `edit` says; ConfigError, NotFound.
+
+    One that was edited comes from no commit, and says so.
+    """
     await control.reread()
     config = control.route(route)
 
     def make() -> Release:
-        safeguards.check(config.manifest.policy, control.app_dir)
-        commit = vcs.describe(control.app_dir)
-        kinds = _kinds(control, config)
-        return registry.create(
-            control.state, config, actor=actor, clock=control.clock, notes=control.typed(said), vcs=commit, kinds=kinds
+        edited = edit is not None and (edit.base is not None or bool(edit.parts))
+        of = _edited(control, config, edit) if edit is not None and edited else config
+        safeguards.check(of.manifest.policy, control.app_dir)
+        commit = "" if edited else vcs.describe(control.app_dir)
+        served = last_served(control, of.manifest.model) if registry.floating_alias(of.manifest.model) else ""
+        made = registry.create(
+            control.state, of, actor=actor, clock=control.clock, notes=control.typed(said), vcs=commit, kinds=_kinds(control, of)
         )
+        return made if not served else _resolved(made, served)
 
     return await asyncio.to_thread(make)
+
+
+def _edited(control: Control, config: RouteConfig, edit: Edit) -> RouteConfig:
+    base = config.manifest if edit.base is None else registry.release(control.state, config.name, edit.base).manifest
+    if unknown := sorted(set(edit.parts) - set(PARTS)):
+        raise BadRequest(f"there is no part {unknown[0]!r}", where="parts", hint=f"parts: {', '.join(PARTS)}")
+    try:
+        manifest = manifest_from_parts({name: edit.parts.get(name, base.part(name)) for name in PARTS})
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"a part is not as the manifest has it: {error}", where="parts") from error
+    if manifest.model.provider not in control.config.providers:
+        known = ", ".join(sorted(control.config.providers))
+        raise BadRequest(f"no provider {manifest.model.provider!r}", where="parts.model", hint=f"providers: {known}")
+    return msgspec.structs.replace(config, manifest=manifest)
+
+
+def last_served(control: Control, model: ModelRef) -> str:
+    """What the provider last said it served for `model`, where that is another name; empty where it was never asked."""
+    found = control.telemetry.rows(
+        "SELECT served_model FROM attempts WHERE provider = ? AND model = ? AND served_model <> '' "
+        "ORDER BY ts DESC LIMIT 1",
+        [model.provider, model.name],
+    )
+    return str(found[0][0]) if found and found[0][0] != model.name else ""
+
+
+def _resolved(made: Release, served: str) -> Release:
+    """The release, with a word on what its floating model stands for today."""
+    what = f"{made.floating_alias} names no version; the provider last served {served}"
+    return msgspec.structs.replace(
+        made, warnings=(*made.warnings, SchemaWarning("model", "", what, f"name {served} to pin it"))
+    )
 
 
 def _kinds(control: Control, route: RouteConfig) -> list[str]:
@@ -46,23 +93,50 @@ def _kinds(control: Control, route: RouteConfig) -> list[str]:
 
 
 async def promote(control: Control, route: str, order: Promotion) -> dict[str, Any]:
-    """Move the pointer and push; Refused with every reason where policy forbids it."""
+    """Move the pointer and push; Refused with every reason where policy forbids it, its callers' among them.
+
+    A move that cannot be pushed is put back before the error is raised.
+    """
     began = control.clock.monotonic()
+    config = control.route(route)
     order = msgspec.structs.replace(order, reason=control.typed(order.reason))
-    moved = await asyncio.to_thread(pointer.promote, control.state, control.route(route), order, control.clock)
-    return await settled(control, moved, began)
+    if order.env in GATED_ENVIRONMENTS:
+        await control.load()
+        against = await asyncio.to_thread(callers.broken, control, route, order.env, order.release)
+        order = msgspec.structs.replace(order, objections=(*order.objections, *against))
+    moved = await asyncio.to_thread(pointer.promote, control.state, config, order, control.clock)
+    return await settled_or_restored(control, moved, began, order.actor)
+
+
+async def settled_or_restored(control: Control, moved: Moved, began: float, actor: Actor) -> dict[str, Any]:
+    """Push what `moved` changed; where that fails the pointer goes back to where it was, and the error is raised."""
+    try:
+        return await settled(control, moved, began)
+    except StoreError as error:
+        reason = f"the table could not be made: {error.what}"
+        try:
+            await asyncio.to_thread(
+                pointer.restore, control.state, moved, actor=actor, reason=reason, clock=control.clock
+            )
+        except StateError as kept:
+            raise StoreError(f"{error.what}; {kept.what}", where=error.where, hint=error.hint) from error
+        raise StoreError(
+            f"{error.what}; the pointer was put back", where=error.where, hint=error.hint, code="restored"
+        ) from error
 
 
 async def rollback(
     control: Control, route: str, env: str, actor: Actor, *, to: int | None = None, reason: str = ""
 ) -> dict[str, Any]:
     """Back to the release before (or off the canary, or to `to`), on every worker when this returns."""
-    began = control.clock.monotonic()
     reason = control.typed(reason)
+    began, decided_us = control.clock.monotonic(), control.clock.now_us()
     moved = await asyncio.to_thread(
         pointer.rollback, control.state, route, env, actor=actor, reason=reason, clock=control.clock, to=to
     )
-    return await settled(control, moved, began)
+    told = await settled(control, moved, began)
+    await timing.note(control, moved, decided_us)
+    return told
 
 
 async def settled(control: Control, moved: Moved, began: float) -> dict[str, Any]:
@@ -142,48 +216,37 @@ def history(control: Control, route: str, env: str | None = None) -> dict[str, A
         found = releases.of_route(conn, route)
         verdicts = {release.number: runs.verdict(conn, route, release.number) for release in found}
         points = pointers.every(conn, route)
+        rolled_back = drills.list_rollbacks(conn, route, env)
     return {
         "route": route,
         "releases": [{**shown(release), "verdict": verdicts[release.number]} for release in found],
         "pointers": points,
         "moves": taken,
+        "rollbacks": rolled_back,
     }
-
-
-def planned(control: Control, route: str, release: int | None, env: str) -> dict[str, Any]:
-    """The steps from what is live to `release` (the newest where not given), each as it stands now. NotFound."""
-    config = control.route(route)
-    with control.state.read() as conn:
-        newest = releases.latest(conn, route)
-        live = pointers.get(conn, route, env)
-    if newest is None:
-        raise BadRequest(f"{route} has no release yet", hint=f"pilothouse release create {route}")
-    number = release if release is not None else newest.number
-    steps = plans.plan(control.state, config, env, number)
-    results = plans.dry_run(control.state, config, env, number, steps)
-    return {
-        "route": route,
-        "env": env,
-        "from": live.stable if live else None,
-        "to": number,
-        "steps": [
-            {"kind": one.step.__struct_config__.tag, "text": plans.describe(one.step), "state": one.state,
-             "message": one.message}
-            for one in results
-        ],
-        "back_out": plans.back_out(route, env),
-    }  # fmt: skip
 
 
 def noted(control: Control, route: str, release: int | None, env: str) -> dict[str, Any]:
     """The release notes of one page of Markdown. NotFound."""
-    control.route(route)
+    config = control.route(route)
     with control.state.read() as conn:
         newest = releases.latest(conn, route)
     if newest is None:
         raise BadRequest(f"{route} has no release yet", hint=f"pilothouse release create {route}")
     number = release if release is not None else newest.number
-    return {"route": route, "release": number, "markdown": notes.release_notes(control.state, route, number, env)}
+    seen = callers.of(control, route, env)
+    text = notes.release_notes(control.state, route, number, env, config=config, callers=seen)
+    return {"route": route, "release": number, "markdown": text}
+
+
+def part(control: Control, address: str) -> dict[str, Any]:
+    """A part's content, and every release of every route that it is in; NotFound."""
+    with control.state.read() as conn:
+        content = releases.part(conn, address)
+        if content is None:
+            raise NotFound(f"no part {address!r} is stored", hint="a release's JSON names the hashes of its parts")
+        users = releases.using(conn, address)
+    return {"hash": address, "content": msgspec.json.decode(content), "used_by": users}
 
 
 def shown(release: Release) -> dict[str, Any]:

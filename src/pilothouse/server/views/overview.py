@@ -23,12 +23,17 @@ _MARKS: dict[str, MarkKind] = {
     "canary.start": "canary",
     "canary.step": "canary",
     "release.rollback": "rollback",
+    "release.revert_part": "rollback",
+    "release.restore": "rollback",
     "canary.abort": "abort",
     "route.disable": "other",
     "route.enable": "other",
     "model.pin": "other",
     "model.unpin": "other",
+    "provider.drift": "other",
+    "pointer.refused": "other",
 }
+_STABLE = ("release.rollback", "release.promote", "release.revert_part", "release.restore")
 
 
 def overview(control: Control, window: Window, env: str) -> Overview:
@@ -126,10 +131,12 @@ def mark(change: ChainedChange) -> Mark:
     one = change.change
     before, after = one.detail.get("before") or {}, one.detail.get("after") or {}
     release = one.detail.get("release")
-    moved = one.action in ("release.rollback", "release.promote") and before
+    moved = one.action in _STABLE and before
     text = f"{before.get('stable')} → {after.get('stable')}" if moved else f"release {release}"
     if one.action in ("route.disable", "route.enable", "model.pin", "model.unpin"):
         text = one.action.replace(".", " ")
+    if one.action in ("provider.drift", "pointer.refused"):
+        text = one.reason
     return Mark(ts_us=change.ts_us, route=one.route, kind=_MARKS[one.action], text=text, actor=str(one.actor))
 
 

@@ -149,7 +149,7 @@ def _lane(moves: list[Move], env: str, kind: Literal["stable", "canary"]) -> lis
 
 
 def _end(move: Move, kind: str) -> Ended:
-    if move.action == history.ROLLBACK:
+    if move.action in (history.ROLLBACK, history.REVERT, history.RESTORE):
         return "rolled_back"
     if move.action == "canary.abort":
         return "aborted"

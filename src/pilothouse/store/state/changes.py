@@ -1,7 +1,7 @@
 """The change log: appended in the transaction of what it logs, so that neither can exist without the other."""
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, Select, insert, select
+from sqlalchemy import Connection, RowMapping, Select, func, insert, select
 
 from pilothouse.domain.change import ChainedChange, Change, link_hash
 from pilothouse.domain.clock import Clock
@@ -60,6 +60,14 @@ def find(
     if limit is None:
         return _load(conn, query.order_by(changes.c.seq))
     return _load(conn, query.order_by(changes.c.seq.desc()).limit(limit))[::-1]
+
+
+def newest_moves(conn: Connection, actions: tuple[str, ...]) -> list[ChainedChange]:
+    """The newest change with one of `actions` of every route and environment."""
+    newest = (
+        select(func.max(changes.c.seq)).where(changes.c.action.in_(actions)).group_by(changes.c.route, changes.c.env)
+    )
+    return _load(conn, select(changes).where(changes.c.seq.in_(newest)).order_by(changes.c.seq))
 
 
 def _load(conn: Connection, query: Select[tuple[object, ...]]) -> list[ChainedChange]:

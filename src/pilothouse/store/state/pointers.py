@@ -1,7 +1,7 @@
 """Pointers (route, environment → release) and the revision of the table made of them."""
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import Conflict
@@ -41,6 +41,13 @@ def put(conn: Connection, pointer: Pointer, clock: Clock) -> Pointer:
     if moved.rowcount != 1:
         raise _conflict(pointer)
     return stored
+
+
+def overwrite(conn: Connection, route: str, env: str, pointer: Pointer | None) -> None:
+    """Make the row `pointer` to the letter, its revision too, or remove it: only to undo an edit beside the verbs."""
+    conn.execute(delete(pointers).where(pointers.c.route == route, pointers.c.env == env))
+    if pointer is not None:
+        conn.execute(insert(pointers).values(msgspec.structs.asdict(pointer)))
 
 
 def _conflict(pointer: Pointer) -> Conflict:

@@ -1,5 +1,7 @@
 """Releases and their content-addressed parts."""
 
+from typing import Any
+
 import msgspec
 from sqlalchemy import Connection, RowMapping, insert, select
 
@@ -57,6 +59,16 @@ def of_route(conn: Connection, route: str) -> list[Release]:
     """All releases of `route`, newest first."""
     query = select(releases).where(releases.c.route == route).order_by(releases.c.number.desc())
     return [_release(row) for row in conn.execute(query).mappings()]
+
+
+def using(conn: Connection, address: str) -> list[dict[str, Any]]:
+    """Routes and releases that the part at `address` is in, with the names it has there."""
+    query = select(releases.c.route, releases.c.number, releases.c.parts).where(releases.c.parts.contains(address))
+    found = []
+    for route, number, text in conn.execute(query.order_by(releases.c.route, releases.c.number)):
+        names = [name for name, hash_ in msgspec.json.decode(text, type=dict[str, str]).items() if hash_ == address]
+        found.append({"route": route, "release": number, "parts": names})
+    return found
 
 
 def manifest(conn: Connection, release: Release) -> Manifest:

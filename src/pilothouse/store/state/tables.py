@@ -236,6 +236,11 @@ rollbacks = Table(
     Column("workers", Integer),
     Column("actor", Text, nullable=False),
     _text("reason"),
+    _text("part"),  # the one part that was taken back; empty: all of the release
+    Column("t_detect_us", BigInteger),
+    Column("t_decide_us", BigInteger),
+    Column("t_flip_us", BigInteger),
+    Column("t_last_bad_us", BigInteger),
     Index(None, "route", "env"),
 )
 
@@ -247,4 +252,58 @@ views = Table(
     Column("filter", Text, nullable=False),
     _text("age"),
     Column("updated_us", BigInteger, nullable=False),
+)
+
+step_evidence = Table(
+    "step_evidence",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("route", Text, nullable=False),
+    Column("env", Text, nullable=False),
+    Column("release", Integer, nullable=False),
+    Column("kind", Text, nullable=False),  # check, gate, stage …
+    Column("step", Text, nullable=False),  # the step in one line, as it was shown
+    Column("state", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("evidence", Text, nullable=False, server_default="{}"),
+    Column("actor", Text, nullable=False),
+    Column("ts_us", BigInteger, nullable=False),
+    Index(None, "route", "env", "release"),
+)
+
+index_versions = Table(
+    "index_versions",
+    METADATA,
+    Column("id", Integer, primary_key=True),  # in the order of registration
+    Column("name", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    _text("notes"),
+    Column("documents", BigInteger),  # null: not said
+    Column("built_us", BigInteger),  # null: not said
+    Column("registered_us", BigInteger, nullable=False),
+    Index(None, "name", "version", unique=True),
+)
+
+sightings = Table(
+    "sightings",
+    METADATA,
+    Column("provider", Text, primary_key=True),
+    Column("model", Text, primary_key=True),  # as asked for
+    Column("served_model", Text, primary_key=True),
+    Column("fingerprint", Text, primary_key=True),
+    Column("first_us", BigInteger, nullable=False),
+    Column("last_us", BigInteger, nullable=False),
+)
+
+probe_days = Table(
+    "probe_days",
+    METADATA,
+    Column("provider", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("day", Text, primary_key=True),  # UTC, 2026-11-27
+    Column("ts_us", BigInteger, nullable=False),
+    Column("answers", Text, nullable=False),  # {prompt's id: class of its answer}
+    _text("compared_with"),  # the days before, first to last; empty: the first days, with nothing to compare
+    Column("p", Float),  # of the G-test against them; null: not compared
 )
