@@ -9,9 +9,9 @@ Strata = tuple[tuple[Moments, Moments], ...]  # (canary, stable) for each share,
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """What one arm did. `requests` are those that the release answers for: without the ones that a client left
-    (499); `failures`: outcome `failed` among them; `refusals`: the model declined (`refused`); `structured`: with a schema to meet;
-    `invalid_first`: of those, the ones whose first output missed it, repaired or not; `guarded`: those in which a
-    guardrail found something; `slow`: answers over the objective; `answered`: what `slow` is a part of."""
+    (499); `failures`: outcome `failed` among them; `refusals`: the model declined (`refused`); `structured`: with a
+    schema to meet; `invalid_first`: of those, the ones whose first output missed it, repaired or not; `guarded`: those
+    in which a guardrail found something; `slow`: answers over the objective; `answered`: what `slow` is a part of."""
 
     requests: int = 0
     failures: int = 0

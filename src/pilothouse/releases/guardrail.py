@@ -1,7 +1,7 @@
 """The canary's guardrails, pure: for each the evidence that it got worse, and the bounds of how much.
 
-A rate (failed requests, refusals, outputs that miss their schema at first, guardrail hits, answers over the objective, scores
-of 0 and 1) trips when the evidence that the canary's rate is above a limit m reaches 1/α' (`tripwire_e_value`);
+A rate (failed requests, refusals, outputs that miss their schema at first, guardrail hits, answers over the objective,
+scores of 0 and 1) trips when the evidence that the canary's rate is above a limit m reaches 1/α' (`tripwire_e_value`);
 m = upper bound of the stable release's rate + margin. It is cleared when the bounds of both arms leave no room for a
 difference of the margin (`rate_sequence`).
 
@@ -30,6 +30,7 @@ __all__ = ["CanaryPolicy", "Guardrail", "guardrails", "percent"]
 
 Form = Literal["rate", "ratio", "difference"]
 _HIGHEST_LIMIT = 0.95
+_MOST = 1e15  # evidence: more says nothing more
 PREFERRED = "preferred"  # blind comparisons of the shadow stage
 
 
@@ -138,7 +139,7 @@ def _rate(
         bad=bad,
         n=n,
         limit=limit,
-        evidence=tripwire_e_value(bad, n, limit),
+        evidence=min(_MOST, tripwire_e_value(bad, n, limit)),
         threshold=1 / error,
         margin=margin,
         difference=bad / n - other[0] / other[1] if n and other[1] else None,
@@ -184,7 +185,7 @@ def _mean(name: str, strata: Strata, margin: float, errors: tuple[float, float],
     return Guardrail(
         name=name,
         n=n,
-        evidence=abort.e_value(_errors(found, tolerated), found.size),
+        evidence=min(_MOST, abort.e_value(_errors(found, tolerated), found.size)),
         threshold=1 / errors[0],
         margin=margin,
         form=form,
@@ -208,7 +209,7 @@ def _scale(name: str, form: Form) -> Scale:
 def _preferred(seen: Seen, alpha: float) -> Guardrail:
     """Of the comparisons that one side won, the stable release may not win more than half."""
     lost, decided = seen.canary.lost, seen.canary.decided
-    evidence = tripwire_e_value(lost, decided, 0.5)
+    evidence = min(_MOST, tripwire_e_value(lost, decided, 0.5))
     return Guardrail(
         name=PREFERRED, bad=lost, n=decided, limit=0.5, evidence=evidence, threshold=1 / alpha, margin=0.0, cleared=True
     )
