@@ -173,7 +173,7 @@ def test_looks_are_kept_for_the_page_some_seconds_apart(store, clock, running):
         assert canaries.steps(conn, run.id) == [(run.started_us, 0.25)]
     assert [look.requests for look in looks] == [0, 1, 6, 11, 16, 21, 26]  # the second decided something else
     evidence, threshold, _, low, high, margin, n = looks[-1].rails["failed"]
-    assert (threshold, margin, n) == (700, 0.02, 26)
+    assert (threshold, margin, n) == (1_400, 0.02, 26)
     assert evidence < 1
     assert low < 0 < high
 

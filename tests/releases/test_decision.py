@@ -38,7 +38,7 @@ def test_an_abort_says_the_numbers():
     decision = decide(seen(counts(11, invalid=9)), POLICY)
     assert decision.kind == "abort"
     assert decision.sentence.startswith("aborted: 9 of 11 requests invalid against 3 % allowed; evidence ")
-    assert decision.sentence.endswith("≥ 700")  # seven parts of 1 %
+    assert decision.sentence.endswith("≥ 1,400")  # a half of each of seven parts of 1 %
 
 
 def test_no_request_is_no_data_at_first_and_at_a_later_share():
@@ -117,7 +117,7 @@ def test_a_score_of_0_and_1_trips_by_its_name_whether_it_was_announced_or_not():
     named = decide(bad, CanaryPolicy(min_seconds=0, margins=Margins(scores={"helpful": 0.05})))
     (rail,) = (rail for rail in named.guardrails if rail.name == "helpful")
     (other,) = (rail for rail in decision.guardrails if rail.name == "helpful")
-    assert (rail.threshold, other.threshold) == (pytest.approx(800), pytest.approx(1_400))
+    assert (rail.threshold, other.threshold) == (pytest.approx(1_600), pytest.approx(2_800))
 
 
 def test_scores_that_nobody_announced_share_one_part_of_the_error():

@@ -70,7 +70,8 @@ def test_what_became_worse_is_aborted_for_it_and_what_did_not_is_promoted(runnin
             list(pool.map(lambda name: ask(one, key, name, next(asking)), running_ * 6))
         return not running_
 
-    one.eventually(ended, 120)
+    one.eventually(ended, 180)
+    assert next(loop for loop in one.get("/api/v1/status")["loops"] if loop["name"] == "canary watch")["failures"] == 0
     found = {name: canary(one, name) for name in ROUTES}
     assert {name: run["state"] for name, run in found.items()} == {
         **dict.fromkeys(HARM, "aborted"), "good": "promoted", "silent": "running",

@@ -45,11 +45,12 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sides(msgspec.Struct, frozen=True, kw_only=True):
-    """A question to telemetry: both sides' means since the canary's start, apart for each of its shares."""
+    """A question to telemetry: both sides' rates and means since the canary's start, apart for each of its shares."""
 
     run: CanaryRun
     steps: tuple[int, ...]  # when each share began
-    scores: tuple[str, ...]  # the numeric ones
+    scores: tuple[str, ...]  # the numeric ones; all others are of 0 and 1, and their bad ones are meant
+    slo_ms: float | None = None
 
 
 CountArm = Callable[[Arm], Counts]
@@ -165,7 +166,7 @@ class _Watch:
             stable_step=ask(False, run.stepped_us) if stepped else beside,
             step_s=(now_us - run.stepped_us) / 1_000_000,
             elapsed_s=(now_us - run.started_us) / 1_000_000,
-            strata=self.measure(Sides(run=run, steps=steps, scores=tuple(policy.margins.means))),
+            strata=self.measure(Sides(run=run, steps=steps, scores=tuple(policy.margins.means), slo_ms=policy.slo_ms)),
             limits=run.evidence.get("limits", {}),
             unasked=tuple(run.evidence.get("unasked", ())),
         )

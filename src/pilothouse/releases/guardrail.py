@@ -1,16 +1,18 @@
 """The canary's guardrails, pure: for each the evidence that it got worse, and the bounds of how much.
 
-A rate (failed requests, refusals, outputs that miss their schema at first, guardrail hits, answers over the objective,
-scores of 0 and 1) trips when the evidence that the canary's rate is above a limit m reaches 1/α' (`tripwire_e_value`);
-m = upper bound of the stable release's rate + margin. It is cleared when the bounds of both arms leave no room for a
-difference of the margin (`rate_sequence`).
-
 A mean (latency, cost, tokens, numeric scores) is compared with the stable release beside it (`contrast`), between the
 bounds of an asymptotic confidence sequence. It trips when the lower one is above half the margin and is cleared when
 the upper one is below the margin.
 
-α' is a part of α (Bonferroni): over all guardrails and looks together a canary that is no worse than allowed is
-aborted with probability at most α. Clearing needs no correction, because all have to be cleared.
+A rate (failed requests, refusals, outputs that miss their schema at first, guardrail hits, answers over the objective,
+scores of 0 and 1) is compared in the same way once some of the canary's were bad. Before that it has a tripwire, which
+is exact at any count: it trips when the evidence that the canary's rate is above a limit m is enough
+(`tripwire_e_value`); m = upper bound of the stable release's rate + margin. It is cleared when in addition the exact
+bounds of both arms leave no room for a difference of the margin (`rate_sequence`).
+
+α' is a part of α (Bonferroni), of which a rate spends a half on each of its two tests: over all guardrails and looks
+together a canary that is no worse than allowed is aborted with probability at most α. Clearing needs no correction,
+because all have to be cleared.
 """
 
 import math
@@ -30,6 +32,7 @@ __all__ = ["CanaryPolicy", "Guardrail", "guardrails", "percent"]
 
 Form = Literal["rate", "ratio", "difference"]
 _HIGHEST_LIMIT = 0.95
+_FEWEST_BAD = 10  # of the canary's, before a rate's bounds beside the stable release may abort: few are too skewed
 _MOST = 1e15  # evidence: more says nothing more
 PREFERRED = "preferred"  # blind comparisons of the shadow stage
 
@@ -124,28 +127,47 @@ def _rates(seen: Seen, policy: CanaryPolicy, slots: dict[str, float], alpha: flo
         margin = slots.get(name, policy.margins.score)
         before = _limit(*stable.get(name, (0, 0)), margin, policy)
         limit = max(seen.limits.get(name, 0.0), before)
-        yield _rate(name, (canary.get(name, (0, 0)), beside.get(name, (0, 0))), limit, margin, error, policy)
+        (bad, n), other = canary.get(name, (0, 0)), beside.get(name, (0, 0))
+        exact = _exact((bad, n), other, policy.alpha_promote)
+        rail = Guardrail(
+            name=name,
+            bad=bad,
+            n=n,
+            limit=limit,
+            evidence=min(_MOST, tripwire_e_value(bad, n, limit)),
+            threshold=2 / error,
+            margin=margin,
+            difference=bad / n - other[0] / other[1] if n and other[1] else None,
+            low=exact[0],
+            high=exact[1],
+            cleared=exact[1] < margin,
+        )
+        yield _beside(rail, seen.strata.get(name, ()), (error / 2, policy.alpha_promote))
 
 
-def _rate(
-    name: str, arms: tuple[tuple[int, int], tuple[int, int]], limit: float, margin: float, error: float,
-    policy: CanaryPolicy,
-) -> Guardrail:  # fmt: skip
-    (bad, n), other = arms
-    low, high = rate_sequence(bad, n, policy.alpha_promote / 2)
-    other_low, other_high = rate_sequence(*other, policy.alpha_promote / 2)
-    return Guardrail(
-        name=name,
-        bad=bad,
-        n=n,
-        limit=limit,
-        evidence=min(_MOST, tripwire_e_value(bad, n, limit)),
-        threshold=1 / error,
-        margin=margin,
-        difference=bad / n - other[0] / other[1] if n and other[1] else None,
-        low=low - other_high,
-        high=high - other_low,
-        cleared=high - other_low < margin,
+def _exact(canary: tuple[int, int], stable: tuple[int, int], error: float) -> tuple[float, float]:
+    """The difference of two rates at its least and at its most, at every count."""
+    low, high = rate_sequence(*canary, error / 2)
+    other_low, other_high = rate_sequence(*stable, error / 2)
+    return low - other_high, high - other_low
+
+
+def _beside(rail: Guardrail, strata: Strata, errors: tuple[float, float]) -> Guardrail:
+    """The rate with the bounds of its difference to the stable release beside it, where there are enough for them."""
+    found = contrast(strata)
+    if found is None or not found.error:
+        return rail
+    abort, promote = (Bound(error) for error in errors)
+    low = found.difference - found.error * abort.radius(found.size)
+    high = found.difference + found.error * promote.radius(found.size)
+    evidence = abort.e_value(_errors(found, rail.margin / 2), found.size) if rail.bad >= _FEWEST_BAD else 0.0
+    return msgspec.structs.replace(
+        rail,
+        evidence=max(rail.evidence, min(_MOST, evidence)),
+        difference=found.difference,
+        low=low,
+        high=max(high, rail.high or 0.0),
+        cleared=rail.cleared and high < rail.margin,
     )
 
 

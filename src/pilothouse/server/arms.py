@@ -27,6 +27,17 @@ _SCORES = f"""SELECT name, count(*) FILTER (value <= 0), count(*) FROM (
   SELECT s.name AS name, arg_max(s.value, s.ts) AS value FROM scores s
   WHERE s.ts >= {dialect.at()} AND s.request_id IN (SELECT id FROM requests WHERE {_ARM}) GROUP BY s.name, s.request_id)
 GROUP BY name HAVING count(*) FILTER (value NOT IN (0, 1)) = 0"""  # noqa: S608  # likewise
+# What a mean is of; NULL counts for nothing.
+_COLUMNS = {
+    "failed": "(outcome = 'failed')::INTEGER",
+    "refused": "(outcome = 'refused')::INTEGER",
+    "invalid": "CASE WHEN structured THEN (NOT valid_first)::INTEGER END",
+    "guarded": "guarded::INTEGER",
+    "slow": "CASE WHEN answered THEN (duration_ms > most_ms)::INTEGER END",
+    "latency": "CASE WHEN answered THEN ln(greatest(duration_ms, 0.01)) END",
+    "cost": "CASE WHEN answered THEN least(cost_usd, most_usd) END",
+    "tokens": "CASE WHEN answered THEN least(tokens, most_tokens) END",
+}
 _LAST = f"""SELECT max(epoch_us(ts)) FROM requests WHERE source = 'edge' AND route = ? AND env = ? AND release = ?
   AND canary AND ts >= {dialect.at()}"""  # noqa: S608  # likewise
 _FOREVER_US = 9_000_000_000_000_000  # the year 2255
@@ -61,27 +72,28 @@ def last(store: TelemetryStore, arm: Arm) -> int | None:
 
 
 def measure(store: TelemetryStore, sides: Sides) -> dict[str, Strata]:
-    """Both sides' latency (the logarithm of ms), cost, tokens and numeric scores, a stratum for each share.
+    """Both sides' rates, latency (the logarithm of ms), cost, tokens and scores, a stratum for each share.
 
     What was asked again is a stratum of its own. Groups are sessions, and single requests where there are none.
     """
     run = sides.run
     steps = [ts_us for ts_us in sides.steps if ts_us > run.started_us]
     side = [str(run.id), run.route, run.env, run.started_us, run.release, run.baseline]
-    found = _strata(store.rows(_means(len(steps)), [*steps, *side]))
-    if sides.scores:
-        marks = ", ".join("?" for _ in sides.scores)
-        rows = store.rows(_scored(len(steps), marks), [*steps, *side, *sides.scores])
-        for name in sides.scores:
-            found |= _strata([row[1:] for row in rows if row[0] == name], (name,))
-    return found
+    scored = store.rows(_scored(len(steps)), [*steps, *side, run.started_us])
+    found: dict[str, Strata] = {}
+    for name in {row[0] for row in scored}:
+        of = "mean" if name in sides.scores else "bad"
+        found |= {name: _strata([row[1:] for row in scored if row[0] == name], ("bad", "mean"))[of]}
+    slo = 1e18 if sides.slo_ms is None else sides.slo_ms
+    return found | _strata(store.rows(_means(len(steps)), [slo, *steps, *side]), tuple(_COLUMNS))
 
 
 def _picked(steps: int) -> str:
     """Both sides' requests with their stratum and group."""
     stratum = " + ".join(["0", *(f"(ts >= {dialect.at()})::INTEGER" for _ in range(steps))])
     return f"""SELECT id, CASE WHEN source = 'edge' THEN {stratum} ELSE -1 END AS stratum, canary,
-  coalesce(nullif(session, ''), id) AS part, {_ANSWERED} AS answered, duration_ms, cost_usd,
+  coalesce(nullif(session, ''), id) AS part, {_ANSWERED} AS answered, duration_ms, cost_usd, outcome, structured,
+  valid_first, len(guard_hits) > 0 AS guarded,
   input_uncached + cache_read + cache_write + output_text + reasoning AS tokens
 FROM requests WHERE (source = 'edge' OR (source IN ('replay', 'shadow') AND labels['{RUN}'] = ?))
   AND route = ? AND env = ? AND ts >= {dialect.at()} AND ((canary AND release = ?) OR (NOT canary AND release = ?))
@@ -96,34 +108,31 @@ def _moments(name: str) -> str:
 
 def _grouped(**columns: str) -> str:
     return ", ".join(
-        f"count({value}) AS n_{name}, coalesce(sum({value}), 0.0) AS s_{name}" for name, value in columns.items()
+        f"count({value}) AS n_{name}, coalesce(sum({value}), 0)::DOUBLE AS s_{name}" for name, value in columns.items()
     )
 
 
 def _means(steps: int) -> str:
-    """Per stratum and side, what the sums over groups add up to."""
-    columns = _grouped(
-        latency="ln(greatest(duration_ms, 0.01))", cost="least(cost_usd, most_usd)", tokens="least(tokens, most_tokens)"
-    )
-    return f"""WITH picked AS ({_picked(steps)}),
+    """Per stratum and side, what the sums over groups add up to. The objective stands before all else."""
+    return f"""WITH slo AS (SELECT ?::DOUBLE AS most_ms), picked AS ({_picked(steps)}),
 most AS (SELECT quantile_cont(cost_usd, {_WINSOR}) AS most_usd, quantile_cont(tokens, {_WINSOR}) AS most_tokens
   FROM picked WHERE answered),
-groups AS (SELECT stratum, canary, part, {columns} FROM picked, most WHERE answered GROUP BY stratum, canary, part)
-SELECT stratum, canary, {_moments("latency")}, {_moments("cost")}, {_moments("tokens")}
+groups AS (SELECT stratum, canary, part, {_grouped(**_COLUMNS)} FROM picked, most, slo GROUP BY stratum, canary, part)
+SELECT stratum, canary, {", ".join(map(_moments, _COLUMNS))}
 FROM groups GROUP BY stratum, canary"""  # noqa: S608  # our own fragments
 
 
-def _scored(steps: int, names: str) -> str:
-    """The same of numeric scores, by name; of a request that was scored twice the last one counts."""
+def _scored(steps: int) -> str:
+    """The same of scores, by name, as they are and as bad ones; of a request that was scored twice the last counts."""
     return f"""WITH picked AS ({_picked(steps)}),
 scored AS (SELECT s.name AS name, s.request_id AS request_id, arg_max(s.value, s.ts) AS value FROM scores s
-  WHERE s.name IN ({names}) AND s.request_id IN (SELECT id FROM picked) GROUP BY s.name, s.request_id),
-groups AS (SELECT name, stratum, canary, part, {_grouped(score="value")}
+  WHERE s.ts >= {dialect.at()} AND s.request_id IN (SELECT id FROM picked) GROUP BY s.name, s.request_id),
+groups AS (SELECT name, stratum, canary, part, {_grouped(bad="(value <= 0)::INTEGER", mean="value")}
   FROM scored JOIN picked ON picked.id = scored.request_id GROUP BY name, stratum, canary, part)
-SELECT name, stratum, canary, {_moments("score")} FROM groups GROUP BY name, stratum, canary"""  # noqa: S608
+SELECT name, stratum, canary, {_moments("bad")}, {_moments("mean")} FROM groups GROUP BY name, stratum, canary"""  # noqa: S608
 
 
-def _strata(rows: Sequence[Sequence[Any]], names: tuple[str, ...] = ("latency", "cost", "tokens")) -> dict[str, Strata]:
+def _strata(rows: Sequence[Sequence[Any]], names: tuple[str, ...]) -> dict[str, Strata]:
     """Rows of (stratum, canary, six sums for each name) → pairs of (canary, stable)."""
     found: dict[str, dict[int, dict[bool, Moments]]] = {name: {} for name in names}
     for stratum, canary, *sums in rows:

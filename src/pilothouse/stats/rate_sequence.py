@@ -7,7 +7,7 @@ from pilothouse.domain.errors import PilothouseError
 
 # What is watched is rare: the mixing distribution has its mean near 5 %. Any would do; this is narrow where it matters.
 _A, _B = 0.5, 10.0
-_HALVINGS = 50
+_HALVINGS = 32
 
 
 def rate_sequence(bad: int, n: int, alpha: float) -> tuple[float, float]:
