@@ -1,4 +1,4 @@
-"""`python -m bench.canary`: how often a canary's rules are wrong and how soon they are right, over thousands of streams.
+"""`python -m bench.canary`: how often a canary's rules are wrong and how soon they are right, over many streams.
 
 --runs N    canaries per line (default 2,000; a quarter of it where something is wrong with the canary)
 --write     put the tables into docs/canary.md
@@ -101,7 +101,7 @@ def trips(stream: Stream) -> NDArray[np.bool_]:
 
 
 def beside(stream: Stream, margin: float, *, abort: bool) -> NDArray[np.bool_]:
-    """The bounds of the difference beside the stable release: the lower one over half the margin, or the upper below it."""
+    """The bounds of the difference: the lower one over half the margin, or with `abort` off the upper below it."""
     arms = [(n, bad, bad) for n, bad in zip(stream.n, stream.bad, strict=True)]
     (n_t, s_t, _), (n_c, s_c, _) = ((np.maximum(n, 2.0), s, q) for n, s, q in arms)
     m_t, m_c = s_t / n_t, s_c / n_c
@@ -194,16 +194,17 @@ def means(
         shape = (min(CHUNK, runs - start), most // session)
         on = rng.random(shape) < share
         alike = rng.standard_normal(shape) * SPREAD * math.sqrt(0.5 if session > 1 else 0.0)
-        own = SPREAD * math.sqrt((0.5 if session > 1 else 1.0))
-        each = [alike + own * rng.standard_normal(shape) + math.log1p(effect) * on for _ in range(session)]
-        if relative:
-            cap = math.exp(2.5758 * SPREAD) * (1 + effect)  # near the quantile 99.5 % of both
-            each = [np.minimum(np.exp(one), cap) for one in each]
+        own = SPREAD * math.sqrt(0.5 if session > 1 else 1.0)
+        each = [alike + own * rng.standard_normal(shape) for _ in range(session)]
+        if relative:  # cut at its quantile of 99.5 %
+            each = [np.minimum(np.exp(one), math.exp(2.5758 * SPREAD)) * (1 + effect * on) for one in each]
+        else:
+            each = [one + math.log1p(effect) * on for one in each]
         total, squares = sum(each), sum(one * one for one in each)
         for name, x, xx in (("product", total / session, (total / session) ** 2), ("naive", total, squares)):
             per = 1 if name == "product" else session
             arms = [(np.cumsum(k, 1) * per, np.cumsum(x * k, 1), np.cumsum(xx * k, 1)) for k in (on, ~on)]
-            low, high, size = bounds(arms, margin, relative=relative)
+            low, high, _size = bounds(arms, margin, relative=relative)
             if name == "product":
                 found["aborts"].append(first(low) * session)
                 clear, abort = first(high), first(low)
@@ -223,6 +224,7 @@ def bounds(
     v_c = np.maximum(q_c / n_c - m_c**2, 0) / (n_c - 1)
     size = 4 * n_t * n_c / (n_t + n_c)
     if relative:
+        m_c = np.maximum(m_c, 1e-9)
         ratio = m_t / m_c
         d, error, tolerated, allowed = ratio - 1, np.sqrt(v_t + ratio**2 * v_c) / m_c, margin / 2, margin
     else:
