@@ -18,7 +18,7 @@ from pilothouse.releases.arms import Counts, Seen, Strata
 from pilothouse.releases.decision import Decision, decide
 from pilothouse.releases.guardrail import Guardrail
 from pilothouse.releases.move import Moved
-from pilothouse.store.state import canaries, changes, pointers
+from pilothouse.store.state import canaries, canary_pairs, changes, pointers
 from pilothouse.store.state.engine import StateStore
 
 __all__ = [
@@ -151,10 +151,12 @@ class _Watch:
 
         with self.store.read() as conn:
             steps = tuple(ts_us for ts_us, _ in canaries.steps(conn, run.id))
+            pairs = canary_pairs.tally(conn, run.id)
         known = run.evidence.get("before")
         window_us = int(policy.baseline_window_s * 1_000_000)
         before = msgspec.convert(known, Counts) if known else ask(False, run.started_us - window_us, run.started_us)
         canary, beside = ask(True, run.started_us), ask(False, run.started_us)
+        canary = msgspec.structs.replace(canary, lost=pairs.lost, decided=pairs.lost + pairs.won)
         stepped = run.stepped_us != run.started_us
         now_us = self.clock.now_us()
         seen = Seen(

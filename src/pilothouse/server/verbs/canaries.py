@@ -7,7 +7,7 @@ import msgspec
 
 from pilothouse.domain.release import CanaryLook, CanaryRun, Rollback
 from pilothouse.server.composition import Control
-from pilothouse.store.state import canaries, drills
+from pilothouse.store.state import canaries, canary_pairs, drills
 from pilothouse.store.telemetry import dialect
 
 DRAWN = 5  # runs whose looks are given too
@@ -23,7 +23,11 @@ def every(control: Control, route: str, env: str | None) -> dict[str, Any]:
         runs = canaries.list_canaries(conn, route, env)
         taken = drills.list_rollbacks(conn, route, env)
         drawn = {run.id: (canaries.steps(conn, run.id), canaries.looks(conn, run.id)) for run in runs[:DRAWN]}
-    shown = [_shown(control, run, taken) | _drawn(*drawn.get(run.id, ((), ()))) for run in runs]
+        asked = {run.id: msgspec.to_builtins(canary_pairs.tally(conn, run.id)) for run in runs}
+    shown = [
+        _shown(control, run, taken) | _drawn(*drawn.get(run.id, ((), ()))) | {"asked_again": asked[run.id]}
+        for run in runs
+    ]
     return {"route": route, "canaries": shown}
 
 
