@@ -222,13 +222,14 @@ def bounds(
     m_t, m_c = s_t / n_t, s_c / n_c
     v_t = np.maximum(q_t / n_t - m_t**2, 0) / (n_t - 1)
     v_c = np.maximum(q_c / n_c - m_c**2, 0) / (n_c - 1)
+    tolerated, allowed = math.log1p(margin / 2), math.log1p(margin)
     size = 4 * n_t * n_c / (n_t + n_c)
     if relative:
-        m_c = np.maximum(m_c, 1e-9)
-        ratio = m_t / m_c
-        d, error, tolerated, allowed = ratio - 1, np.sqrt(v_t + ratio**2 * v_c) / m_c, margin / 2, margin
+        m_t, m_c = np.maximum(m_t, 1e-9), np.maximum(m_c, 1e-9)
+        spread = np.maximum(v_t * n_t / m_t**2, v_c * n_c / m_c**2)
+        d, error = np.log(m_t / m_c), np.sqrt(spread * (1 / n_t + 1 / n_c))
     else:
-        d, error, tolerated, allowed = m_t - m_c, np.sqrt(v_t + v_c), math.log1p(margin / 2), math.log1p(margin)
+        d, error = m_t - m_c, np.sqrt(v_t + v_c)
     enough = np.minimum(arms[0][0], arms[1][0]) >= 20
     abort = (d - tolerated > error * radius(size, POLICY.alpha / PARTS)) & enough
     return abort, (d + error * radius(size, POLICY.alpha_promote) < allowed) & enough, size

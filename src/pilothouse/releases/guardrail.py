@@ -199,7 +199,7 @@ def _mean(name: str, strata: Strata, margin: float, errors: tuple[float, float],
         return Guardrail(name=name, n=n, evidence=0.0, threshold=1 / errors[0], margin=margin, form=form)
     if form == "difference":  # of scores, where more is better
         found = msgspec.structs.replace(found, difference=-found.difference)
-    logs = name == "latency"
+    logs = form == "ratio"
     tolerated, shown = (math.log1p(margin / 2), math.expm1) if logs else (margin / 2, float)
     abort, promote = (Bound(error) for error in errors)
     low = shown(found.difference - found.error * abort.radius(found.size))

@@ -53,7 +53,8 @@ class Moments(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Contrast(msgspec.Struct, frozen=True, kw_only=True):
-    """Canary − stable: `difference` with its standard error, after as many observations as `size` of equal arms."""
+    """Canary − stable (of logarithms, where it is relative): `difference` with its standard error, after as many
+    observations as `size` of equal arms."""
 
     difference: float
     error: float
@@ -64,7 +65,8 @@ class Contrast(msgspec.Struct, frozen=True, kw_only=True):
 def contrast(strata: Iterable[tuple[Moments, Moments]], scale: Scale = "absolute") -> Contrast | None:
     """The mean of the strata's differences, weighted by n_T n_C/(n_T + n_C); None where none has groups enough.
 
-    `relative`: mean_T/mean_C − 1, with the error of a ratio by the delta method.
+    `relative`: ln(mean_T/mean_C). What is skewed, as costs are, has a small spread where it happens to be low; so
+    both arms are given the larger of their relative spreads, and bounds on this scale reach further up than down.
     """
     weights = weighted = variance = 0.0
     n = 0
@@ -88,7 +90,7 @@ def _one(canary: Moments, stable: Moments, scale: Scale) -> tuple[float, float] 
         return None
     if scale == "absolute":
         return canary.mean - stable.mean, canary.variance + stable.variance
-    if stable.mean <= 0:
+    if canary.mean <= 0 or stable.mean <= 0:
         return None
-    ratio = canary.mean / stable.mean
-    return ratio - 1, (canary.variance + ratio * ratio * stable.variance) / stable.mean**2
+    spread = max(arm.variance * arm.groups / arm.mean**2 for arm in (canary, stable))
+    return math.log(canary.mean / stable.mean), spread * (1 / canary.groups + 1 / stable.groups)
