@@ -109,6 +109,37 @@ KEYS = {
     "routes.NAME.gate": "What a release must pass.",
     "routes.NAME.checks": "Thresholds and fallbacks of checklist items, by id, for this route.",
     "routes.NAME.alternates": "Models that this route may be switched to, as `provider/model`.",
+    "routes.NAME.canary": "How a new release of the route goes out. See [Canary](../canary.md).",
+    "routes.NAME.canary.steps": "The shares, in order. Default `[1 %, 5 %, 25 %, 50 %, 100 %]`.",
+    "routes.NAME.canary.min_requests": "Requests on the canary before the next share. Default 20.",
+    "routes.NAME.canary.min_time": "Time at a share before the next. Default `10m`.",
+    "routes.NAME.canary.max_time": "Time in all, after which it is inconclusive and a person decides. Default `7d`.",
+    "routes.NAME.canary.auto": "`true`: it steps and is promoted by itself too. Default `false`: it is only aborted by itself.",
+    "routes.NAME.canary.alpha": "The probability that a canary that is no worse than the margins allow is aborted, over all guardrails and "
+    "looks together. Default `1 %`.",
+    "routes.NAME.canary.alpha_promote": "The probability that one that is worse than a margin is promoted. Default `5 %`.",
+    "routes.NAME.canary.baseline": "How much of the stable release's traffic before the canary sets the limits of rates. Default `1d`.",
+    "routes.NAME.canary.slo": "An answer that takes longer is slow, such as `2s`. Default: none.",
+    "routes.NAME.canary.margins": "How much worse a canary may be.",
+    "routes.NAME.canary.margins.failed": "Failed requests. Default `2pp`.",
+    "routes.NAME.canary.margins.refused": "Requests that the model refuses. Default `5pp`.",
+    "routes.NAME.canary.margins.invalid": "Outputs that miss their schema at first. Default `2pp`.",
+    "routes.NAME.canary.margins.guarded": "Requests in which a guardrail finds something. Default `2pp`.",
+    "routes.NAME.canary.margins.slow": "Answers over `slo`. Default `5pp`.",
+    "routes.NAME.canary.margins.score": "Scores of 0 and 1 that are not named below. Default `5pp`.",
+    "routes.NAME.canary.margins.latency": "Of the typical (geometric mean) time of an answer. Default `25 %`; `off`: not watched.",
+    "routes.NAME.canary.margins.cost": "Of a request's mean cost. Default `25 %`; `off`: not watched.",
+    "routes.NAME.canary.margins.tokens": "Of a request's mean tokens. Default `off`.",
+    "routes.NAME.canary.margins.scores": "Names of scores of 0 and 1 (1 is good) with their margins, such as `{helpful: 5pp}`.",
+    "routes.NAME.canary.margins.means": "Names of numeric scores (more is better) with their margins, such as `{grade: 0.2}`.",
+    "routes.NAME.canary.replay": "Recorded inputs are asked of both releases while there is little traffic. Default: none.",
+    "routes.NAME.canary.replay.per_minute": "Requests on the canary a minute, users' own included, up to which it is fed. Default 6.",
+    "routes.NAME.canary.replay.spend": "What that may cost in all, such as `1 USD`. Needed.",
+    "routes.NAME.canary.shadow": "The stage before the first share. Default: none.",
+    "routes.NAME.canary.shadow.share": "The share of the stable release's requests that are asked of the candidate too. Default `100 %`.",
+    "routes.NAME.canary.shadow.requests": "So many before the first share. Default 50.",
+    "routes.NAME.canary.shadow.spend": "What that may cost in all. Needed.",
+    "routes.NAME.canary.shadow.judge": "A route that says which of two answers is better. Default: the scorers of the gate alone.",
     "routes.NAME.policy.timeout": "Four timeouts.",
     "routes.NAME.policy.retry": "Bounded retries.",
     "routes.NAME.policy.fallback": "What to do, in order, when the model gives no usable answer: a list.",
@@ -261,6 +292,7 @@ routes:
       limits: {requests: 1/s, budget: {per_day: 1 USD}}, budget: {per_day: 1 USD}, queue: {max_wait: 1s}}
     gate: {dataset: d.jsonl, scorers: [exact]}
     checks: {T1.0: {warn: 1}}
+    canary: {margins: {failed: 2pp}, replay: {spend: 1 USD}, shadow: {spend: 1 USD}}
 rules: [{name: n, metric: m, route: r, threshold: 1, owner: a, actions: [rollback]}]
 """
 

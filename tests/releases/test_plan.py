@@ -81,7 +81,7 @@ def test_the_same_steps_are_tried_dry_and_executed_to_the_end(live, clock, ana, 
 
     def traffic(arm):
         share = 0.05 if arm.since_us < second else 0.5
-        return Counts(requests=int(400 * (share if arm.canary else 1 - share)))
+        return Counts(requests=int(40_000 * (share if arm.canary else 1 - share)))
 
     second = 1 << 62
     assert dry() == ["done", "ready", "ready", "ready", "blocked"]

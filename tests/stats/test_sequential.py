@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilothouse.domain.errors import PilothouseError
-from pilothouse.stats.sequential import ALPHA, threshold, tripwire_e_value
+from pilothouse.stats.sequential import ALPHA, Bound, threshold, tripwire_e_value
 
 
 def requests_until_alarm(rate: float, m: float, most: int, seed: int) -> int | None:
@@ -64,3 +64,32 @@ def test_impossible_questions_are_refused() -> None:
             tripwire_e_value(bad, n, m)
     with pytest.raises(PilothouseError):
         threshold(0.0)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.01])
+def test_the_bound_of_a_mean_is_crossed_at_most_as_often_as_stated(alpha: float) -> None:
+    """2,000 random walks of 5,000 skewed steps with a known spread, looked at after every one from the 20th."""
+    bound, runs, most = Bound(alpha), 2_000, 5_000
+    sizes = np.arange(20, most + 1)
+    edge = np.array([bound.radius(float(n)) for n in sizes])
+    rng = np.random.default_rng(11)
+    crossed = 0
+    for _ in range(20):
+        steps = rng.exponential(size=(runs // 20, most)) - 1
+        standard = np.cumsum(steps, axis=1)[:, 19:] / np.sqrt(sizes)
+        crossed += int((standard > edge).any(axis=1).sum())
+    assert crossed / runs <= alpha + 3 * math.sqrt(alpha / runs)  # what so many walks cannot tell from it
+
+
+@given(st.floats(1e-6, 0.4), st.floats(1, 1e7))
+def test_at_the_bound_the_evidence_is_one_over_the_error(alpha: float, size: float) -> None:
+    bound = Bound(alpha)
+    assert bound.e_value(bound.radius(size), size) == pytest.approx(1 / alpha, rel=1e-6)
+    assert bound.e_value(-1.0, size) == 0.0
+    assert bound.e_value(1e9, size) > 1 / alpha
+
+
+def test_the_bound_is_narrowest_where_it_was_planned() -> None:
+    bound = Bound(0.05, planned=1_500)
+    width = {n: bound.radius(n) for n in (50, 500, 1_500, 5_000, 100_000)}
+    assert min(width, key=lambda n: width[n]) in (1_500, 5_000)

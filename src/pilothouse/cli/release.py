@@ -111,7 +111,7 @@ def promote(
     if as_json:
         show.json(moved)
         return
-    canary = f" as canary for {moved['share']:.0%} of sessions" if moved["share"] else ""
+    canary = f" as canary for {moved['share']:.0%} of sessions" if moved["share"] is not None else ""
     before = f"release {moved['from']} → {moved['to']}" if moved["from"] else f"release {moved['to']}"
     show.line(f"  {before} in {env}{canary}, {_reach(moved)}")
     for text in filter(None, [moved["note"], *(f"overridden: {one}" for one in moved["overridden"])]):

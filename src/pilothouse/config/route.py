@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from pilothouse.config import parts
+from pilothouse.config.canary import CanaryPolicy, read_canary
 from pilothouse.config.policy import read_policy
 from pilothouse.config.quantities import number, seconds, share
 from pilothouse.config.section import Section, one_of, text, whole, words
@@ -50,6 +51,7 @@ class RouteConfig(msgspec.Struct, frozen=True, kw_only=True):
     gate: GateConfig | None = None
     checks: dict[str, CheckOverride] = {}
     alternates: tuple[ModelRef, ...] = ()  # models this route may be switched to
+    canary: CanaryPolicy = CanaryPolicy()
 
 
 def read_route(name: str, section: Section, people: dict[str, Any]) -> RouteConfig:
@@ -76,6 +78,7 @@ def read_route(name: str, section: Section, people: dict[str, Any]) -> RouteConf
         gate=_gate(section),
         checks=_checks(section),
         alternates=section.take("alternates", _models, ()),
+        canary=read_canary(section),
     )
     section.close()
     return route

@@ -60,12 +60,23 @@ class CanaryRun(msgspec.Struct, frozen=True, kw_only=True):
     started_us: int
     stepped_us: int  # when its present share began
     ended_us: int | None = None
-    decision: str = ""  # the last word: hold, step, promote, abort, no_data
+    decision: str = ""  # the last word: hold, step, promote, abort, no_data, inconclusive
     evidence: dict[str, Any] = {}
     t_detect_us: int | None = None  # when the evidence that decided was read
     t_decide_us: int | None = None
     t_flip_us: int | None = None  # when the pointer had moved
     t_last_bad_us: int | None = None  # when the last request on the bad release began
+
+
+class CanaryLook(msgspec.Struct, frozen=True, kw_only=True):
+    """What the watch saw at a time. `rails`: guardrail → [evidence, its threshold, difference, low, high, margin, n],
+    None where unknown."""
+
+    ts_us: int
+    share: float
+    decision: str
+    requests: int  # on the canary so far
+    rails: dict[str, list[float | None]]
 
 
 class Rollback(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,7 +41,9 @@ class Detect(Protocol):
 
 
 class GenerateRequest(msgspec.Struct, kw_only=True):
-    """A request for an eval or replay: `live` is the release to run, whatever the table points at."""
+    """A request for an eval, a replay or a canary's shadow: `live` is the release to run, whatever the table says.
+
+    `canary` and `labels` are noted in its record."""
 
     route: str
     env: str
@@ -50,6 +52,8 @@ class GenerateRequest(msgspec.Struct, kw_only=True):
     app: str = ""
     tier: str = "standard"
     source: str = "eval"
+    canary: bool = False
+    labels: dict[str, str] = {}
 
 
 class GenerateReply(msgspec.Struct, kw_only=True):

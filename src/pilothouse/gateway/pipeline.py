@@ -107,16 +107,18 @@ class Gateway:
         return self._recorded(draft, client, table, self._named)
 
     async def generate(self, request: GenerateRequest) -> GenerateReply:
-        """Run `request.live` on one body, whatever the table points at: for evals and replays."""
+        """Run `request.live` on one body, whatever the table points at: for evals, replays and canaries."""
         table = self.table()
         body = msgspec.json.encode({"model": request.route} | request.body)
         draft = notes.start(Incoming(body=body), CHAT_API, self.clock, self.worker, table)
-        draft.record.source = request.source  # type: ignore[assignment]  # "eval" or "replay"
+        draft.record.source = request.source  # type: ignore[assignment]  # "eval", "replay", "shadow"
         draft.record.env = request.env
 
-        def given(parsed: Parsed, _draft: Draft, _table: Table) -> Resolved:
+        def given(parsed: Parsed, draft: Draft, _table: Table) -> Resolved:
             model = request.live.manifest.model
-            return Resolved(parsed, request.live, model, request.route, request.app, request.tier)
+            if request.labels:
+                draft.record.labels = draft.record.labels | request.labels
+            return Resolved(parsed, request.live, model, request.route, request.app, request.tier, request.canary)
 
         await self._recorded(draft, _Nobody(), table, given)
         record = draft.record

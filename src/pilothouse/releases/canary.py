@@ -7,41 +7,64 @@ from typing import Any, assert_never
 import msgspec
 from sqlalchemy import Connection
 
-from pilothouse.config.app import AppConfig
-from pilothouse.domain.change import Actor
+from pilothouse.config.app import AppConfig, RouteConfig
+from pilothouse.config.canary import CanaryPolicy
+from pilothouse.domain.change import Actor, Change
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import Refused
-from pilothouse.domain.release import CanaryRun, Pointer
+from pilothouse.domain.release import CanaryLook, CanaryRun, Pointer
 from pilothouse.releases import pointer as verbs
-from pilothouse.releases.guardrail import CanaryPolicy, Counts, Decision, Seen, decide
+from pilothouse.releases.arms import Counts, Seen, Strata
+from pilothouse.releases.decision import Decision, decide
+from pilothouse.releases.guardrail import Guardrail
 from pilothouse.releases.move import Moved
-from pilothouse.store.state import canaries, pointers
+from pilothouse.store.state import canaries, canary_pairs, changes, pointers
 from pilothouse.store.state.engine import StateStore
 
-__all__ = ["Arm", "CanaryPolicy", "CountArm", "Counts", "Decision", "Watched", "record_last_bad", "watch"]
+__all__ = [
+    "Arm", "CanaryPolicy", "CountArm", "Counts", "Decision", "Measure", "Sides", "Watched", "record_last_bad", "watch",
+]  # fmt: skip
 
 ACTOR = Actor(type="policy", id="canary")
+LOOK_US = 5_000_000  # between two looks that are kept, where the decision stays the same
+INCONCLUSIVE = "canary.inconclusive"
 
 
 class Arm(msgspec.Struct, frozen=True, kw_only=True):
-    """A question to telemetry: the requests of `release` since `since_us`, on the canary's side or the stable one's."""
+    """A question to telemetry: the requests of `release` in [since, until), on the canary's side or the stable one's;
+    with `run` also what was asked again for that canary run."""
 
     route: str
     env: str
     release: int
     canary: bool
     since_us: int
+    until_us: int = 0  # 0: now
+    run: int | None = None
+    slo_ms: float | None = None
+
+
+class Sides(msgspec.Struct, frozen=True, kw_only=True):
+    """A question to telemetry: both sides' rates and means since the canary's start, apart for each of its shares."""
+
+    run: CanaryRun
+    steps: tuple[int, ...]  # when each share began
+    scores: tuple[str, ...]  # the numeric ones; all others are of 0 and 1, and their bad ones are meant
+    slo_ms: float | None = None
 
 
 CountArm = Callable[[Arm], Counts]
+Measure = Callable[[Sides], dict[str, Strata]]
 
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True):
-    """A look at a running canary. `moved`: what was done about it; the table must then reach the workers."""
+    """A look at a running canary. `moved`: what was done about it; the table must then reach the workers. `news`: a
+    sentence that its owner has not heard yet; empty where there is none."""
 
     run: CanaryRun
     decision: Decision
     moved: Moved | None = None
+    news: str = ""
 
 
 def watch(
@@ -50,15 +73,17 @@ def watch(
     clock: Clock,
     *,
     config: AppConfig | None = None,
-    policy: CanaryPolicy = CanaryPolicy(),  # noqa: B008  # immutable
+    policy: CanaryPolicy | None = None,
+    measure: Measure = lambda _: {},
 ) -> tuple[Watched, ...]:
     """One look at every running canary; call it every second.
 
     A canary whose guardrail trips is rolled back by `policy:canary`, with the times of detection, decision and
-    flip. With `policy.auto` it steps to the next share, and, where `config` names the route and nothing stands in
-    the way, is promoted after the last; without, those are recommendations in its run.
+    flip. With `auto` it steps to the next share, and, where `config` names the route and nothing stands in
+    the way, is promoted after the last; without, those are recommendations in its run. The policy is `policy`, or
+    else the route's own.
     """
-    look = _Watch(store, counts, clock, config, policy)
+    look = _Watch(store, counts, measure, clock, config, policy)
     with store.read() as conn:
         running = [(run, pointers.get(conn, run.route, run.env)) for run in canaries.running(conn)]
     looks = [look.at(run, pointer) for run, pointer in running if pointer is not None]
@@ -69,18 +94,22 @@ def watch(
 class _Watch:
     store: StateStore
     counts: CountArm
+    measure: Measure
     clock: Clock
     config: AppConfig | None
-    policy: CanaryPolicy
+    policy: CanaryPolicy | None
 
     def at(self, run: CanaryRun, pointer: Pointer) -> Watched | None:
         """Look, decide, act."""
-        seen = self._look(run, pointer.share)
+        policy = self._policy(run.route)
+        seen, before = self._look(run, pointer.share, policy)
         detect_us = self.clock.now_us()
-        decision = decide(seen, self.policy)
+        decision = decide(seen, policy)
         decide_us = self.clock.now_us()
-        evidence = _evidence(decision)
-        acts = decision.kind == "abort" or (self.policy.auto and decision.kind in ("step", "promote"))
+        news = _news(run, decision, seen, policy)
+        evidence = _evidence(decision, before, [*run.evidence.get("told", []), *([decision.kind] if news else [])])
+        auto = policy.auto and not decision.late
+        acts = decision.kind == "abort" or (auto and decision.kind in ("step", "promote"))
         if not acts and (run.decision, run.evidence) == (decision.kind, evidence):
             return Watched(run=run, decision=decision)  # nothing new to write
         with self.store.write() as conn:
@@ -88,47 +117,97 @@ class _Watch:
             if now is None or now.canary != run.release or now.share != pointer.share:
                 return None  # somebody moved it while we counted: the next look sees what is there
             canaries.decided(conn, run.id, decision.kind, evidence)
-            decision, moved = self._act(conn, now, decision)
+            self._keep(conn, run, seen, decision)
+            if news and decision.kind == "inconclusive":
+                changes.append(conn, _said(now, run, decision), self.clock)
+            decision, moved = self._act(conn, now, decision, auto)
             if decision.kind == "abort":
                 canaries.timed(conn, run.id, detect_us=detect_us, decide_us=decide_us, flip_us=self.clock.now_us())
-        return Watched(run=run, decision=decision, moved=moved)
+        return Watched(run=run, decision=decision, moved=moved, news=news)
 
-    def _look(self, run: CanaryRun, share: float) -> Seen:
-        def ask(canary: bool, since_us: int) -> Counts:
-            release = run.release if canary else run.baseline
-            return self.counts(Arm(route=run.route, env=run.env, release=release, canary=canary, since_us=since_us))
+    def _policy(self, route: str) -> CanaryPolicy:
+        known = self._route(route)
+        return self.policy or (known.canary if known is not None else CanaryPolicy())
 
-        since_start = ask(True, run.started_us)
-        return Seen(
+    def _route(self, route: str) -> RouteConfig | None:
+        return self.config.routes.get(route) if self.config is not None else None
+
+    def _look(self, run: CanaryRun, share: float, policy: CanaryPolicy) -> tuple[Seen, Counts]:
+        """What there is to see, and what the stable release did before the canary, which is counted once."""
+
+        def ask(canary: bool, since_us: int, until_us: int = 0) -> Counts:
+            return self.counts(
+                Arm(
+                    route=run.route,
+                    env=run.env,
+                    release=run.release if canary else run.baseline,
+                    canary=canary,
+                    since_us=since_us,
+                    until_us=until_us,
+                    run=None if until_us else run.id,
+                    slo_ms=policy.slo_ms,
+                )
+            )
+
+        with self.store.read() as conn:
+            steps = tuple(ts_us for ts_us, _ in canaries.steps(conn, run.id))
+            pairs = canary_pairs.tally(conn, run.id)
+        known = run.evidence.get("before")
+        window_us = int(policy.baseline_window_s * 1_000_000)
+        before = msgspec.convert(known, Counts) if known else ask(False, run.started_us - window_us, run.started_us)
+        canary, beside = ask(True, run.started_us), ask(False, run.started_us)
+        canary = msgspec.structs.replace(canary, lost=pairs.lost, decided=pairs.lost + pairs.won)
+        stepped = run.stepped_us != run.started_us
+        now_us = self.clock.now_us()
+        seen = Seen(
             share=share,
-            canary=since_start,
-            stable=ask(False, run.started_us - int(self.policy.baseline_window_s * 1_000_000)),
-            canary_step=ask(True, run.stepped_us) if run.stepped_us != run.started_us else since_start,
-            stable_step=ask(False, run.stepped_us),
-            step_s=(self.clock.now_us() - run.stepped_us) / 1_000_000,
+            canary=canary,
+            stable=before + beside,
+            beside=beside,
+            canary_step=ask(True, run.stepped_us) if stepped else canary,
+            stable_step=ask(False, run.stepped_us) if stepped else beside,
+            step_s=(now_us - run.stepped_us) / 1_000_000,
+            elapsed_s=(now_us - run.started_us) / 1_000_000,
+            strata=self.measure(Sides(run=run, steps=steps, scores=tuple(policy.margins.means), slo_ms=policy.slo_ms)),
             limits=run.evidence.get("limits", {}),
+            unasked=tuple(run.evidence.get("unasked", ())),
         )
+        return seen, before
 
-    def _act(self, conn: Connection, pointer: Pointer, decision: Decision) -> tuple[Decision, Moved | None]:
+    def _keep(self, conn: Connection, run: CanaryRun, seen: Seen, decision: Decision) -> None:
+        """Keep the look for those who draw the evidence over time; the same decision at most every few seconds."""
+        now_us = self.clock.now_us()
+        if decision.kind == run.decision and now_us - canaries.last_look_us(conn, run.id) < LOOK_US:
+            return
+        look = CanaryLook(
+            ts_us=now_us,
+            share=seen.share,
+            decision=decision.kind,
+            requests=seen.canary.requests,
+            rails={rail.name: _drawn(rail) for rail in decision.guardrails},
+        )
+        canaries.looked(conn, run.id, look)
+
+    def _act(self, conn: Connection, pointer: Pointer, decision: Decision, auto: bool) -> tuple[Decision, Moved | None]:
         route, env, why = pointer.route, pointer.env, decision.sentence
         match decision.kind:
             case "abort":
                 return decision, verbs.rollback_in(conn, route, env, actor=ACTOR, reason=why, clock=self.clock)
             case "step":
-                if not self.policy.auto or decision.share is None:
+                if not auto or decision.share is None:
                     return decision, None
                 share = decision.share
                 return decision, verbs.step_in(conn, pointer, share, actor=ACTOR, reason=why, clock=self.clock)
             case "promote":
-                return self._promote(conn, pointer, decision)
-            case "hold" | "no_data":
+                return self._promote(conn, pointer, decision) if auto else (decision, None)
+            case "hold" | "no_data" | "inconclusive":
                 return decision, None
             case _:
                 assert_never(decision.kind)
 
     def _promote(self, conn: Connection, pointer: Pointer, decision: Decision) -> tuple[Decision, Moved | None]:
-        route = self.config.routes.get(pointer.route) if self.config is not None else None
-        if not self.policy.auto or route is None or pointer.canary is None:
+        route = self._route(pointer.route)
+        if route is None or pointer.canary is None:
             return decision, None
         order = verbs.Promotion(env=pointer.env, release=pointer.canary, actor=ACTOR, reason=decision.sentence)
         try:
@@ -138,7 +217,28 @@ class _Watch:
             return msgspec.structs.replace(decision, kind="hold", sentence=why), None
 
 
-def _evidence(decision: Decision) -> dict[str, Any]:
+def _news(run: CanaryRun, decision: Decision, seen: Seen, policy: CanaryPolicy) -> str:
+    """The sentence, where its owner should hear it: an end, or that it stands still; each once."""
+    if decision.kind in run.evidence.get("told", ()):
+        return ""
+    silent = decision.kind == "no_data" and seen.step_s >= policy.min_seconds
+    return decision.sentence if silent or decision.kind in ("abort", "promote", "inconclusive") else ""
+
+
+def _said(pointer: Pointer, run: CanaryRun, decision: Decision) -> Change:
+    return Change(
+        actor=ACTOR,
+        action=INCONCLUSIVE,
+        object_type="pointer",
+        object_id=f"{pointer.route}@{pointer.env}",
+        route=pointer.route,
+        env=pointer.env,
+        reason=decision.sentence,
+        detail={"release": run.release, "share": pointer.share},
+    )
+
+
+def _evidence(decision: Decision, before: Counts, told: list[str]) -> dict[str, Any]:
     rails = [msgspec.to_builtins(rail) for rail in decision.guardrails]
     return {
         "sentence": decision.sentence,
@@ -147,7 +247,15 @@ def _evidence(decision: Decision) -> dict[str, Any]:
         "guardrails": rails,
         "limits": decision.limits,
         "share": decision.share,
+        "before": msgspec.to_builtins(before),
+        "unasked": list(decision.unasked),
+        "told": told,
     }
+
+
+def _drawn(rail: Guardrail) -> list[float | None]:
+    numbers = (rail.evidence, rail.threshold, rail.difference, rail.low, rail.high, rail.margin, float(rail.n))
+    return [None if number is None else float(f"{number:.5g}") for number in numbers]
 
 
 def record_last_bad(store: StateStore, canary_id: int, ts_us: int) -> None:

@@ -1,180 +1,261 @@
-"""The canary's decision, pure: what two arms have shown → abort, hold, step, promote or no data, in one sentence.
+"""The canary's guardrails, pure: for each the evidence that it got worse, and the bounds of how much.
 
-A guardrail is a share of requests that must not rise: failed requests, and outputs that miss their schema at
-first. Its limit m = upper bound of the stable release's rate + margin. It trips when the evidence that the canary's
-rate is above m reaches k/α for k guardrails (`stats.sequential.tripwire_e_value`; Bonferroni): over all looks
-together a canary that is no worse than m is aborted with probability at most α.
+A mean (latency, cost, tokens, numeric scores) is compared with the stable release beside it (`contrast`), between the
+bounds of an asymptotic confidence sequence. It trips when the lower one is above half the margin and is cleared when
+the upper one is below the margin.
+
+A rate (failed requests, refusals, outputs that miss their schema at first, guardrail hits, answers over the objective,
+scores of 0 and 1) is compared in the same way once some of the canary's were bad. Before that it has a tripwire, which
+is exact at any count: it trips when the evidence that the canary's rate is above a limit m is enough
+(`tripwire_e_value`); m = upper bound of the stable release's rate + margin. It is cleared when in addition the exact
+bounds of both arms leave no room for a difference of the margin (`rate_sequence`).
+
+α' is a part of α (Bonferroni), of which a rate spends a half on each of its two tests: over all guardrails and looks
+together a canary that is no worse than allowed is aborted with probability at most α. Clearing needs no correction,
+because all have to be cleared.
 """
 
+import math
+from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
 
+from pilothouse.config.canary import CanaryPolicy
+from pilothouse.releases.arms import Seen, Strata
+from pilothouse.stats.contrast import Contrast, Scale, contrast
 from pilothouse.stats.proportions import wilson
-from pilothouse.stats.samples import UNHEALTHY, srm_p
-from pilothouse.stats.sequential import ALPHA, tripwire_e_value
+from pilothouse.stats.rate_sequence import rate_sequence
+from pilothouse.stats.sequential import Bound, tripwire_e_value
 
-Kind = Literal["abort", "hold", "step", "promote", "no_data"]
-STEPS = (0.01, 0.05, 0.25, 0.5, 1.0)
-GUARDRAILS = ("failed", "invalid")
+__all__ = ["CanaryPolicy", "Guardrail", "guardrails", "percent"]
+
+Form = Literal["rate", "ratio", "difference"]
 _HIGHEST_LIMIT = 0.95
-
-
-class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """What one arm did. `requests` are those that the release answers for: without the ones that a client spoilt
-    (outcome `refused`, 499); `failures`: outcome `failed` among them; `structured`: with a schema to meet;
-    `invalid_first`: of those, the ones whose first output missed it, repaired or not."""
-
-    requests: int = 0
-    failures: int = 0
-    structured: int = 0
-    invalid_first: int = 0
-    sessions: int | None = None  # distinct ones; the sample ratio is judged by them where known
-
-
-class CanaryPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """When to act. Shares of requests are 0 … 1. `auto`: step and promote too; else only abort."""
-
-    margin: float = 0.02
-    floor: float = 0.01  # the stable rate that is assumed at least
-    alpha: float = ALPHA
-    min_requests: int = 20  # at a share, before the next
-    min_seconds: float = 600.0  # likewise
-    steps: tuple[float, ...] = STEPS
-    auto: bool = False
-    baseline_window_s: float = 86_400.0  # of stable traffic before the canary's start
-    baseline_min: int = 30  # stable requests under which only `floor` is used
-
-
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is to decide on. `limits`: those of the last look, which may only rise."""
-
-    share: float
-    canary: Counts  # since the canary's start
-    stable: Counts  # over the window before it, and since
-    canary_step: Counts  # since the present share began
-    stable_step: Counts
-    step_s: float
-    limits: dict[str, float] = {}
+_FEWEST_BAD = 10  # of the canary's, before a rate's bounds beside the stable release may abort: few are too skewed
+_MOST = 1e15  # evidence: more says nothing more
+PREFERRED = "preferred"  # blind comparisons of the shadow stage
 
 
 class Guardrail(msgspec.Struct, frozen=True, kw_only=True):
-    """One guardrail's state: `bad` of `n` against `limit`; trips where `evidence` ≥ `threshold`."""
+    """One guardrail's state. It trips where `evidence` ≥ `threshold`.
+
+    `difference`: canary − stable so that more is worse, between `low` (at the error of an abort) and `high` (at that
+    of a promotion): of rates, of relative means (`ratio`) or of means. None: too little to say. Of a rate also `bad`
+    of `n` against `limit`; of a mean `n` are the canary's observations.
+    """
 
     name: str
-    bad: int
     n: int
-    limit: float
     evidence: float
     threshold: float
+    margin: float
+    form: Form = "rate"
+    bad: int = 0
+    limit: float | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    cleared: bool = False
 
     @property
     def tripped(self) -> bool:
         """Whether the evidence is enough to abort."""
         return self.evidence >= self.threshold
 
-    def __str__(self) -> str:
-        return f"{self.bad} of {self.n} requests {self.name} against {percent(self.limit)} allowed"
-
-
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do, and why in one sentence with its numbers. `share`: the next one, where the word is `step`."""
-
-    kind: Kind
-    sentence: str
-    guardrails: tuple[Guardrail, ...]
-    healthy: bool = True  # False: the arms' sizes do not fit the share, so nothing may go forward
-    mismatch_p: float | None = None  # of the sample ratio; None where there is too little to say
-    share: float | None = None
-
     @property
-    def limits(self) -> dict[str, float]:
-        """The limits, for the next look."""
-        return {guardrail.name: guardrail.limit for guardrail in self.guardrails}
+    def above(self) -> bool:
+        """Whether what was seen is worse than allowed, proven or not."""
+        if self.limit is not None:
+            return self.n > 0 and self.bad / self.n > self.limit
+        return self.difference is not None and self.difference > self.margin
+
+    def __str__(self) -> str:
+        if self.limit is not None:
+            return f"{self.bad} of {self.n} {_words(self.name)} against {percent(self.limit)} allowed"
+        if self.difference is None or self.low is None or self.high is None:
+            return f"{self.name} is not comparable yet"
+        shown = percent if self.form == "ratio" else number
+        bounds = f"[{shown(self.low, sign=True)}, {shown(self.high, sign=True)}]"
+        worse = "" if self.form == "ratio" else "worse by "
+        return f"{self.name} {worse}{shown(self.difference, sign=True)} {bounds} against {shown(self.margin)} allowed"
 
 
-def decide(seen: Seen, policy: CanaryPolicy) -> Decision:
-    """Abort comes first and needs no minimum; then no data, arms out of proportion, too little, too bad; then on."""
-    rails = _guardrails(seen, policy)
-    tripped = [rail for rail in rails if rail.tripped]
-    if tripped:
-        worst = max(tripped, key=lambda rail: rail.evidence)
-        why = f"aborted: {worst}; evidence {worst.evidence:,.0f} ≥ {worst.threshold:,.0f}"
-        return Decision(kind="abort", sentence=why, guardrails=rails)
-    if seen.canary.requests == 0:
-        why = f"no data: no request has reached the canary at {percent(seen.share)}"
-        return Decision(kind="no_data", sentence=why, guardrails=rails)
-    p = mismatch(seen.canary_step, seen.stable_step, seen.share)
-    if p is not None and p < UNHEALTHY:
-        why = f"held, unhealthy: {_arms(seen)} do not fit a share of {percent(seen.share)} (p = {p:.1g})"
-        return Decision(kind="hold", sentence=why, guardrails=rails, healthy=False, mismatch_p=p)
-    return _forward(seen, policy, rails, p)
-
-
-def _forward(seen: Seen, policy: CanaryPolicy, rails: tuple[Guardrail, ...], p: float | None) -> Decision:
-    n = seen.canary_step.requests
-    if n < policy.min_requests or seen.step_s < policy.min_seconds:
-        why = (
-            f"held: {n} of {policy.min_requests} requests and {seen.step_s:,.0f} of {policy.min_seconds:,.0f} s "
-            f"at {percent(seen.share)}"
-        )
-        return Decision(kind="hold", sentence=why, guardrails=rails, mismatch_p=p)
-    above = [rail for rail in rails if rail.n and rail.bad / rail.n > rail.limit]
-    if above:
-        why = f"held: {above[0]}; evidence {above[0].evidence:,.1f} < {above[0].threshold:,.0f}"
-        return Decision(kind="hold", sentence=why, guardrails=rails, mismatch_p=p)
-    numbers = "; ".join(str(rail) for rail in rails if rail.n)
-    following = [share for share in sorted(policy.steps) if share > seen.share]
-    if following:
-        why = f"may step to {percent(following[0])}: {numbers}"
-        return Decision(kind="step", sentence=why, guardrails=rails, mismatch_p=p, share=following[0])
-    return Decision(kind="promote", sentence=f"may be promoted: {numbers}", guardrails=rails, mismatch_p=p)
-
-
-def _guardrails(seen: Seen, policy: CanaryPolicy) -> tuple[Guardrail, ...]:
-    pairs = {
-        "failed": ((seen.canary.failures, seen.canary.requests), (seen.stable.failures, seen.stable.requests)),
-        "invalid": (
-            (seen.canary.invalid_first, seen.canary.structured),
-            (seen.stable.invalid_first, seen.stable.structured),
-        ),
-    }
-    rails = []
-    for name in GUARDRAILS:
-        (bad, n), (stable_bad, stable_n) = pairs[name]
-        limit = max(seen.limits.get(name, 0.0), _limit(stable_bad, stable_n, policy))
-        evidence = tripwire_e_value(bad, n, limit)
-        threshold = len(GUARDRAILS) / policy.alpha
-        rails.append(Guardrail(name=name, bad=bad, n=n, limit=limit, evidence=evidence, threshold=threshold))
+def guardrails(seen: Seen, policy: CanaryPolicy) -> tuple[Guardrail, ...]:
+    """Every guardrail that has something to look at; `failed` always."""
+    slots = _slots(policy)
+    alpha = policy.alpha / (len(slots) + 1)  # one more for all the scores that nobody announced
+    rails = list(_rates(seen, policy, slots, alpha))
+    rails += _means(seen, policy, alpha)
+    if policy.shadow is not None and seen.canary.decided:
+        rails.append(_preferred(seen, alpha))
     return tuple(rails)
 
 
-def _limit(bad: int, n: int, policy: CanaryPolicy) -> float:
+def unasked(seen: Seen, policy: CanaryPolicy) -> tuple[str, ...]:
+    """Scores of 0 and 1 without a margin of their own, in the order in which they came up."""
+    new = (seen.canary.scores.keys() | seen.stable.scores.keys()) - _slots(policy).keys() - set(seen.unasked)
+    return (*seen.unasked, *sorted(new))
+
+
+def _slots(policy: CanaryPolicy) -> dict[str, float]:
+    """The guardrails that are known before anything was seen → their margins; each has an equal part of α."""
+    margins = policy.margins
+    slots = {
+        "failed": margins.failed, "refused": margins.refused, "invalid": margins.invalid, "guarded": margins.guarded,
+    }  # fmt: skip
+    if policy.slo_ms is not None:
+        slots["slow"] = margins.slow
+    means = {"latency": margins.latency, "cost": margins.cost, "tokens": margins.tokens}
+    slots |= {name: margin for name, margin in means.items() if margin is not None}
+    if policy.shadow is not None:
+        slots[PREFERRED] = 0.0
+    return slots | margins.scores | margins.means
+
+
+def _rates(seen: Seen, policy: CanaryPolicy, slots: dict[str, float], alpha: float) -> Iterator[Guardrail]:
+    canary, stable = seen.canary.rates(), seen.stable.rates()
+    beside = (seen.beside or seen.stable).rates()
+    errors = dict.fromkeys(slots, alpha)
+    # The part of α that is left for scores nobody announced is halved for each: the sum stays below it.
+    errors |= {name: alpha / 2 ** (order + 1) for order, name in enumerate(unasked(seen, policy))}
+    for name, error in errors.items():
+        if name not in canary and name not in stable:
+            continue
+        if name != "failed" and not (canary.get(name, (0, 0))[1] or stable.get(name, (0, 0))[1]):
+            continue
+        margin = slots.get(name, policy.margins.score)
+        before = _limit(*stable.get(name, (0, 0)), margin, policy)
+        limit = max(seen.limits.get(name, 0.0), before)
+        (bad, n), other = canary.get(name, (0, 0)), beside.get(name, (0, 0))
+        exact = _exact((bad, n), other, policy.alpha_promote)
+        rail = Guardrail(
+            name=name,
+            bad=bad,
+            n=n,
+            limit=limit,
+            evidence=min(_MOST, tripwire_e_value(bad, n, limit)),
+            threshold=2 / error,
+            margin=margin,
+            difference=bad / n - other[0] / other[1] if n and other[1] else None,
+            low=exact[0],
+            high=exact[1],
+            cleared=exact[1] < margin,
+        )
+        yield _beside(rail, seen.strata.get(name, ()), (error / 2, policy.alpha_promote))
+
+
+def _exact(canary: tuple[int, int], stable: tuple[int, int], error: float) -> tuple[float, float]:
+    """The difference of two rates at its least and at its most, at every count."""
+    low, high = rate_sequence(*canary, error / 2)
+    other_low, other_high = rate_sequence(*stable, error / 2)
+    return low - other_high, high - other_low
+
+
+def _beside(rail: Guardrail, strata: Strata, errors: tuple[float, float]) -> Guardrail:
+    """The rate with the bounds of its difference to the stable release beside it, where there are enough for them."""
+    found = contrast(strata)
+    if found is None or not found.error:
+        return rail
+    abort, promote = (Bound(error) for error in errors)
+    low = found.difference - found.error * abort.radius(found.size)
+    high = found.difference + found.error * promote.radius(found.size)
+    evidence = abort.e_value(_errors(found, rail.margin / 2), found.size) if rail.bad >= _FEWEST_BAD else 0.0
+    return msgspec.structs.replace(
+        rail,
+        evidence=max(rail.evidence, min(_MOST, evidence)),
+        difference=found.difference,
+        low=low,
+        high=max(high, rail.high or 0.0),
+        cleared=rail.cleared and high < rail.margin,
+    )
+
+
+def _limit(bad: int, n: int, margin: float, policy: CanaryPolicy) -> float:
     """Upper 95 % Wilson bound of the stable rate (at least the floor) + margin. It is let rise with the stable
     release's own trouble and never fall, so that evidence is never more than that against the first limit."""
-    rate = wilson(bad, n)[1] if n >= policy.baseline_min else 0.0
-    return min(max(rate, policy.floor) + policy.margin, _HIGHEST_LIMIT)
+    rate = wilson(bad, n)[1] if n >= policy.baseline_min or bad else 0.0
+    return min(max(rate, policy.floor) + margin, _HIGHEST_LIMIT)
 
 
-def mismatch(canary: Counts, stable: Counts, share: float) -> float | None:
-    """p of a χ² test (1 degree of freedom) that the arms' sizes come from `share`; None under 5 expected in one."""
-    a, b = _size(canary, stable), _size(stable, canary)
-    if (a + b) * min(share, 1 - share) < 5:
-        return None
-    return srm_p(a, b, share)
+def _means(seen: Seen, policy: CanaryPolicy, alpha: float) -> Iterator[Guardrail]:
+    margins = policy.margins
+    relative = {"latency": margins.latency, "cost": margins.cost, "tokens": margins.tokens}
+    for name, margin in relative.items():
+        strata = seen.strata.get(name, ())
+        if margin is not None and any(arm.n for pair in strata for arm in pair):
+            yield _mean(name, strata, margin, (alpha, policy.alpha_promote), "ratio")
+    for name, margin in margins.means.items():
+        strata = seen.strata.get(name, ())
+        if any(arm.n for pair in strata for arm in pair):
+            yield _mean(name, strata, margin, (alpha, policy.alpha_promote), "difference")
 
 
-def _size(arm: Counts, other: Counts) -> int:
-    return arm.sessions if arm.sessions is not None and other.sessions is not None else arm.requests
+def _mean(name: str, strata: Strata, margin: float, errors: tuple[float, float], form: Form) -> Guardrail:
+    """`errors`: of an abort and of a promotion."""
+    found = contrast(strata, _scale(name, form))
+    n = sum(canary.n for canary, _ in strata)
+    if found is None or found.size <= 0:
+        return Guardrail(name=name, n=n, evidence=0.0, threshold=1 / errors[0], margin=margin, form=form)
+    if form == "difference":  # of scores, where more is better
+        found = msgspec.structs.replace(found, difference=-found.difference)
+    logs = form == "ratio"
+    tolerated, shown = (math.log1p(margin / 2), math.expm1) if logs else (margin / 2, float)
+    abort, promote = (Bound(error) for error in errors)
+    low = shown(found.difference - found.error * abort.radius(found.size))
+    high = shown(found.difference + found.error * promote.radius(found.size))
+    return Guardrail(
+        name=name,
+        n=n,
+        evidence=min(_MOST, abort.e_value(_errors(found, tolerated), found.size)),
+        threshold=1 / errors[0],
+        margin=margin,
+        form=form,
+        difference=shown(found.difference),
+        low=low,
+        high=high,
+        cleared=high < margin,
+    )
 
 
-def _arms(seen: Seen) -> str:
-    by_session = seen.canary_step.sessions is not None and seen.stable_step.sessions is not None
-    unit = "sessions" if by_session else "requests"
-    a, b = _size(seen.canary_step, seen.stable_step), _size(seen.stable_step, seen.canary_step)
-    return f"{a:,} {unit} on the canary and {b:,} on the stable release"
+def _errors(found: Contrast, tolerated: float) -> float:
+    """How many standard errors the difference is above what is tolerated; without any spread, none or many."""
+    above = found.difference - tolerated
+    return above / found.error if found.error > 0 else math.copysign(1e3, above)
 
 
-def percent(share: float) -> str:
-    """A share as people read it: `3 %`, `12.5 %`."""
-    return f"{share * 100:.3g} %"
+def _scale(name: str, form: Form) -> Scale:
+    return "relative" if form == "ratio" and name != "latency" else "absolute"
+
+
+def _preferred(seen: Seen, alpha: float) -> Guardrail:
+    """Of the comparisons that one side won, the stable release may not win more than half."""
+    lost, decided = seen.canary.lost, seen.canary.decided
+    evidence = min(_MOST, tripwire_e_value(lost, decided, 0.5))
+    return Guardrail(
+        name=PREFERRED, bad=lost, n=decided, limit=0.5, evidence=evidence, threshold=1 / alpha, margin=0.0, cleared=True
+    )
+
+
+_NOUNS = {
+    "failed": "requests failed",
+    "refused": "requests refused",
+    "invalid": "requests invalid",
+    "guarded": "requests with a guardrail's finding",
+    "slow": "answers too slow",
+    PREFERRED: "comparisons lost",
+}
+
+
+def _words(name: str) -> str:
+    return _NOUNS.get(name, f"scores of {name} bad")
+
+
+def percent(share: float, *, sign: bool = False) -> str:
+    """A share as people read it: `3 %`, `12.5 %`; with `sign` also `+3 %`."""
+    return f"{share * 100:+.3g} %" if sign else f"{share * 100:.3g} %"
+
+
+def number(value: float, *, sign: bool = False) -> str:
+    """A value in its own unit, likewise."""
+    return f"{value:+.3g}" if sign else f"{value:.3g}"

@@ -27,7 +27,8 @@ __all__ = [
 
 
 class Promotion(msgspec.Struct, frozen=True, kw_only=True):
-    """An order to make `release` live in `env`: as canary for `share` (0 … 1] of sessions, or stable without it.
+    """An order to make `release` live in `env`: as canary for `share` of sessions (0: the shadow stage), or stable
+    without it.
 
     `force` goes over what policy refuses, and needs a `reason`. With `expected_revision` (of the pointer, 0: none
     yet) the order stands only if nobody moved the pointer since. `objections`: what others have found against it,
@@ -77,8 +78,10 @@ def _note_refusal(store: StateStore, route: str, order: Promotion, refused: Refu
 def promote_in(conn: Connection, route: RouteConfig, order: Promotion, clock: Clock) -> Moved:
     """The same inside the caller's transaction."""
     _environment(order.env)
-    if order.share is not None and not 0.0 < order.share <= 1.0:
+    if order.share is not None and not 0.0 <= order.share <= 1.0:
         raise BadRequest(f"a canary's share lies between 0 and 1, not {order.share}", hint="0.05 is 5 % of sessions")
+    if order.share == 0 and route.canary.shadow is None:
+        raise BadRequest("a share of 0 is the shadow stage, and the route has none", hint="`canary: {shadow: …}`")
     release = releases.get(conn, route.name, order.release)
     if gone := releases.missing(conn, release):
         raise StoreError(f"release {release.number} of {route.name} misses {', '.join(gone)}", where="parts")

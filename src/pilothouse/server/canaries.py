@@ -1,23 +1,20 @@
 """The canary watch, wired: counts from telemetry, the decision from releases, the push to the workers."""
 
 import asyncio
+import functools
 
 from pilothouse.domain.release import CanaryRun
+from pilothouse.monitoring import notify
+from pilothouse.monitoring.notify import Notice
 from pilothouse.releases import canary
-from pilothouse.releases.canary import Arm, Counts, Watched
+from pilothouse.releases.canary import Arm, Watched
+from pilothouse.security.secrets import make_secret_reader
+from pilothouse.server import arms
 from pilothouse.server.composition import Control
 from pilothouse.server.verbs.releases import settled
 from pilothouse.store.state import canaries
-from pilothouse.store.telemetry import dialect
 
 LAST_BAD_S = 3.0  # after the push: until requests that had begun on the bad release have left their records
-# A request that its client spoilt says nothing of the release.
-_COUNTS = f"""SELECT count(*), count(*) FILTER (outcome = 'failed'), count(*) FILTER (structured),
-  count(*) FILTER (structured AND NOT valid_first), count(DISTINCT nullif(session, ''))
-FROM requests WHERE source = 'edge' AND route = ? AND env = ? AND release = ? AND canary = ? AND ts >= {dialect.at()}
-  AND outcome <> 'refused' AND status <> 499"""  # noqa: S608  # our own fragment
-_LAST = f"""SELECT max(epoch_us(ts)) FROM requests WHERE source = 'edge' AND route = ? AND env = ? AND release = ?
-  AND canary AND ts >= {dialect.at()}"""  # noqa: S608  # likewise
 
 
 async def watch(control: Control) -> None:
@@ -27,11 +24,12 @@ async def watch(control: Control) -> None:
     await control.load()
     began = control.clock.monotonic()
     for seen in await asyncio.to_thread(_look, control):
-        if seen.moved is None:
-            continue
-        await settled(control, seen.moved, began)
-        if seen.decision.kind == "abort":
-            control.tasks.spawn(_note_last_bad(control, seen.run), "last bad request")
+        if seen.moved is not None:
+            await settled(control, seen.moved, began)
+            if seen.decision.kind == "abort":
+                control.tasks.spawn(_note_last_bad(control, seen.run), "last bad request")
+        if seen.news:
+            control.tasks.spawn(asyncio.to_thread(_tell, control, seen), "news of a canary")
 
 
 def _running(control: Control) -> bool:
@@ -40,20 +38,36 @@ def _running(control: Control) -> bool:
 
 
 def _look(control: Control) -> tuple[Watched, ...]:
-    return canary.watch(control.state, lambda arm: counts(control, arm), control.clock, config=control.config)
-
-
-def counts(control: Control, arm: Arm) -> Counts:
-    """What one side of a canary did."""
-    found = control.telemetry.rows(_COUNTS, [arm.route, arm.env, arm.release, arm.canary, arm.since_us])[0]
-    requests, failures, structured, invalid, sessions = found
-    return Counts(
-        requests=requests,
-        failures=failures,
-        structured=structured,
-        invalid_first=invalid,
-        sessions=sessions or None,
+    return canary.watch(
+        control.state,
+        functools.partial(arms.counts, control.telemetry),
+        control.clock,
+        config=control.config,
+        measure=functools.partial(arms.measure, control.telemetry),
     )
+
+
+def _tell(control: Control, seen: Watched) -> None:
+    """Tell the route's owner how a canary ended, or that it stands still and why."""
+    run = seen.run
+    route = control.config.routes.get(run.route)
+    worst = max(seen.decision.guardrails, key=lambda rail: rail.evidence / rail.threshold)
+    notice = Notice(
+        title=f"canary of release {run.release}, {run.route} in {run.env}",
+        text=seen.news,
+        alert="",
+        rule=f"canary {seen.decision.kind}",
+        route=run.route,
+        env=run.env,
+        state="resolved" if seen.decision.kind == "promote" else "firing",
+        owner=route.owner if route is not None else "",
+        value=worst.evidence,
+        threshold=worst.threshold,
+        n=worst.n,
+        since_us=run.started_us,
+        runbook=f"pilothouse rollback {run.route}",
+    )
+    notify.make_notify(control.config.people, make_secret_reader(control.app_dir))(notice)
 
 
 async def _note_last_bad(control: Control, run: CanaryRun) -> None:
@@ -61,9 +75,9 @@ async def _note_last_bad(control: Control, run: CanaryRun) -> None:
     await control.load()
 
     def note() -> None:
-        found = control.telemetry.rows(_LAST, [run.route, run.env, run.release, run.started_us])
-        if found[0][0] is not None:
-            with control.state.write() as conn:
-                canaries.last_bad(conn, run.id, found[0][0])
+        asked = Arm(route=run.route, env=run.env, release=run.release, canary=True, since_us=run.started_us)
+        found = arms.last(control.telemetry, asked)
+        if found is not None:
+            canary.record_last_bad(control.state, run.id, found)
 
     await asyncio.to_thread(note)

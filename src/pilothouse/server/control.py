@@ -18,7 +18,7 @@ from pilothouse.domain.clock import SystemClock
 from pilothouse.domain.errors import PilothouseError
 from pilothouse.domain.tasks import Tasks
 from pilothouse.security.secrets import read_secret
-from pilothouse.server import alternates, canaries, drifting, guarding, logs, probe, watching
+from pilothouse.server import alternates, asking, canaries, drifting, guarding, logs, probe, watching
 from pilothouse.server.composition import Control, Listening, open_control
 from pilothouse.server.control_app import make_app
 from pilothouse.server.datadir import ControlAddress, DataDir, write_private
@@ -32,6 +32,7 @@ log = structlog.get_logger("pilothouse.control")
 LOAD_S = 0.5
 CONFIG_S = 2.0
 CANARY_S = 1.0
+ASK_S = 1.0  # how often recorded inputs are asked again for a canary
 RULES_S = 5.0
 FORWARD_S = 1.0
 EXPORT_S = 300.0  # how often it is looked whether a day is over
@@ -98,6 +99,7 @@ def _spawn_loops(control: Control) -> None:
     loops, spawn = control.loops, control.tasks.spawn
     spawn(loops.repeat("load", LOAD_S, control.load), "load")
     spawn(loops.repeat("canary watch", CANARY_S, functools.partial(canaries.watch, control)), "canary watch")
+    spawn(loops.repeat("canary inputs", ASK_S, functools.partial(asking.ask_again, control)), "canary inputs")
     spawn(loops.repeat("rules", RULES_S, functools.partial(watching.evaluate, control)), "rules")
     spawn(loops.repeat("export", EXPORT_S, functools.partial(transfers.nightly, control)), "export")
     spawn(loops.repeat("retention", RETENTION_S, functools.partial(retention.tidy, control)), "retention")

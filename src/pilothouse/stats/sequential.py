@@ -1,4 +1,4 @@
-"""Evidence that may be looked at after every request: the canary's tripwire.
+"""Evidence that may be looked at after every request: the canary's tripwire, and bounds of means.
 
 An e-value is a bet's wealth that has expectation at most 1 while the release is no worse than allowed;
 by Ville's inequality it reaches 1/α, ever, with probability at most α, however often one looks.
@@ -6,10 +6,12 @@ by Ville's inequality it reaches 1/α, ever, with probability at most α, howeve
 
 import math
 import sys
+from typing import NamedTuple
 
 from pilothouse.domain.errors import PilothouseError
 
 ALPHA = 0.01
+PLANNED = 1_500.0  # observations at which bounds of means are narrowest
 
 _MULTIPLES = (1.5, 2.0, 3.0, 5.0)
 _LEVELS = (0.3, 0.5, 0.9)
@@ -46,3 +48,33 @@ def _grid(m: float) -> list[float]:
 
 def _log_e_value(bad: int, n: int, m: float, q: float) -> float:
     return bad * math.log(q / m) + (n - bad) * (math.log1p(-q) - math.log1p(-m))
+
+
+class Bound(NamedTuple):
+    """One side of an asymptotic confidence sequence, at the error `alpha`, narrowest at the size `planned`."""
+
+    alpha: float
+    planned: float = PLANNED
+
+    def radius(self, size: float) -> float:
+        """How many standard errors the bound lies from the estimate, after `size` observations.
+
+        √(2(nρ² + 1)/(nρ²) · ln(1 + √(nρ² + 1)/(2α))): the one-sided asymptotic confidence sequence of Waudby-Smith,
+        Arbour, Sinha, Kennedy & Ramdas, "Time-uniform central limit theory and asymptotic confidence sequences"
+        (arXiv 2103.06476). It holds at all sizes together where the estimate is near enough to normal at the first.
+        """
+        scaled = size * self._rho_squared()
+        return math.sqrt(2 * (scaled + 1) / scaled * math.log1p(math.sqrt(scaled + 1) / (2 * self.alpha)))
+
+    def e_value(self, standard_errors: float, size: float) -> float:
+        """The evidence that the estimate lies above what is allowed by more than chance; 1/alpha is at the bound."""
+        if standard_errors <= 0 or size <= 0:
+            return 0.0
+        scaled = size * self._rho_squared()
+        log = standard_errors**2 * scaled / (2 * (scaled + 1))
+        return 2 * math.expm1(min(log, _LARGEST_LOG - 1)) / math.sqrt(scaled + 1)
+
+    def _rho_squared(self) -> float:
+        # The tuning of the same paper, for its two-sided bound: near the best for one side too.
+        bits = -2 * math.log(self.alpha)
+        return (bits + math.log1p(bits)) / self.planned

@@ -65,7 +65,7 @@ FIELDS: dict[str, Field] = {
         Field("cache", "text", "hit, semantic, miss …"),
         Field("status", "number", "HTTP status"),
         Field("attempts", "number", "calls of a model"),
-        Field("source", "text", "edge, otlp, eval, replay"),
+        Field("source", "text", "edge, otlp, eval, replay, shadow"),
         Field("app", "text", "app"),
         Field("segment", "text", "segment of users"),
         Field("key", "text", "id of the API key"),

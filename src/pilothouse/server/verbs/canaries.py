@@ -1,12 +1,16 @@
 """Canary runs as JSON: what they saw, what was decided, and how fast a bad one was gone."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from pilothouse.domain.release import CanaryRun, Rollback
+import msgspec
+
+from pilothouse.domain.release import CanaryLook, CanaryRun, Rollback
 from pilothouse.server.composition import Control
-from pilothouse.store.state import canaries, drills
+from pilothouse.store.state import canaries, canary_pairs, drills
 from pilothouse.store.telemetry import dialect
 
+DRAWN = 5  # runs whose looks are given too
 # A bad request: one that failed, or whose first output missed its schema.
 _SEEN = f"""SELECT count(*), min(epoch_us(ts)) FILTER (outcome = 'failed' OR (structured AND NOT valid_first))
 FROM requests WHERE source = 'edge' AND route = ? AND env = ? AND release = ? AND canary AND ts >= {dialect.at()}
@@ -18,7 +22,21 @@ def every(control: Control, route: str, env: str | None) -> dict[str, Any]:
     with control.state.read() as conn:
         runs = canaries.list_canaries(conn, route, env)
         taken = drills.list_rollbacks(conn, route, env)
-    return {"route": route, "canaries": [_shown(control, run, taken) for run in runs]}
+        drawn = {run.id: (canaries.steps(conn, run.id), canaries.looks(conn, run.id)) for run in runs[:DRAWN]}
+        asked = {run.id: msgspec.to_builtins(canary_pairs.tally(conn, run.id)) for run in runs}
+    shown = [
+        _shown(control, run, taken) | _drawn(*drawn.get(run.id, ((), ()))) | {"asked_again": asked[run.id]}
+        for run in runs
+    ]
+    return {"route": route, "canaries": shown}
+
+
+def _drawn(steps: Iterable[tuple[int, float]], looks: Iterable[CanaryLook]) -> dict[str, Any]:
+    """The shares and the evidence over time; empty for all but the newest runs."""
+    return {
+        "steps": [{"ts_us": ts_us, "share": share} for ts_us, share in steps],
+        "looks": [msgspec.to_builtins(look) for look in looks],
+    }
 
 
 def _shown(control: Control, run: CanaryRun, taken: list[Rollback]) -> dict[str, Any]:

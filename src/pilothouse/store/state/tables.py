@@ -214,13 +214,40 @@ canary_runs = Table(
     Column("started_us", BigInteger, nullable=False),
     Column("stepped_us", BigInteger, nullable=False),  # when its present share began
     Column("ended_us", BigInteger),
-    _text("decision"),  # the last word: hold, step, promote, abort, no_data
+    _text("decision"),  # the last word: hold, step, promote, abort, no_data, inconclusive
     Column("evidence", Text, nullable=False, server_default="{}"),
     Column("t_detect_us", BigInteger),
     Column("t_decide_us", BigInteger),
     Column("t_flip_us", BigInteger),
     Column("t_last_bad_us", BigInteger),
     Index(None, "route", "env", "state"),
+)
+
+canary_steps = Table(
+    "canary_steps",
+    METADATA,
+    Column("run_id", Integer, ForeignKey("canary_runs.id"), primary_key=True),
+    Column("ts_us", BigInteger, primary_key=True),  # when the share began
+    Column("share", Float, nullable=False),
+)
+
+canary_looks = Table(
+    "canary_looks",
+    METADATA,
+    Column("run_id", Integer, ForeignKey("canary_runs.id"), primary_key=True),
+    Column("ts_us", BigInteger, primary_key=True),
+    Column("look", Text, nullable=False),  # what it saw: `domain.release.CanaryLook` without its time
+)
+
+canary_pairs = Table(
+    "canary_pairs",
+    METADATA,
+    Column("run_id", Integer, ForeignKey("canary_runs.id"), primary_key=True),
+    Column("request_id", Text, primary_key=True),  # of the recorded input
+    _text("answer_id"),  # of the candidate's request; empty: it has not been asked yet, or could not be
+    _text("winner"),  # canary, stable, tie; empty: not compared
+    _text("detail"),
+    Column("cost_usd", Float),  # of the request and its judging; NULL: unknown
 )
 
 rollbacks = Table(

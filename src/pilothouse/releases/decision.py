@@ -1,0 +1,139 @@
+"""The canary's decision, pure: what two arms have shown → abort, hold, step, promote, no data or inconclusive, in one
+sentence with its numbers."""
+
+from typing import Literal
+
+import msgspec
+
+from pilothouse.config.canary import CanaryPolicy
+from pilothouse.releases.arms import Counts, Seen
+from pilothouse.releases.guardrail import Guardrail, guardrails, percent, unasked
+from pilothouse.stats.samples import UNHEALTHY, srm_p
+
+Kind = Literal["abort", "hold", "step", "promote", "no_data", "inconclusive"]
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What to do, and why in one sentence with its numbers. `share`: the next one, where the word is `step`."""
+
+    kind: Kind
+    sentence: str
+    guardrails: tuple[Guardrail, ...]
+    healthy: bool = True  # False: the arms' sizes do not fit the share, so nothing may go forward
+    mismatch_p: float | None = None  # of the sample ratio; None where there is too little to say
+    share: float | None = None
+    unasked: tuple[str, ...] = ()
+    late: bool = False  # past the longest time: nothing goes forward by itself any more
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits, for the next look."""
+        return {rail.name: rail.limit for rail in self.guardrails if rail.limit is not None}
+
+
+def decide(seen: Seen, policy: CanaryPolicy) -> Decision:
+    """Abort comes first and needs no minimum; then no data, arms out of proportion, too little, too bad; then on.
+
+    Past the longest time what would be held or stepped is inconclusive: it stays at its share until a person decides.
+    What is proven by then may still be promoted, but by a person too.
+    """
+    found = msgspec.structs.replace(_decide(seen, policy), unasked=unasked(seen, policy))
+    if seen.elapsed_s < policy.max_seconds or found.kind == "abort":
+        return found
+    if found.kind == "promote":
+        return msgspec.structs.replace(found, late=True)
+    days = _time(policy.max_seconds)
+    why = f"inconclusive after {days}, a person has to decide; it stays at {percent(seen.share)}: {found.sentence}"
+    return msgspec.structs.replace(found, kind="inconclusive", sentence=why, share=None, late=True)
+
+
+def _decide(seen: Seen, policy: CanaryPolicy) -> Decision:
+    rails = guardrails(seen, policy)
+    tripped = [rail for rail in rails if rail.tripped]
+    if tripped:
+        worst = max(tripped, key=lambda rail: rail.evidence / rail.threshold)
+        why = f"aborted: {worst}; evidence {_evidence(worst.evidence)} ≥ {_evidence(worst.threshold)}"
+        return Decision(kind="abort", sentence=why, guardrails=rails)
+    if seen.canary.requests == 0:
+        why = f"no data: no request has reached the canary at {percent(seen.share)}"
+        return Decision(kind="no_data", sentence=why, guardrails=rails)
+    if seen.canary_step.requests == 0 and seen.step_s >= policy.min_seconds > 0:
+        why = f"no data: no request has reached the canary in {_time(seen.step_s)} at {percent(seen.share)}"
+        return Decision(kind="no_data", sentence=why, guardrails=rails)
+    p = mismatch(seen.canary_step, seen.stable_step, seen.share)
+    if p is not None and p < UNHEALTHY:
+        why = f"held, unhealthy: {_arms(seen)} do not fit a share of {percent(seen.share)} (p = {p:.1g})"
+        return Decision(kind="hold", sentence=why, guardrails=rails, healthy=False, mismatch_p=p)
+    return _forward(seen, policy, rails, p)
+
+
+def _forward(seen: Seen, policy: CanaryPolicy, rails: tuple[Guardrail, ...], p: float | None) -> Decision:
+    def hold(why: str) -> Decision:
+        return Decision(kind="hold", sentence=f"held: {why}", guardrails=rails, mismatch_p=p)
+
+    n = seen.canary_step.requests
+    least = policy.min_requests
+    if seen.share == 0 and policy.shadow is not None:
+        least = max(least, policy.shadow.requests)
+    if n < least or seen.step_s < policy.min_seconds:
+        return hold(
+            f"{n} of {least} requests and {seen.step_s:,.0f} of {policy.min_seconds:,.0f} s at {percent(seen.share)}"
+        )
+    above = [rail for rail in rails if rail.above]
+    if above:
+        return hold(f"{above[0]}; evidence {_evidence(above[0].evidence)} < {_evidence(above[0].threshold)}")
+    following = [share for share in sorted(policy.steps) if share > seen.share]
+    open_ = [rail for rail in rails if not rail.cleared]
+    if open_ and seen.share > 0 and (not following or following[0] >= 1.0):
+        return hold("not yet shown to be no worse: " + "; ".join(map(_room, open_)))
+    numbers = "; ".join(str(rail) for rail in rails if rail.n)
+    if following:
+        why = f"may step to {percent(following[0])}: {numbers}"
+        return Decision(kind="step", sentence=why, guardrails=rails, mismatch_p=p, share=following[0])
+    return Decision(kind="promote", sentence=f"may be promoted: {numbers}", guardrails=rails, mismatch_p=p)
+
+
+def _room(rail: Guardrail) -> str:
+    """How much worse a guardrail may still be."""
+    if rail.high is None:
+        return str(rail)
+    if rail.form == "rate":
+        return f"{rail}, at most {rail.high * 100:+.2g} pp of {rail.margin * 100:.2g} pp"
+    return str(rail)
+
+
+def mismatch(canary: Counts, stable: Counts, share: float) -> float | None:
+    """p of a χ² test (1 degree of freedom) that the arms' sizes come from `share`; None under 5 expected in one."""
+    a, b = _size(canary, stable), _size(stable, canary)
+    if (a + b) * min(share, 1 - share) < 5:
+        return None
+    return srm_p(a, b, share)
+
+
+def _size(arm: Counts, other: Counts) -> int:
+    """Of an arm, without what was asked again: that was not assigned by share."""
+    if arm.sessions is not None and other.sessions is not None:
+        return arm.sessions
+    return arm.requests - arm.fed
+
+
+def _arms(seen: Seen) -> str:
+    by_session = seen.canary_step.sessions is not None and seen.stable_step.sessions is not None
+    unit = "sessions" if by_session else "requests"
+    a, b = _size(seen.canary_step, seen.stable_step), _size(seen.stable_step, seen.canary_step)
+    return f"{a:,} {unit} on the canary and {b:,} on the stable release"
+
+
+def _evidence(value: float) -> str:
+    """`12.3`, `1,204`; a number that nobody reads digit by digit as a power of ten."""
+    if value >= 1e6:
+        return f"{value:.0e}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"
+
+
+def _time(seconds: float) -> str:
+    """`40 s`, `12 min`, `3 h`, `7 d`."""
+    for size, unit in ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * size or (seconds >= size and seconds % size == 0):
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,148 @@
+"""What a canary's two arms did, as telemetry has it: counts for the rates, moments for the means."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pilothouse.releases.arms import Counts, Strata
+from pilothouse.releases.canary import Arm, Sides
+from pilothouse.stats.contrast import Moments
+from pilothouse.store.telemetry import TelemetryStore, dialect
+
+RUN = "canary_run"  # the label of a request that was asked for a canary run rather than by a user
+_WINSOR = 0.995  # costs and tokens above this quantile count as much as it: one monster says nothing of a mean
+
+# What a user asked, and what was asked again for this run. A request that its client left says nothing of the
+# release.
+_ARM = f"""(source = 'edge' OR (source IN ('replay', 'shadow') AND labels['{RUN}'] = ?))
+  AND route = ? AND env = ? AND release = ? AND canary = ? AND ts >= {dialect.at()} AND ts < {dialect.at()}
+  AND status <> 499"""  # our own fragments
+_ANSWERED = "(outcome NOT IN ('failed', 'refused') AND coalesce(cache, '') NOT IN ('hit', 'semantic', 'stale'))"
+_COUNTS = f"""SELECT count(*), count(*) FILTER (outcome = 'failed'), count(*) FILTER (outcome = 'refused'),
+  count(*) FILTER (structured),
+  count(*) FILTER (structured AND NOT valid_first), count(*) FILTER (len(guard_hits) > 0), count(*) FILTER {_ANSWERED},
+  count(*) FILTER ({_ANSWERED} AND duration_ms > ?), count(DISTINCT nullif(session, '')) FILTER (source = 'edge'),
+  count(*) FILTER (source <> 'edge')
+FROM requests WHERE {_ARM}"""  # noqa: S608  # likewise
+_SCORES = f"""SELECT name, count(*) FILTER (value <= 0), count(*) FROM (
+  SELECT s.name AS name, arg_max(s.value, s.ts) AS value FROM scores s
+  WHERE s.ts >= {dialect.at()} AND s.request_id IN (SELECT id FROM requests WHERE {_ARM}) GROUP BY s.name, s.request_id)
+GROUP BY name HAVING count(*) FILTER (value NOT IN (0, 1)) = 0"""  # noqa: S608  # likewise
+# What a mean is of; NULL counts for nothing.
+_COLUMNS = {
+    "failed": "(outcome = 'failed')::INTEGER",
+    "refused": "(outcome = 'refused')::INTEGER",
+    "invalid": "CASE WHEN structured THEN (NOT valid_first)::INTEGER END",
+    "guarded": "guarded::INTEGER",
+    "slow": "CASE WHEN answered THEN (duration_ms > most_ms)::INTEGER END",
+    "latency": "CASE WHEN answered THEN ln(greatest(duration_ms, 0.01)) END",
+    "cost": "CASE WHEN answered THEN least(cost_usd, most_usd) END",
+    "tokens": "CASE WHEN answered THEN least(tokens, most_tokens) END",
+}
+_LAST = f"""SELECT max(epoch_us(ts)) FROM requests WHERE source = 'edge' AND route = ? AND env = ? AND release = ?
+  AND canary AND ts >= {dialect.at()}"""  # noqa: S608  # likewise
+_FOREVER_US = 9_000_000_000_000_000  # the year 2255
+
+
+def counts(store: TelemetryStore, arm: Arm) -> Counts:
+    """What one side of a canary did."""
+    where = [str(arm.run or ""), arm.route, arm.env, arm.release, arm.canary, arm.since_us]
+    where.append(arm.until_us or _FOREVER_US)
+    found = store.rows(_COUNTS, [arm.slo_ms, *where])[0]
+    requests, failures, refusals, structured, invalid, guarded, answered, slow, sessions, fed = found
+    scores = store.rows(_SCORES, [arm.since_us, *where]) if requests else []
+    return Counts(
+        requests=requests,
+        failures=failures,
+        refusals=refusals,
+        structured=structured,
+        invalid_first=invalid,
+        guarded=guarded,
+        answered=answered,
+        slow=slow,
+        sessions=sessions or None,
+        fed=fed,
+        scores={name: (bad, n) for name, bad, n in scores},
+    )
+
+
+def last(store: TelemetryStore, arm: Arm) -> int | None:
+    """When the last request of a user on the canary's side began, µs since 1970."""
+    found: int | None = store.rows(_LAST, [arm.route, arm.env, arm.release, arm.since_us])[0][0]
+    return found
+
+
+def measure(store: TelemetryStore, sides: Sides) -> dict[str, Strata]:
+    """Both sides' rates, latency (the logarithm of ms), cost, tokens and scores, a stratum for each share.
+
+    What was asked again is a stratum of its own. Groups are sessions, and single requests where there are none.
+    """
+    run = sides.run
+    steps = [ts_us for ts_us in sides.steps if ts_us > run.started_us]
+    side = [str(run.id), run.route, run.env, run.started_us, run.release, run.baseline]
+    scored = store.rows(_scored(len(steps)), [*steps, *side, run.started_us])
+    found: dict[str, Strata] = {}
+    for name in {row[0] for row in scored}:
+        of = "mean" if name in sides.scores else "bad"
+        found |= {name: _strata([row[1:] for row in scored if row[0] == name], ("bad", "mean"))[of]}
+    slo = 1e18 if sides.slo_ms is None else sides.slo_ms
+    return found | _strata(store.rows(_means(len(steps)), [slo, *steps, *side]), tuple(_COLUMNS))
+
+
+def _picked(steps: int) -> str:
+    """Both sides' requests with their stratum and group."""
+    stratum = " + ".join(["0", *(f"(ts >= {dialect.at()})::INTEGER" for _ in range(steps))])
+    return f"""SELECT id, CASE WHEN source = 'edge' THEN {stratum} ELSE -1 END AS stratum, canary,
+  coalesce(nullif(session, ''), id) AS part, {_ANSWERED} AS answered, duration_ms, cost_usd, outcome, structured,
+  valid_first, len(guard_hits) > 0 AS guarded,
+  input_uncached + cache_read + cache_write + output_text + reasoning AS tokens
+FROM requests WHERE (source = 'edge' OR (source IN ('replay', 'shadow') AND labels['{RUN}'] = ?))
+  AND route = ? AND env = ? AND ts >= {dialect.at()} AND ((canary AND release = ?) OR (NOT canary AND release = ?))
+  AND status <> 499"""  # noqa: S608  # our own fragments
+
+
+def _moments(name: str) -> str:
+    n, s = f"n_{name}", f"s_{name}"
+    sums = f"sum({s}), sum({s} * {s}), sum({s} * {n}), sum({n}::DOUBLE * {n})"
+    return f"sum({n})::BIGINT, count(*) FILTER ({n} > 0), {sums}"
+
+
+def _grouped(**columns: str) -> str:
+    return ", ".join(
+        f"count({value}) AS n_{name}, coalesce(sum({value}), 0)::DOUBLE AS s_{name}" for name, value in columns.items()
+    )
+
+
+def _means(steps: int) -> str:
+    """Per stratum and side, what the sums over groups add up to. The objective stands before all else."""
+    return f"""WITH slo AS (SELECT ?::DOUBLE AS most_ms), picked AS ({_picked(steps)}),
+most AS (SELECT quantile_cont(cost_usd, {_WINSOR}) AS most_usd, quantile_cont(tokens, {_WINSOR}) AS most_tokens
+  FROM picked WHERE answered),
+groups AS (SELECT stratum, canary, part, {_grouped(**_COLUMNS)} FROM picked, most, slo GROUP BY stratum, canary, part)
+SELECT stratum, canary, {", ".join(map(_moments, _COLUMNS))}
+FROM groups GROUP BY stratum, canary"""  # noqa: S608  # our own fragments
+
+
+def _scored(steps: int) -> str:
+    """The same of scores, by name, as they are and as bad ones; of a request that was scored twice the last counts."""
+    return f"""WITH picked AS ({_picked(steps)}),
+scored AS (SELECT s.name AS name, s.request_id AS request_id, arg_max(s.value, s.ts) AS value FROM scores s
+  WHERE s.ts >= {dialect.at()} AND s.request_id IN (SELECT id FROM picked) GROUP BY s.name, s.request_id),
+groups AS (SELECT name, stratum, canary, part, {_grouped(bad="(value <= 0)::INTEGER", mean="value")}
+  FROM scored JOIN picked ON picked.id = scored.request_id GROUP BY name, stratum, canary, part)
+SELECT name, stratum, canary, {_moments("bad")}, {_moments("mean")} FROM groups GROUP BY name, stratum, canary"""  # noqa: S608
+
+
+def _strata(rows: Sequence[Sequence[Any]], names: tuple[str, ...]) -> dict[str, Strata]:
+    """Rows of (stratum, canary, six sums for each name) → pairs of (canary, stable)."""
+    found: dict[str, dict[int, dict[bool, Moments]]] = {name: {} for name in names}
+    for stratum, canary, *sums in rows:
+        for place, name in enumerate(names):
+            n, groups, total, squares, crossed, sizes = sums[6 * place : 6 * place + 6]
+            if n:
+                moments = Moments(n=n, groups=groups, total=total, squares=squares, crossed=crossed, sizes=sizes)
+                found[name].setdefault(stratum, {})[canary] = moments
+    none = Moments()
+    return {
+        name: tuple((sides.get(True, none), sides.get(False, none)) for _, sides in sorted(strata.items()))
+        for name, strata in found.items()
+    }

@@ -1,0 +1,127 @@
+"""What a canary's arms did, asked of a real telemetry store and compared with sums taken by hand."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilothouse.domain.clock import FrozenClock
+from pilothouse.domain.ids import request_ids, uuid7
+from pilothouse.domain.record import GuardHit, Record, ScoreRecord, Tokens, Validation
+from pilothouse.domain.release import CanaryRun
+from pilothouse.releases.canary import Arm, Sides
+from pilothouse.server import arms
+from pilothouse.stats.contrast import Moments
+from pilothouse.store.telemetry import TelemetryStore
+from pilothouse.telemetry.journal import Journal
+from pilothouse.telemetry.loader import Loader
+
+START = 1_750_000_000_000_000
+SECOND = 1_000_000
+
+
+@pytest.fixture
+def clock() -> FrozenClock:
+    return FrozenClock(START + 3_600 * SECOND)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[TelemetryStore]:
+    opened = TelemetryStore(tmp_path / "telemetry.duckdb")
+    yield opened
+    opened.close()
+
+
+def load(tmp_path: Path, store: TelemetryStore, clock: FrozenClock, lines: list[Any]) -> None:
+    journal = Journal(tmp_path / "journal", "edge-0", clock, fsync="never", segment_bytes=1 << 20, reserve_bytes=0)
+    for line in lines:
+        journal.write(line)
+    journal.close()
+    Loader(tmp_path / "journal", store, clock).load_once()
+
+
+def record(canary: bool, at_s: float, session: str = "", **more: Any) -> Record:
+    own, trace, span = request_ids(START + int(at_s * SECOND))
+    given: dict[str, Any] = {
+        "id": own, "ts_us": START + int(at_s * SECOND), "trace_id": trace, "span_id": span, "env": "prod",
+        "route": "answer", "release": 2 if canary else 1, "canary": canary, "outcome": "success", "status": 200,
+        "session": session, "duration_ms": 100.0, "cost_usd": 0.01, "tokens": Tokens(input_uncached=10, output_text=5),
+    }  # fmt: skip
+    return Record(**(given | more))
+
+
+def score(of: Record, name: str, value: float) -> ScoreRecord:
+    return ScoreRecord(id=uuid7(of.ts_us), ts_us=of.ts_us + SECOND, request_id=of.id, name=name, value=value)
+
+
+def arm(canary: bool, **more: Any) -> Arm:
+    given = {"route": "answer", "env": "prod", "release": 2 if canary else 1, "canary": canary, "since_us": START}
+    return Arm(**(given | more))
+
+
+RUN = CanaryRun(
+    id=7, route="answer", env="prod", release=2, baseline=1, state="running", started_us=START, stepped_us=START
+)
+
+
+def test_counts_of_an_arm(tmp_path, store, clock):
+    plain = [record(True, n, session=f"s{n % 3}") for n in range(6)]
+    rest = [
+        record(True, 10, outcome="failed", status=502),
+        record(True, 11, outcome="failed", status=499),  # its client left
+        record(True, 12, outcome="refused"),
+        record(True, 13, validation=Validation(first_ok=False, ok=True)),
+        record(True, 14, validation=Validation(first_ok=True, ok=True)),
+        record(True, 15, guards=[GuardHit(use="pii", at="output", action="flag")]),
+        record(True, 16, duration_ms=900.0),
+        record(True, 17, duration_ms=900.0, cache="hit"),  # no answer of this release's model
+        record(True, 18, source="replay", labels={"canary_run": "7"}),
+        record(True, 19, source="replay", labels={"canary_run": "8"}),
+        record(True, 20, source="eval"),
+        record(True, 21, route="other"),
+        record(True, -1),
+        record(False, 5),
+    ]
+    scores = [score(plain[0], "helpful", 0), score(plain[1], "helpful", 1), score(plain[2], "grade", 0.5)]
+    again = ScoreRecord(id="x", ts_us=plain[0].ts_us + 2 * SECOND, request_id=plain[0].id, name="helpful", value=1)
+    load(tmp_path, store, clock, [*plain, *rest, *scores, again])
+    found = arms.counts(store, arm(True, run=7, slo_ms=500.0))
+    assert found.requests == 6 + 8
+    assert (found.failures, found.refusals, found.structured, found.invalid_first, found.guarded) == (1, 1, 2, 1, 1)
+    assert (found.answered, found.slow, found.sessions, found.fed) == (11, 1, 3, 1)
+    assert found.scores == {"helpful": (0, 2)}  # the last word counts; what is neither 0 nor 1 is no rate
+    assert arms.counts(store, arm(True)).requests == 13
+    assert arms.counts(store, arm(True, until_us=START + 3 * SECOND)).requests == 3
+    assert arms.counts(store, arm(False)).requests == 1
+    assert arms.last(store, arm(True)) == START + 17 * SECOND
+
+
+def test_means_by_share_and_group(tmp_path, store, clock):
+    sides = Sides(run=RUN, steps=(START, START + 100 * SECOND), scores=("grade",), slo_ms=150.0)
+    first = [record(True, n, session="a", duration_ms=100.0 + n) for n in range(3)]
+    first += [record(True, 3, duration_ms=200.0), record(False, 4, session="b", duration_ms=50.0)]
+    second = [record(True, 101, cost_usd=0.05), record(False, 102, cost_usd=None, outcome="failed", status=500)]
+    fed = [record(side, 103, source="replay", labels={"canary_run": "7"}) for side in (True, False)]
+    load(tmp_path, store, clock, [*first, *second, *fed, score(first[0], "grade", 0.7), score(first[3], "good", 0)])
+    found = arms.measure(store, sides)
+    logs = [math.log(100.0 + n) for n in range(3)]
+    replayed, before, after = found["latency"]
+    assert before[0].n == 4
+    assert before[0].groups == 2
+    expected = Moments.of([(3, sum(logs)), (1, math.log(200.0))])
+    assert [getattr(before[0], name) for name in ("total", "squares", "crossed", "sizes")] == pytest.approx(
+        [expected.total, expected.squares, expected.crossed, expected.sizes]
+    )
+    assert before[1] == Moments.of([(1, math.log(50.0))])
+    assert (after[0].n, after[1].n) == (1, 0)  # what failed has no time
+    assert (replayed[0].n, replayed[1].n) == (1, 1)
+    assert [pair[0].total for pair in found["slow"]] == [0, 1, 0]
+    assert {type(pair[0].total) for strata in found.values() for pair in strata} == {float}
+    assert [pair[1].total for pair in found["failed"]] == [0, 0, 1]
+    assert found["cost"][2][0].total == pytest.approx(0.05, rel=0.05)  # near the quantile that costs are cut at
+    assert found["tokens"][1][0].total == pytest.approx(60)
+    assert found["grade"] == ((Moments.of([(1, 0.7)]), Moments()),)
+    assert found["good"] == ((Moments.of([(1, 1.0)]), Moments()),)
+    assert "invalid" not in found or not found["invalid"]
