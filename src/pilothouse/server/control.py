@@ -98,7 +98,7 @@ def _spawn_loops(control: Control) -> None:
     spawn(loops.repeat("rules", RULES_S, functools.partial(watching.evaluate, control)), "rules")
     spawn(loops.repeat("export", EXPORT_S, functools.partial(transfers.nightly, control)), "export")
     spawn(loops.repeat("retention", RETENTION_S, functools.partial(retention.tidy, control)), "retention")
-    spawn(loops.repeat("drills", DRILLS_S, functools.partial(drills.daily, control)), "drills")
+    spawn(loops.repeat("drills", DRILLS_S, functools.partial(drills.scheduled, control)), "drills")
     spawn(loops.repeat("review", REVIEW_S, functools.partial(_review, control)), "review")
     forwarder = Forwarder(
         control.data.journal, control.data.path, control.clock, read_secret, lambda: control.config.forward
