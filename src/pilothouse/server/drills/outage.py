@@ -125,16 +125,15 @@ CAUSES: dict[ErrorClass, Rule] = {
 async def _way(control: Control, scene: Scene, step: Fallback) -> Tried | None:
     """The step alone, with what it is for happening before it; None where that cannot be staged."""
     structured = scene.manifest.schema is not None
-    cause = next(
-        (CAUSES[kind] for kind in step.on if kind in CAUSES and (structured or kind != "invalid_output")), None
-    )
-    if cause is None:
+    kind = next((kind for kind in step.on if kind in CAUSES and (structured or kind != "invalid_output")), None)
+    if kind is None:
         return None
-    own, rules = scene.manifest.model, [cause]
+    cause, own = CAUSES[kind], scene.manifest.model
+    rules = [cause]
     if step.model is not None and step.model.provider == own.provider:
         rules = [msgspec.structs.replace(scene.answer, match=Match(model=step.model.name)), cause]
     if step.trim is not None:  # the same model, which takes the shorter request
-        rules = [msgspec.structs.replace(cause, times=max(1, scene.manifest.policy.retry.attempts)), scene.answer]
+        rules = [msgspec.structs.replace(cause, times=_tries(scene.manifest.policy, kind)), scene.answer]
         scene = longer(scene, step.trim)
     policy = msgspec.structs.replace(scene.manifest.policy, fallback=(step,))
     manifest = msgspec.structs.replace(scene.manifest, policy=policy)
@@ -142,6 +141,11 @@ async def _way(control: Control, scene: Scene, step: Fallback) -> Tried | None:
     async with staged(control, alone, {own.provider: Script(rules=rules)}) as stage:
         seen = await stage.ask()
     return _judged(step.way, [step.outcome], seen, scene)
+
+
+def _tries(policy: Policy, kind: ErrorClass) -> int:
+    """How often the model is asked before a fallback is."""
+    return max(1, policy.retry.attempts) if kind in policy.retry.on or kind == "error" else 1
 
 
 def longer(scene: Scene, keep: int) -> Scene:

@@ -15,13 +15,11 @@ def sample(schema: Any, root: Any = None, depth: int = 0) -> Any:
     if depth > DEPTH_MAX:
         raise Refused("the schema is too deep to make an answer for it", where="schema", code="no_sample")
     root = schema if root is None else root
-    if "const" in schema:
-        return schema["const"]
-    for key in ("enum", "examples"):
-        if schema.get(key):
-            return schema[key][0]
-    if "default" in schema:
-        return schema["default"]
+    said = (
+        [[schema["const"]]] if "const" in schema else [schema[key] for key in ("enum", "examples") if schema.get(key)]
+    )
+    if said:
+        return said[0][0]
     if "$ref" in schema:
         return sample(_pointed(root, str(schema["$ref"])), root, depth + 1)
     for key in ("anyOf", "oneOf", "allOf"):

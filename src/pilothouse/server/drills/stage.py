@@ -34,9 +34,8 @@ from pilothouse.telemetry import read
 from pilothouse.telemetry.journal import Journal
 
 PLAIN = "This answer was staged."
-_NEWEST = (
-    "SELECT id FROM requests WHERE source = 'edge' AND route = ? AND env = ? AND status = 200 ORDER BY ts DESC LIMIT 20"
-)
+_NEWEST = """SELECT id FROM requests WHERE source = 'edge' AND route = ? AND status = 200
+ORDER BY env = ? DESC, ts DESC LIMIT 20"""
 
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True):

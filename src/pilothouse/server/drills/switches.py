@@ -94,9 +94,8 @@ def _good(reply: GenerateReply, schema: dict[str, Any] | None) -> bool:
         return False
 
 
-async def kill_switch(control: Control, scene: Scene, actor: Actor) -> dict[str, Any]:
+async def kill_switch(control: Control, name: str, env: str, actor: Actor) -> dict[str, Any]:
     """What a disabled route answers, by the gateway's own reading of a table; outside prod it really is switched."""
-    name, env = scene.route.name, scene.env
     table = control.current_table()
     entry = table.entry(name, env)
     if entry is None:

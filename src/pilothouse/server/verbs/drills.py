@@ -74,8 +74,7 @@ async def _model_switch(control: Control, route: str, env: str, actor: Actor) ->
 
 async def _kill_switch(control: Control, route: str, env: str, actor: Actor) -> list[Evidence]:
     """The route switched off and on (T10.3)."""
-    scene = await asyncio.to_thread(stage.scene, control, route, env)
-    found = await switches.kill_switch(control, scene, actor)
+    found = await switches.kill_switch(control, route, env, actor)
     return [("disable_route", found.pop("ok"), found)]
 
 
