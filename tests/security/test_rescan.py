@@ -140,11 +140,11 @@ async def test_the_review_scans_daily_and_tells_the_share_with_its_interval(cont
 
 
 async def test_the_verb_scans_now(control: Control) -> None:
-    told = await drills.scan_again(control, "answer", "prod", ANA)
+    told = await drills.run(control, "rescan", "answer", "prod", ANA)
     assert (told["ok"], told["rows"]) == (False, 0)  # nothing to scan is no evidence
     assert rescan.newest(control, "answer", "prod") is None
     await write(control, *(span(n) for n in range(1, 5)), span(5, name=MAIL))
-    told = await drills.scan_again(control, "answer", "prod", ANA)
+    told = await drills.run(control, "rescan", "answer", "prod", ANA)
     assert (told["ok"], told["rows"], told["leaks"]) == (False, 5, 1)
     assert (told["low"], told["high"]) == wilson(1, 5)
 

@@ -63,7 +63,9 @@ app.command("review")(review.review)
 app.add_typer(audit.app, name="audit", help="The change log: verify, list.")
 app.add_typer(trace.app, name="trace", help="Requests: list, show, replay.")
 app.add_typer(config.app, name="config", help="The app's files: check.")
-app.add_typer(drill.app, name="drill", help="Drills: export.")
+app.add_typer(
+    drill.app, name="drill", help="Drills: rollback, provider-outage, fallback, model-switch, kill-switch, export."
+)
 app.command("export")(transfer.export)
 app.command("import")(transfer.import_)
 app.command("retention")(retention.retention)

@@ -6,7 +6,7 @@ import msgspec
 
 Outcome = Literal["success", "fallback", "degraded", "escalated", "refused", "failed"]
 RedactionStatus = Literal["clean", "redacted", "blocked", "skipped"]
-Source = Literal["edge", "eval", "replay", "shadow"]
+Source = Literal["edge", "eval", "replay", "shadow", "drill"]
 AttemptKind = Literal["primary", "retry", "fallback", "hedge", "reask", "continue"]
 CacheUse = Literal["", "miss", "hit", "semantic", "stale", "bypass"]
 StreamEnd = Literal["", "complete", "error", "restarted", "continued"]

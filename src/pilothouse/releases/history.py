@@ -29,6 +29,8 @@ MOVES = (
     "route.enable",
     "model.pin",
     "model.unpin",
+    "drill.flip",
+    "drill.flip_back",
 )
 
 
@@ -107,7 +109,8 @@ def target(conn: Connection, pointer: Pointer, to: int | None = None) -> DryRun:
         return _resolved(conn, pointer, pointer.canary, [pointer.stable])
     taken = moves(conn, pointer.route, pointer.env)
     if to is None:
-        below = [number for number in reversed(stack(taken)[:-1]) if number != pointer.stable]
+        standing = stack(taken)  # a drill's twin, which serves the same, stands for the release that it is the twin of
+        below = [number for number in reversed(standing[:-1]) if number not in (pointer.stable, standing[-1])]
         return _resolved(conn, pointer, pointer.stable, below)
     if to == pointer.stable:
         return DryRun(ok=False, from_release=to, reason=f"release {to} is the stable one in {pointer.env} already")

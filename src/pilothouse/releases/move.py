@@ -23,6 +23,8 @@ What = Literal[
     "enabled",
     "pinned",
     "unpinned",
+    "flipped",
+    "flipped_back",
 ]
 
 ACTIONS: dict[What, str] = {
@@ -37,6 +39,8 @@ ACTIONS: dict[What, str] = {
     "enabled": "route.enable",
     "pinned": "model.pin",
     "unpinned": "model.unpin",
+    "flipped": "drill.flip",
+    "flipped_back": "drill.flip_back",
 }
 FORCED = "release.promote_forced"
 
@@ -121,7 +125,7 @@ def _canary_run(conn: Connection, move: Planned, after: Pointer, clock: Clock) -
             canaries.end(conn, after.route, after.env, "promoted" if staged else "superseded", clock)
         case "canary_aborted" | "rolled_back" | "part_reverted" | "restored":
             canaries.end(conn, after.route, after.env, "aborted", clock)
-        case "disabled" | "enabled" | "pinned" | "unpinned":
+        case "disabled" | "enabled" | "pinned" | "unpinned" | "flipped" | "flipped_back":
             return None
         case _:
             assert_never(move.what)

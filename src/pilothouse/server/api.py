@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from pilothouse.domain.alert import Alert, Rule
-from pilothouse.domain.errors import BadRequest, NotFound
+from pilothouse.domain.errors import BadRequest
 from pilothouse.domain.finding import Review
 from pilothouse.releases.pointer import Promotion
 from pilothouse.server import api_changes
@@ -228,14 +228,11 @@ class RunDrill(msgspec.Struct, forbid_unknown_fields=True):
     env: str = "prod"
 
 
-async def drill(control: Control, request: Request) -> dict[str, Any]:
-    """Exercise what is promised; the evidence is kept."""
-    kind = request.path_params["kind"]
-    run = {"export": drills.export, "rescan": drills.scan_again}.get(kind)
-    if run is None:
-        raise NotFound(f"no drill {kind!r}", hint="drills: export, rescan", code="unknown_drill")
+async def drill(control: Control, request: Request) -> Response:
+    """Exercise what is promised; the evidence is kept. NDJSON: what is begun, then the result."""
     asked = await body(request, RunDrill)
-    return await run(control, request.path_params["route"], asked.env, who(request))
+    kind, name = request.path_params["kind"], request.path_params["route"]
+    return streamed(drills.streamed(control, kind, name, asked.env, who(request)))
 
 
 async def show_retention(control: Control, request: Request) -> dict[str, Any]:

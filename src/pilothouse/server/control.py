@@ -103,7 +103,7 @@ def _spawn_loops(control: Control) -> None:
     spawn(loops.repeat("rules", RULES_S, functools.partial(watching.evaluate, control)), "rules")
     spawn(loops.repeat("export", EXPORT_S, functools.partial(transfers.nightly, control)), "export")
     spawn(loops.repeat("retention", RETENTION_S, functools.partial(retention.tidy, control)), "retention")
-    spawn(loops.repeat("drills", DRILLS_S, functools.partial(drills.daily, control)), "drills")
+    spawn(loops.repeat("drills", DRILLS_S, functools.partial(drills.scheduled, control)), "drills")
     spawn(loops.repeat("integrity", INTEGRITY_S, functools.partial(guarding.mend, control)), "integrity")
     spawn(loops.repeat("alternates", ALTERNATES_S, functools.partial(alternates.hourly, control)), "alternates")
     spawn(loops.repeat("drift", DRIFT_S, functools.partial(drifting.watch, control)), "drift")

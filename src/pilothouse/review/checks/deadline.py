@@ -7,7 +7,7 @@ from pilothouse.review.evidence import Evidence
 from pilothouse.review.result import MIN_N, Check, Outcome, limit_of, no_data, sampled
 
 BACKOFF_MAX_S = 20.0
-PRACTISE = "inject 429, 500, timeouts, stalls, malformed and cut answers in staging, and record the drill `faults`"
+PRACTISE = "`pilothouse drill provider-outage {route}`: 429, 500, stalls, cut and malformed answers, on a stage"
 
 
 def waits_s(policy: Policy) -> list[float]:
@@ -74,16 +74,18 @@ def faults(evidence: Evidence, _item: Item) -> Outcome:
     status, seconds, said = algebra(policy)
     if status == "FAIL":
         return Outcome("FAIL", f"{seconds:.4g} s > {policy.timeout.total:.4g} s", seconds, None, said, "C")
-    drill = evidence.drill("faults", "staging")
+    practice = PRACTISE.format(route=evidence.route)
+    done = [drill for env in dict.fromkeys((evidence.env, "staging")) if (drill := evidence.drill("faults", env))]
+    drill = max(done, key=lambda one: one.ts_us, default=None)
     if drill is None:
-        return no_data("never exercised", None, f"no fault was injected in staging; {said}", PRACTISE)
+        return no_data("never exercised", None, f"no fault was staged; {said}", practice)
     age = f"{words.duration((evidence.now_us - drill.ts_us) / 1_000)} ago"
     if not drill.ok:
         return Outcome("FAIL", f"a fault mishandled {age}", None, None, said, "D", drill.ts_us)
     current = evidence.release.current if evidence.release else None
     if current is not None and drill.ts_us < current.created_us:
         older = f"before release {current.number}"
-        return Outcome("STALE", f"exercised {older}", None, None, said, "D", drill.ts_us, PRACTISE)
+        return Outcome("STALE", f"exercised {older}", None, None, said, "D", drill.ts_us, practice)
     return Outcome(status, f"exercised {age}", None, None, said, "D", drill.ts_us)
 
 

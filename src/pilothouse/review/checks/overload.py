@@ -11,7 +11,7 @@ from pilothouse.review.result import MIN_N, Check, Outcome, level, limit_of, no_
 UTILISATION = Limit(warn=0.80)
 HOUR_S = 3600.0
 DEGRADED = Limit(warn=0.05)
-PRACTISE = "practise with the provider switched off, in staging, and record the drill `fallback`"
+PRACTISE = "`pilothouse drill fallback {route}`"
 
 
 def queue(evidence: Evidence, item: Item) -> Outcome:
@@ -80,7 +80,9 @@ def _exercised(evidence: Evidence, item: Item, steps: tuple[Fallback, ...]) -> O
     last = traffic | {way: max(drill.ts_us, traffic.get(way, 0)) for way, drill in drills.items()}
     never = [way for way in ways if way not in last]
     if len(never) == len(ways):
-        return no_data("never exercised", None, words.joined(f"declared: {declared}", spent), PRACTISE)
+        return no_data(
+            "never exercised", None, words.joined(f"declared: {declared}", spent), PRACTISE.format(route=evidence.route)
+        )
     oldest = min(last.values())
     age_ms = (evidence.now_us - oldest) / 1_000
     status = worst(level(age_ms, limit_of(item)), "WARN" if never else "PASS", share)

@@ -59,9 +59,12 @@ def _last(facts: ReleaseFacts) -> tuple[int, float | None, int | None] | None:
     if facts.last_rollback is not None:
         found.append((facts.last_rollback.ts_us, _took(facts.last_rollback), facts.last_rollback.workers))
     if facts.last_drill is not None:
-        ms = facts.last_drill.detail.get("propagated_ms")
-        took = float(ms) if isinstance(ms, int | float) and not isinstance(ms, bool) else None
-        found.append((facts.last_drill.ts_us, took, None))
+        detail = facts.last_drill.detail
+        times = [
+            float(ms) for name in ("propagated_ms", "last_old_ms") if isinstance(ms := detail.get(name), int | float)
+        ]
+        workers = detail.get("workers")
+        found.append((facts.last_drill.ts_us, max(times, default=None), workers if isinstance(workers, int) else None))
     # One that was timed says more than a later one that was not.
     return max(found, key=lambda each: (each[1] is not None, each[0]), default=None)
 

@@ -10,7 +10,7 @@ from pilothouse.review.result import MIN_N, Check, Outcome, limit_of, no_data, n
 STEPS_ON_INVALID = ("error", "fallback")  # the ends of `policy.invalid` that hand nothing invalid on
 FINAL_INVALID = Limit(warn=0.005, fail=0.02)
 DRILL_DAYS = 30
-PRACTISE = "practise with output that breaks the schema, in staging"
+PRACTISE = "`pilothouse drill provider-outage {route}`"
 
 
 def _structured(evidence: Evidence) -> SchemaFacts | Outcome:
@@ -109,7 +109,7 @@ def on_invalid(evidence: Evidence, _item: Item) -> Outcome:
     seen = words.joined(f"declared: {declared}", f"0 of {n:,} delivered invalid" if n else "", _dead(policy))
     drill = evidence.drill("invalid_output")
     if drill is None:
-        return no_data("never exercised", n, seen, PRACTISE)
+        return no_data("never exercised", n, seen, PRACTISE.format(route=evidence.route))
     age_days = (evidence.now_us - drill.ts_us) / 86_400_000_000
     status: Status = "FAIL" if not drill.ok else "WARN" if age_days > DRILL_DAYS or _dead(policy) else "PASS"
     return Outcome(status, f"exercised {age_days:.0f} d ago", age_days, n, seen, "D", drill.ts_us)

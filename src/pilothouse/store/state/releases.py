@@ -56,8 +56,8 @@ def latest(conn: Connection, route: str) -> Release | None:
 
 
 def of_route(conn: Connection, route: str) -> list[Release]:
-    """All releases of `route`, newest first."""
-    query = select(releases).where(releases.c.route == route).order_by(releases.c.number.desc())
+    """All releases of `route`, newest first; without the twins that drills have made (numbers below 0)."""
+    query = select(releases).where(releases.c.route == route, releases.c.number > 0).order_by(releases.c.number.desc())
     return [_release(row) for row in conn.execute(query).mappings()]
 
 

@@ -1,0 +1,1 @@
+"""Exercises of what is promised, whose evidence the review reads."""
