@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
+from pilothouse.config.flags import read_flags
 from pilothouse.config.limits import app_limits, counter_settings
 from pilothouse.config.parts import read
 from pilothouse.config.policy import log_mode
@@ -16,6 +17,7 @@ from pilothouse.config.route import CheckOverride, GateConfig, RouteConfig, read
 from pilothouse.config.section import Section, flag, one_of, parse, text, whole, words
 from pilothouse.domain.alert import Action, Rule
 from pilothouse.domain.errors import ConfigError
+from pilothouse.domain.flag import Flag
 from pilothouse.domain.limit import Limit
 from pilothouse.domain.policy import LogMode
 from pilothouse.domain.table import CounterSettings
@@ -90,6 +92,7 @@ class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[Limit, ...] = ()
     counters: CounterSettings = CounterSettings()
     spans_log: LogMode = "redacted"  # of apps' spans that name no route
+    flags: dict[str, Flag] = {}
 
     def route(self, name: str) -> RouteConfig:
         """The route of that name; ConfigError where the files have none."""
@@ -125,6 +128,7 @@ def load(folder: Path) -> AppConfig:
         limits=app_limits(top),
         counters=counter_settings(top),
         spans_log=_spans_log(top),
+        flags=read_flags(top, routes, people),
     )
     top.close()
     _known_providers(config, top)
