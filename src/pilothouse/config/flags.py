@@ -40,8 +40,8 @@ OPS = (
     "==", "!=", "in", "not_in", "starts_with", "ends_with", "contains", "<", "<=", ">", ">=", "semver", "matches",
     "exists",
 )  # fmt: skip
-GROUPS = ("all", "any", "not")
 DEPTH = 20  # conditions within conditions
+_SECRET_HEADERS = ("headers.authorization", "headers.x-api-key", "headers.api-key", "headers.cookie")
 
 
 def read_flags(top: Section, routes: Mapping[str, Any], people: Mapping[str, Any]) -> dict[str, Flag]:
@@ -120,7 +120,7 @@ def typed(kind: FlagType, value: Any) -> Any:
         "string": isinstance(value, str),
         "integer": isinstance(value, int) and not isinstance(value, bool),
         "float": is_number(value),
-        "object": isinstance(value, dict | list),
+        "object": isinstance(value, dict),
     }[kind]
     if not good:
         raise TypeError(f"{value!r} is not of type {kind}")
@@ -257,6 +257,8 @@ def _list(section: Section, node: yaml.Node, depth: int) -> tuple[Condition, ...
 
 
 def _attribute(section: Section, attribute: str, node: yaml.Node) -> list[Condition]:
+    if attribute.lower() in _SECRET_HEADERS:
+        raise section.error(f"{attribute}: a credential is nothing to target by", node, hint="`key` is the key's id")
     if not isinstance(node, yaml.MappingNode):
         return [_compare(section, attribute, "==", node)]
     return [_compare(section, attribute, str(op.value), value) for op, value in node.value]

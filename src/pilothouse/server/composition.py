@@ -15,6 +15,7 @@ from pilothouse.domain.security_facts import ReconstructSample
 from pilothouse.domain.table import Table
 from pilothouse.domain.tasks import Tasks
 from pilothouse.domain.wires import Metrics
+from pilothouse.releases import flags
 from pilothouse.releases import table as tables
 from pilothouse.security.files import Secrets, ensure
 from pilothouse.security.redact import Redactor
@@ -90,6 +91,7 @@ class Control:
         return self.table or self._build()
 
     def _build(self) -> Table:
+        flags.sync(self.state, self.config, self.clock)
         table = tables.build(
             self.state,
             self.config,
