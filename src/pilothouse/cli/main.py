@@ -10,6 +10,7 @@ from pilothouse.cli import (
     demo,
     drill,
     evals,
+    flags,
     init,
     keys,
     release,
@@ -55,6 +56,8 @@ app.command("review")(review.review)
 app.add_typer(audit.app, name="audit", help="The change log: verify, list.")
 app.add_typer(trace.app, name="trace", help="Requests: list, show, replay.")
 app.add_typer(config.app, name="config", help="The app's files: check.")
+app.add_typer(flags.app, name="flag", help="Flags: list, show, set, enable, disable, rollout, eval, history.")
+app.add_typer(flags.route_app, name="route", help="A route's kill switch: disable, enable.")
 app.add_typer(drill.app, name="drill", help="Drills: export.")
 app.command("export")(transfer.export)
 app.command("import")(transfer.import_)

@@ -11,7 +11,8 @@ import msgspec
 import yaml
 
 from pilothouse.config.quantities import share
-from pilothouse.config.section import Section, flag, one_of, parse, plain, text, words
+from pilothouse.config.section import Section, flag, one_of, plain, text, words
+from pilothouse.domain.errors import ConfigError
 from pilothouse.domain.flag import (
     FLAG_KINDS,
     FLAG_TYPES,
@@ -196,10 +197,19 @@ def _shares(section: Section, key: str, names: tuple[str, ...]) -> tuple[Share, 
 # --- rules
 
 
-def rules_of(rules: Any, made: Flag, where: str) -> tuple[FlagRule, ...]:
-    """Rules given as plain values, for `made`; raises ConfigError."""
-    given = msgspec.json.encode({"rules": rules}).decode()
-    section = parse(given, Path(where))
+def rules_of(rules: list[Any] | str, made: Flag, where: str) -> tuple[FlagRule, ...]:
+    """Rules for `made`, as plain values or as YAML, a list or under `rules:`; raises ConfigError."""
+    given = rules if isinstance(rules, str) else msgspec.json.encode(rules).decode()
+    try:
+        node = yaml.compose(given, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the rules are not YAML: {error}", where=where) from error
+    if isinstance(node, yaml.SequenceNode):
+        key = yaml.ScalarNode("tag:yaml.org,2002:str", "rules", node.start_mark, node.start_mark)
+        node = yaml.MappingNode("tag:yaml.org,2002:map", [(key, node)], node.start_mark, node.end_mark)
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError("the rules are no list", where=where, hint="write them as in pilothouse.yaml")
+    section = Section(node, Path(where), "")
     found = _rules(section, tuple(made.variants))
     section.close()
     return found

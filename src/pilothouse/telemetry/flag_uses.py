@@ -3,7 +3,7 @@
 from pilothouse.domain.flag_facts import FlagUse
 from pilothouse.store.telemetry import TelemetryStore, dialect
 
-NAME = "pilothouse.flag.evaluations"  # as the gateway names the metric, which no app may
+NAME = "pilothouse.flag.evaluations"  # as the gateway names the metric
 
 
 def uses(store: TelemetryStore, since_us: int, env: str = "", flag: str = "") -> list[FlagUse]:
