@@ -14,9 +14,9 @@ from pilothouse.releases import flags as flagged
 from pilothouse.releases.flags import FlagOrder
 from pilothouse.server.composition import Control
 from pilothouse.server.endpoints import body, route, who
+from pilothouse.server.pages.flag_shown import FlagBoard
 from pilothouse.server.verbs import flags
 from pilothouse.server.views import flags as views
-from pilothouse.server.views.flags import FlagBoard
 
 PREFIX = "/api/v1"
 

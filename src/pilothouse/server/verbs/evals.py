@@ -20,6 +20,7 @@ from pilothouse.releases import registry
 from pilothouse.server.composition import Control
 from pilothouse.server.generating import generating, require_providers
 from pilothouse.server.replies import failure_body
+from pilothouse.server.verbs.releases import selectable
 from pilothouse.store.state import changes, pointers, releases, runs
 from pilothouse.store.state.runs import EvalRun
 
@@ -59,7 +60,9 @@ async def judge(control: Control, asked: Asked, actor: Actor) -> AsyncIterator[d
 
     async def work() -> None:
         try:
-            tell({"type": "result", **await asyncio.to_thread(_run, control, asked, actor, tell)})
+            result = await asyncio.to_thread(_run, control, asked, actor, tell)
+            await selectable(control, asked.route)
+            tell({"type": "result", **result})
         except PilothouseError as error:
             tell({"type": "error", **failure_body(error)})
         finally:

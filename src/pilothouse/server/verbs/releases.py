@@ -34,7 +34,15 @@ async def create(control: Control, route: str, actor: Actor, said: str = "") -> 
             control.state, config, actor=actor, clock=control.clock, notes=control.typed(said), vcs=commit, kinds=kinds
         )
 
-    return await asyncio.to_thread(make)
+    made = await asyncio.to_thread(make)
+    await selectable(control, route)
+    return made
+
+
+async def selectable(control: Control, route: str) -> None:
+    """Have the workers know a release that a flag of this route may now select."""
+    if any(flag.selects is not None and flag.selects.route == route for flag in control.config.flags.values()):
+        await control.publish()
 
 
 def _kinds(control: Control, route: RouteConfig) -> list[str]:

@@ -1,15 +1,18 @@
 """Flags: the list in one environment, and one flag with its rules, its evaluations over time and its history."""
 
-from typing import Any
+import functools
 
 import msgspec
 
+from pilothouse.domain.change import Actor
 from pilothouse.domain.errors import NotFound
-from pilothouse.domain.flag import AllOf, AnyOf, Compare, Condition, Flag, FlagEntry, FlagState, resolved
-from pilothouse.domain.flag_facts import DAY_US, EXERCISED_DAYS, FlagFacts, FlagTrouble, FlagUse, facts_of
+from pilothouse.domain.flag import AllOf, AnyOf, Compare, Condition, Flag, FlagEntry, FlagState, Share, resolved
+from pilothouse.domain.flag_facts import DAY_US, EXERCISED_DAYS, FlagFacts, FlagUse, facts_of
 from pilothouse.domain.table import ENVIRONMENTS
 from pilothouse.releases import flags, selection
+from pilothouse.releases.flags import FlagOrder
 from pilothouse.server.composition import Control
+from pilothouse.server.pages.flag_shown import FlagAsk, FlagBoard, FlagPages, FlagRow, RuleShown
 from pilothouse.server.verbs import flags as verbs
 from pilothouse.store.state import flags as stored_flags
 from pilothouse.store.state.flags import StoredFlag
@@ -17,57 +20,6 @@ from pilothouse.telemetry import flag_uses
 
 BUCKET_S, WINDOW_S = 10_800, 604_800  # of the evaluations over time
 HISTORY = 40
-
-
-class FlagRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A flag in the environment shown. Times in µs since 1970; `evaluations`: of the last 90 days."""
-
-    key: str
-    type: str
-    kind: str
-    env: str
-    said: str  # what it does now, in one clause
-    enabled: bool = True
-    owner: str = ""
-    tags: tuple[str, ...] = ()
-    description: str = ""
-    expires: str = ""
-    route: str = ""
-    changed_us: int = 0
-    changed_here: bool = False  # it is not as the files declare it
-    revision: int = 0
-    evaluations: int = 0
-    last_us: int | None = None
-    off_us: int | None = None
-    troubles: tuple[FlagTrouble, ...] = ()
-
-
-class RuleShown(msgspec.Struct, frozen=True):
-    """A rule as people read it."""
-
-    name: str
-    when: str
-    serve: str
-
-
-class FlagBoard(msgspec.Struct, frozen=True, kw_only=True):
-    """One flag in one environment. `series`: variant → evaluations per bucket over [`since_us`, `until_us`)."""
-
-    row: FlagRow
-    variants: dict[str, Any]
-    default: str
-    rollout: dict[str, float]
-    rules: tuple[RuleShown, ...]
-    uses: tuple[FlagUse, ...]
-    problems: dict[str, str] = {}  # variant → why the release that it names is not served
-    others: tuple[FlagRow, ...] = ()  # the same flag in the other environments
-    part: str = ""
-    off: str = ""
-    since_us: int = 0
-    until_us: int = 0
-    bucket_s: int = BUCKET_S
-    series: dict[str, tuple[int, ...]] = {}
-    history: tuple[dict[str, Any], ...] = ()
 
 
 def rows(control: Control, env: str) -> tuple[FlagRow, ...]:
@@ -203,6 +155,31 @@ def _series(control: Control, key: str, env: str, since: int, now: int) -> dict[
             counts[min(buckets - 1, max(0, (at_us - since) // (BUCKET_S * 1_000_000)))] = n
         found[variant] = tuple(counts)
     return found
+
+
+def pages(control: Control) -> FlagPages:
+    """What the pages work on."""
+    return FlagPages(
+        rows=functools.partial(rows, control),
+        board=functools.partial(board, control),
+        change=functools.partial(_change, control),
+    )
+
+
+async def _change(control: Control, asked: FlagAsk, actor: Actor) -> str:
+    order = FlagOrder(
+        key=asked.key,
+        env=asked.env,
+        actor=actor,
+        reason=asked.reason,
+        enabled={"enable": True, "disable": False}.get(asked.what),
+        variant=asked.variant if asked.what == "set" else None,
+        rollout=(Share(asked.variant, asked.share),) if asked.what == "rollout" else None,
+        reset=asked.what == "reset",
+        expected_revision=asked.revision,
+    )
+    done = await verbs.change(control, order)
+    return f"{done['flag']} in {done['env']}: {done['said']}, {done['reach']}."
 
 
 def environment(name: str) -> str:
