@@ -121,7 +121,7 @@ def test_typed_variants_switches_and_selectors(tmp_path: Path) -> None:
         ("  f: {type: string, variants: {a: x}, default: a, flow: {route: r}}\n", 5, "a flow's flag is boolean"),
         ("  f: {selects: {route: r}}\n", 5, "type integer"),
         ("  f: {type: integer, variants: {a: -1}, default: a, selects: {route: r}}\n", 5, "type integer"),
-        ("  f: {type: integer, variants: {a: 1}, default: a, selects: {route: r, part: promt}}\n", 5, "did you mean 'prompt'?"),
+        ("  f: {type: integer, variants: {a: 1}, default: a, selects: {route: r, part: promt}}\n", 5, "'prompt'?"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, flags: str, line: int, said: str) -> None:

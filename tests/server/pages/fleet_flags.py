@@ -11,6 +11,7 @@ from pilothouse.server.pages.flag_shown import FlagAsk, FlagBoard, FlagPages, Fl
 
 DAY = 86_400_000_000
 STALE = FlagTrouble("stale", "unchanged for 74 days and everybody gets the same")
+UNUSED = FlagTrouble("unused", "nothing has read it for 90 days")
 
 
 def rows(env: str) -> tuple[FlagRow, ...]:
@@ -33,7 +34,7 @@ def rows(env: str) -> tuple[FlagRow, ...]:
         ),
         FlagRow(
             key="old-banner", type="boolean", kind="release", said="off",
-            troubles=(FlagTrouble("unused", "nothing has read it for 90 days"), FlagTrouble("unowned", "nobody answers for it")),
+            troubles=(UNUSED, FlagTrouble("unowned", "nobody answers for it")),
             **common | {"owner": "", "last_us": None, "changed_us": NOW - 120 * DAY},
         ),
         FlagRow(
