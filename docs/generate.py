@@ -29,6 +29,32 @@ KEYS = {
     "routes": "The LLM uses of the app, by name: the name is what a client sends as `model`.",
     "prices": "USD per million tokens by `provider/model`, where the public price list has none or yours differs.",
     "rules": "Alert rules: a list.",
+    "flags": "Flags, by key: see [Flags](../flags.md).",
+    "flag_rate": "How often a key may read flags over OFREP, at each worker, such as `1000/s`. Default: as often as it likes.",
+    "flags.NAME.type": "`boolean` (default), `string`, `integer`, `float` or `object`.",
+    "flags.NAME.variants": "Names and their values. A boolean flag has `on` and `off` unless it says otherwise.",
+    "flags.NAME.default": "The variant that is given where no rule is met: one, or one for each environment. Default for a boolean flag: `off`.",
+    "flags.NAME.enabled": "Whether the flag is evaluated, or one answer for each environment. Default `true`.",
+    "flags.NAME.off": "The variant that is given while the flag is disabled. Default: none, and then the default of the app's code holds.",
+    "flags.NAME.rollout": "Shares of keys by variant, such as `{on: 10%}`, of those that no rule meets; or for each environment.",
+    "flags.NAME.rules": "A list; the first rule that is met counts.",
+    "flags.NAME.rules.when": "The condition: attributes of the context and what they must be; `all`, `any`, `not`.",
+    "flags.NAME.rules.serve": "A variant, or shares by variant; what they leave over gets the default.",
+    "flags.NAME.rules.name": "A name, shown with the reason.",
+    "flags.NAME.rules.env": "Only in these environments: a list. Default: in all.",
+    "flags.NAME.kind": "`release` (default), `experiment` or `operational`. A flag with `flow` is of the kind flow.",
+    "flags.NAME.salt": "What shares are drawn with. Default: the key. Flags of one salt draw alike; a new salt draws anew.",
+    "flags.NAME.owner": "Who answers for it: a key of `people`.",
+    "flags.NAME.tags": "A list of words.",
+    "flags.NAME.description": "What it is for.",
+    "flags.NAME.expires": "The day by which it should be gone, such as `2027-03-01`. It is evaluated all the same.",
+    "flags.NAME.permanent": "Meant to stay: it is never called stale. Default `false`; of a flow's switch `true`.",
+    "flags.NAME.flow": "The flag is the kill switch of a use of a route.",
+    "flags.NAME.flow.route": "The route.",
+    "flags.NAME.flow.when": "Which of its requests: a condition. Default: all of them.",
+    "flags.NAME.selects": "The flag's value is the number of a release that answers instead of the pointer's; 0: the pointer's own.",
+    "flags.NAME.selects.route": "The route.",
+    "flags.NAME.selects.part": "Only this of the 8 parts is taken from that release. Default: all of it.",
     "journal": "How records are kept before they are loaded.",
     "export": "Each day's records as files, when the day (UTC) is over. See [Export and import](../export.md).",
     "export.to": "A folder, or a URL that fsspec knows, such as `s3://bucket/path` (extra `s3`).",
@@ -282,6 +308,10 @@ journal: {fsync: never}
 spans: {log: {mode: full}}
 counters: {kind: shared}
 limits: [{name: l, requests: 1/s, budget: {per_day: 1 USD}}]
+flags:
+  f: {rules: [{when: {a: 1}, serve: on}]}
+  w: {flow: {route: r}}
+  s: {type: integer, variants: {live: 0}, default: live, selects: {route: r}}
 routes:
   r:
     model: p/m
@@ -306,7 +336,7 @@ def known_keys(folder: Path) -> list[str]:
 
     def noting(section: Section) -> None:
         path = re.sub(r"\[\d+\]", "", section.path)
-        for group in ("providers", "people", "prices", "routes", "checks"):
+        for group in ("providers", "people", "prices", "routes", "checks", "flags"):
             path = re.sub(rf"(^|\.){group}\.(T1\.0|p/m|[^.]+)", rf"\1{group}.NAME", path)
         for key in section.known():
             seen[f"{path}.{key}".lstrip(".")] = None

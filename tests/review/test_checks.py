@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from pilothouse.domain.flag_facts import DAY_US, FlagFacts, FlagTrouble
 from pilothouse.review.catalogue import BY_ID
 from pilothouse.review.checks import CHECKS
 from pilothouse.review.judge import judge
@@ -30,6 +31,15 @@ def _model(m: Any, floating: str = "", **change: Any) -> Any:
     return m.evidence(
         facts=m.facts(models=[msgspec.structs.replace(use, **change)]), release=m.release(floating_alias=floating)
     )
+
+
+def _flow(m: Any, days: float | None) -> FlagFacts:
+    off_us = None if days is None else m.evidence().now_us - int(days * DAY_US)
+    return FlagFacts(key="refunds", env="prod", kind="flow", owner="ana", route="docs-answer", off_us=off_us)
+
+
+def _stale() -> FlagFacts:
+    return FlagFacts(key="f", env="prod", kind="release", troubles=(FlagTrouble("stale", "unchanged for 61 days"),))
 
 
 def _two_models(m: Any, n: int, **change: Any) -> Any:
@@ -545,6 +555,13 @@ TABLE: list[tuple[str, Any, str]] = [
     ("T10.3", lambda m: m.evidence(drills=()), "NO_DATA"),
     ("T10.3", lambda m: m.evidence(drills=(m.drill("disable_route", env="staging"),)), "PASS"),
     ("T10.3", lambda m: m.evidence(drills=(m.drill("disable_route", days=91),)), "WARN"),
+    ("T10.3", lambda m: m.evidence(drills=(m.drill("disable_route", days=89, env="staging"),)), "PASS"),
+    ("T10.3", lambda m: m.evidence(drills=(m.drill("disable_route", ok=False),)), "FAIL"),
+    ("T10.3", lambda m: m.evidence(flags=(_flow(m, days=90),)), "PASS"),
+    ("T10.3", lambda m: m.evidence(flags=(_flow(m, days=91),)), "WARN"),
+    ("T10.3", lambda m: m.evidence(flags=(_flow(m, days=None),)), "WARN"),
+    ("T10.3", lambda m: m.evidence(drills=(), flags=(_flow(m, days=None),)), "NO_DATA"),
+    ("T10.3", lambda m: m.evidence(flags=(_stale(),)), "WARN"),
     ("T10.4", lambda m: _staged(m, 95, 100), "PASS"),
     ("T10.4", lambda m: _staged(m, 94, 100), "WARN"),
     ("T10.4", lambda m: _staged(m, 79, 100), "FAIL"),

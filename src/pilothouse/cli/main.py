@@ -10,6 +10,7 @@ from pilothouse.cli import (
     demo,
     drill,
     evals,
+    flags,
     index,
     init,
     keys,
@@ -17,6 +18,7 @@ from pilothouse.cli import (
     release,
     retention,
     review,
+    runbook,
     route,
     trace,
     transfer,
@@ -60,8 +62,10 @@ app.add_typer(route.app, name="route", help="Kill switches: disable, enable.")
 app.add_typer(model.app, name="model", help="Alternate models: list, qualify, switch, back.")
 app.add_typer(evals.app, name="eval", help="Evals: run, show.")
 app.command("review")(review.review)
+app.command("runbook")(runbook.runbook)
 app.add_typer(audit.app, name="audit", help="The change log: verify, list.")
 app.add_typer(trace.app, name="trace", help="Requests: list, show, replay.")
+app.add_typer(flags.app, name="flag", help="Flags: list, show, set, enable, disable, rollout, eval, history.")
 app.add_typer(config.app, name="config", help="The app's files: check.")
 app.add_typer(
     drill.app, name="drill", help="Drills: rollback, provider-outage, fallback, model-switch, kill-switch, export."

@@ -7,7 +7,8 @@ import msgspec
 import yaml
 
 from pilothouse.config.drift import DriftConfig, read_drift
-from pilothouse.config.limits import app_limits, counter_settings
+from pilothouse.config.flags import read_flags
+from pilothouse.config.limits import app_limits, counter_settings, rate
 from pilothouse.config.parts import read
 from pilothouse.config.policy import log_mode
 from pilothouse.config.provider import ProviderConfig, absolute, read_provider, reference
@@ -17,7 +18,8 @@ from pilothouse.config.route import CheckOverride, GateConfig, RouteConfig, read
 from pilothouse.config.section import Section, flag, one_of, parse, text, whole, words
 from pilothouse.domain.alert import Action, Rule
 from pilothouse.domain.errors import ConfigError
-from pilothouse.domain.limit import Limit
+from pilothouse.domain.flag import Flag
+from pilothouse.domain.limit import Limit, Rate
 from pilothouse.domain.policy import LogMode
 from pilothouse.domain.table import CounterSettings
 
@@ -92,6 +94,8 @@ class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
     counters: CounterSettings = CounterSettings()
     spans_log: LogMode = "redacted"  # of apps' spans that name no route
     drift: DriftConfig = DriftConfig()
+    flags: dict[str, Flag] = {}
+    flag_rate: Rate | None = None  # how often a key may read flags, at each worker
 
     def route(self, name: str) -> RouteConfig:
         """The route of that name; ConfigError where the files have none."""
@@ -128,6 +132,8 @@ def load(folder: Path) -> AppConfig:
         counters=counter_settings(top),
         spans_log=_spans_log(top),
         drift=read_drift(top),
+        flags=read_flags(top, routes, people),
+        flag_rate=top.maybe("flag_rate", rate),
     )
     top.close()
     _known_providers(config, top)

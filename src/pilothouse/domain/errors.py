@@ -9,6 +9,7 @@ PilothouseError                what happened, where, what to do
 │   ├── TooLarge               413
 │   ├── UnsupportedMedia       415 a content type or encoding that is not read
 │   ├── RouteDisabled          503 the kill switch is on
+│   ├── FlowOff                403 a flag has switched this use of the route off
 │   ├── LimitExceeded          429 a limit of ours, with the time to wait
 │   ├── BudgetExceeded         429 money: waiting does not help before the period ends
 │   ├── GuardrailBlocked       400 a guardrail refused the input; 422 the output
@@ -104,6 +105,13 @@ class RouteDisabled(RequestError):
 
     code = "route_disabled"
     status = 503
+
+
+class FlowOff(RequestError):
+    """A flag has switched this use of the route off, and its policy has no answer for that."""
+
+    code = "flow_off"
+    status = 403
 
 
 class LimitExceeded(RequestError):

@@ -182,6 +182,7 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     priority: str = ""
     delayed: bool = False  # answered with 202; this record is of the work done afterwards
     way: Way = ""  # of the fallback that gave the answer; empty where none did
+    flags: dict[str, str] = {}  # flag → variant, of those that chose a release or switched the flow off
 
 
 class Document(msgspec.Struct):

@@ -4,7 +4,8 @@ from typing import Literal
 
 import msgspec
 
-from pilothouse.domain.limit import Limit
+from pilothouse.domain.flag import FlagEntry
+from pilothouse.domain.limit import Limit, Rate
 from pilothouse.domain.manifest import Manifest
 from pilothouse.domain.policy import LogMode
 
@@ -36,6 +37,8 @@ class Entry(msgspec.Struct, frozen=True):
     disabled: bool = False
     disabled_reason: str = ""
     pinned_model: str = ""  # `provider/model` that overrides the release's, by an action
+    switches: tuple[str, ...] = ()  # keys of the flags that switch a flow of it off, or select a release
+    selectable: dict[int, Live] = {}  # the releases that flags may select, by number
 
 
 class KeyEntry(msgspec.Struct, frozen=True):
@@ -105,6 +108,8 @@ class Table(msgspec.Struct, frozen=True):
     limits: tuple[Limit, ...] = ()  # the app's own, beside those of each route's policy
     counters: CounterSettings = CounterSettings()
     spans_log: LogMode = "redacted"  # what is kept of apps' spans that name no route
+    flags: dict[str, dict[str, FlagEntry]] = {}  # environment → key → flag
+    flag_rate: Rate | None = None  # how often a key may read flags, at each worker; None: as often as it likes
 
     def entry(self, route: str, env: str) -> Entry | None:
         """The entry of `route` in `env`."""

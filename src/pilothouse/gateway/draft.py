@@ -61,6 +61,8 @@ def note_resolved(draft: Draft, resolved: Resolved) -> None:
     record.route, record.app, record.tier = resolved.route, resolved.app, resolved.tier
     live = resolved.live
     record.manifest, record.parts = live.hash, live.parts
+    if resolved.flags:
+        record.flags = resolved.flags
     if resolved.canary:
         record.canary = True
     if resolved.inline:

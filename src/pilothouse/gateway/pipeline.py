@@ -39,6 +39,7 @@ from pilothouse.gateway.cache import Answers, worth
 from pilothouse.gateway.deadline import within
 from pilothouse.gateway.delivery import Delivery, headers
 from pilothouse.gateway.estimate import estimate, output_bound, rough_tokens
+from pilothouse.gateway.flag_counts import FlagCounts
 from pilothouse.gateway.guards.engine import Book, Guards
 from pilothouse.gateway.keeping import keeps, kept_of, stale, wanted
 from pilothouse.gateway.later import Later
@@ -48,6 +49,8 @@ from pilothouse.gateway.replay import again
 from pilothouse.gateway.resolve import resolve
 from pilothouse.gateway.settle import PriceBook, settle
 from pilothouse.gateway.shield import guarded_request
+from pilothouse.gateway.switched_off import off_way
+from pilothouse.gateway.switches import Asking
 from pilothouse.gateway.types import Answer, Api, Client, Draft, Headers, Incoming, Parsed, Resolved
 from pilothouse.gateway.validate import accept
 from pilothouse.providers.passing import ANY
@@ -87,6 +90,7 @@ class Gateway:
         kept = self.shared / "delayed" if self.shared is not None else None
         self.later = Later(self.attempts.calls, self.clock, kept)
         self._looks = Looks(self.redact, self.credentials)
+        self.counts = FlagCounts()
         self._book = PriceBook()
         self._delivery = Delivery(self.attempts, self.answers)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -172,15 +176,14 @@ class Gateway:
     async def _serve(self, draft: Draft, client: Client, table: Table, find: Resolve) -> None:
         """The steps in their order."""
         api = draft.api
-        parsed = api.parse(draft.incoming)
-        notes.note_parsed(draft, parsed, self.pseudonym)
-        resolved = find(parsed, draft, table)
-        notes.note_resolved(draft, resolved)
+        parsed, resolved, guards = await self._let_in(draft, table, find)
         record, policy = draft.record, resolved.live.manifest.policy
-        draft.ticket = await self.door.enter(draft, table, self._estimated(draft, resolved, table))
-        guards = self._guards_of(resolved) if policy.guards else None
-        if guards is not None:
-            resolved = await guarded_request(guards, draft, resolved)
+        if resolved.off is not None:
+            redo = functools.partial(self._redo, draft, table, find)
+            await self._delivery.whole(
+                draft, parsed, await off_way(draft, policy, resolved.off, self.later, redo), None
+            )
+            return
         rendered = render(resolved, api.to_chat if api.translates else None)
         body = notes.note_rendered(draft, rendered)
         kept: Callable[[float], Awaitable[Answer | None]] | None = None
@@ -228,6 +231,18 @@ class Gateway:
         if draft.uncounted:
             await self._estimate(draft)
 
+    async def _let_in(self, draft: Draft, table: Table, find: Resolve) -> tuple[Parsed, Resolved, Guards | None]:
+        """Parsed, resolved, admitted, and looked at by the guardrails of its input."""
+        parsed = draft.api.parse(draft.incoming)
+        notes.note_parsed(draft, parsed, self.pseudonym)
+        resolved = find(parsed, draft, table)
+        notes.note_resolved(draft, resolved)
+        draft.ticket = await self.door.enter(draft, table, self._estimated(draft, resolved, table))
+        guards = self._guards_of(resolved) if resolved.live.manifest.policy.guards else None
+        if guards is not None:
+            resolved = await guarded_request(guards, draft, resolved)
+        return parsed, resolved, guards
+
     def _running(self) -> asyncio.AbstractEventLoop:
         """The event loop. A gateway has one at a time, and each question for it is a system call until Python 3.12."""
         loop = self._loop
@@ -256,7 +271,8 @@ class Gateway:
         """The edge's way to a release: by the key's environment and the model's name."""
         principal = self.authenticate(draft.incoming.authorization, table)
         notes.note_principal(draft, principal)
-        return resolve(parsed, principal.env, table, draft.record.id)
+        asking = Asking(principal.key_id, draft.incoming.header, self.counts.add)
+        return resolve(parsed, principal.env, table, draft.record.id, asking)
 
     def _guards_of(self, resolved: Resolved) -> Guards | None:
         if self.guards is None:

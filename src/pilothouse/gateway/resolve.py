@@ -2,26 +2,29 @@
 
 import difflib
 import functools
-import hashlib
 
+from pilothouse.domain.bucket import bucket
 from pilothouse.domain.errors import BadRequest, NotFound, RouteDisabled
-from pilothouse.domain.hashing import content_hash, names_hash
 from pilothouse.domain.manifest import Manifest
 from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.table import Entry, Live, Table
+from pilothouse.gateway.switches import NOBODY, Asking, pinned_to, switched
 from pilothouse.gateway.types import Parsed, Resolved
 from pilothouse.providers.registry import wire_of
 
-_SPAN = float(1 << 64)
 
+def resolve(parsed: Parsed, env: str, table: Table, request_id: str, asking: Asking = NOBODY) -> Resolved:
+    """The release that `parsed.model` names in `env`; raises NotFound or RouteDisabled.
 
-def resolve(parsed: Parsed, env: str, table: Table, request_id: str) -> Resolved:
-    """The release that `parsed.model` names in `env`; raises NotFound or RouteDisabled."""
+    `asking`: what flags may know of the request beside what is parsed of it.
+    """
     if not parsed.model:
         return _only(parsed, table)
     entry = table.entry(parsed.model, env)
     if entry is not None:
-        return _entry(parsed, entry, parsed.session or request_id)
+        session = parsed.session or request_id
+        resolved = _entry(parsed, entry, session)
+        return switched(resolved, entry, table.flags.get(env, {}), session, asking) if entry.switches else resolved
     ref = ModelRef.parse(parsed.model)
     if ref.name and ref.provider in table.providers:
         live = inline(ref)
@@ -54,14 +57,13 @@ def _entry(parsed: Parsed, entry: Entry, session: str) -> Resolved:
     live = entry.canary if canary and entry.canary is not None else entry.stable
     model, pinned = live.manifest.model, entry.pinned_model
     if pinned:
-        live, model = _pinned(live, pinned), ModelRef.parse(pinned)
+        live, model = pinned_to(live, pinned), ModelRef.parse(pinned)
     return Resolved(parsed, live, model, entry.route, entry.app, entry.tier, canary, pinned=bool(pinned))
 
 
 def in_canary(salt: str, session: str, share: float) -> bool:
     """Whether a session is among the `share` (0 … 1) of sessions that the canary gets; the same answer always."""
-    point = int.from_bytes(hashlib.sha256(f"{salt}\0{session}".encode()).digest()[:8], "big") / _SPAN
-    return point < share
+    return bucket(salt, session) < share
 
 
 @functools.lru_cache(maxsize=4096)
@@ -69,18 +71,6 @@ def inline(ref: ModelRef) -> Live:
     """The manifest of a raw model: the model, and defaults for everything else."""
     manifest = Manifest(model=ref)
     return Live(release=0, manifest=manifest, parts=manifest.hashes(), hash=manifest.hash())
-
-
-@functools.lru_cache(maxsize=1024)
-def _pinned_parts(parts: tuple[tuple[str, str], ...], model: str) -> tuple[dict[str, str], str]:
-    changed = dict(parts) | {"model": content_hash(ModelRef.parse(model))}
-    return changed, names_hash(changed)
-
-
-def _pinned(live: Live, model: str) -> Live:
-    """`live` with the part `model` as the pin makes it, so that the record names what really answered."""
-    parts, whole = _pinned_parts(tuple(live.parts.items()), model)
-    return Live(release=live.release, manifest=live.manifest, parts=parts, hash=whole)
 
 
 def _unknown(model: str, env: str, table: Table, raw: bool) -> NotFound:

@@ -91,6 +91,8 @@ class Resolved(msgspec.Struct, gc=False):
     canary: bool = False
     inline: bool = False
     pinned: bool = False
+    flags: dict[str, str] = {}  # flag → variant, of those that had a say: which release, or that the flow is off
+    off: PilothouseError | None = None  # the flow is switched off: what the client is told where policy has no answer
 
 
 class Rendered(msgspec.Struct, gc=False):

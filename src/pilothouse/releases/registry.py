@@ -126,6 +126,22 @@ def release(store: StateStore, route: str, number: int) -> Live:
         return live(found, releases.manifest(conn, found))
 
 
+def answered(store: StateStore, route: str, number: int, parts: dict[str, str]) -> Live:
+    """Release `number` as it answered a request with these part hashes; NotFound, or StoreError.
+
+    A flag may have chosen a part from another release. A model that is no part of any release was pinned: it is then
+    the release's own here, and the request's first attempt names the other.
+    """
+    with store.read() as conn:
+        found = releases.get(conn, route, number)
+        chosen = {name: address for name, address in parts.items() if found.parts.get(name) != address}
+        if "model" in chosen and releases.part(conn, chosen["model"]) is None:
+            del chosen["model"]
+        mixed = msgspec.structs.replace(found, parts=found.parts | chosen)
+        made = live(mixed, releases.manifest(conn, mixed))
+        return msgspec.structs.replace(made, hash=made.manifest.hash()) if chosen else made
+
+
 def live(found: Release, manifest: Manifest) -> Live:
     """What a worker needs to serve `found`."""
     return Live(release=found.number, manifest=manifest, parts=found.parts, hash=found.manifest_hash)

@@ -1,8 +1,6 @@
-"""The runbook of a route: what to do now, with the ids of now in its commands. Made anew each time that it is asked for."""
+"""The runbook of a route: what to do now, with the ids of now in its commands. Made anew whenever it is asked for."""
 
 from collections.abc import Sequence
-
-import msgspec
 
 from pilothouse.config.app import AppConfig, RouteConfig
 from pilothouse.domain.policy import Fallback
@@ -11,19 +9,11 @@ from pilothouse.domain.release_facts import Drill, ReleaseFacts
 DAY_US = 86_400_000_000
 
 
-class Practised(msgspec.Struct, frozen=True, kw_only=True):
-    """The newest drill of a kind."""
-
-    kind: str
-    ok: bool
-    days: float
-
-
 def runbook(config: AppConfig, route: RouteConfig, facts: ReleaseFacts, drills: Sequence[Drill], now_us: int) -> str:
     """One page of Markdown. Every command can be pasted as it stands."""
     lines = [f"# Runbook of {route.name} in {facts.env}", "", *_who(config, route), ""]
     lines += ["## Something is wrong since the last release", "", *_back(route, facts), ""]
-    lines += ["## The model or its provider is the trouble", "", *_models(route, facts), ""]
+    lines += ["## The model or its provider is the trouble", "", *_models(route, facts, now_us), ""]
     lines += ["## Nothing may be answered", "", *_off(route, facts), ""]
     lines += ["## What happens by itself", "", *_ways(route.manifest.policy.fallback), ""]
     lines += ["## When this was last practised", "", *_drills(route, facts.env, drills, now_us)]
@@ -68,19 +58,27 @@ def _back(route: RouteConfig, facts: ReleaseFacts) -> list[str]:
     return lines
 
 
-def _models(route: RouteConfig, facts: ReleaseFacts) -> list[str]:
+def _models(route: RouteConfig, facts: ReleaseFacts, now_us: int) -> list[str]:
     own = str(route.manifest.model)
     others = [model for model in dict.fromkeys([*map(str, route.alternates), *facts.alternate_models]) if model != own]
     if not others:
         return [f"No other model than {own} is named: add `alternates:` to the route."]
-    now = f"Pinned to {facts.pinned_model} now." if facts.pinned_model else f"Serving {own}."
-    return [now, "", "```", *(f"pilothouse drill model-switch {route.name}    # does {model} answer?" for model in others[:1]),
-            "```", "", f"Others that the route may be switched to: {', '.join(others)}."]  # fmt: skip
+    now = f"Served by {facts.pinned_model} now." if facts.pinned_model else f"Served by {own}."
+    known = {one.model: one for one in facts.alternates}
+    lines = [now, ""]
+    for model in others:
+        wrong = known[model].objections(now_us) if model in known else ["never qualified"]
+        lines.append(f"- {model}: {', '.join(wrong) if wrong else 'fit to be switched to'}")
+    env = _env(facts)
+    back = [f"pilothouse model back {route.name}{env}"] if facts.pinned_model else []
+    switch = f'pilothouse model switch {route.name} {others[0]}{env} --reason "…"'
+    return [*lines, "", "```", switch, *back, f"pilothouse model qualify {route.name}", "```"]
 
 
 def _off(route: RouteConfig, facts: ReleaseFacts) -> list[str]:
-    state = f"Switched off now: {facts.disabled_reason}" if facts.disabled else "The route is on."
-    return [state, "", "```", f"pilothouse release disable {route.name}{_env(facts)}", "```"]
+    verb, state = ("enable", "Switched off now.") if facts.disabled else ("disable", "The route is on.")
+    command = f'pilothouse route {verb} {route.name}{_env(facts)} --reason "…"'
+    return [state, "", "```", command, "```"]
 
 
 def _ways(steps: Sequence[Fallback]) -> list[str]:

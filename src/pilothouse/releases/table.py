@@ -5,8 +5,10 @@ from sqlalchemy import Connection
 
 from pilothouse.config.app import AppConfig, ProviderConfig
 from pilothouse.domain.clock import Clock
+from pilothouse.domain.flag import FlagEntry
 from pilothouse.domain.release import Pointer
 from pilothouse.domain.table import Entry, Environment, JournalSettings, Live, Price, ProviderEntry, Table
+from pilothouse.releases import flags, selection
 from pilothouse.releases.registry import live
 from pilothouse.store.state import keys, pointers, releases
 from pilothouse.store.state.engine import StateStore
@@ -28,7 +30,8 @@ def build(
     """
     now = clock.now_us()
     with store.read() as conn:
-        entries = [_entry(conn, config, pointer) for pointer in pointers.every(conn)]
+        switches = flags.entries(conn, config)
+        entries = [_entry(conn, config, pointer, switches.get(pointer.env, {})) for pointer in pointers.every(conn)]
         return Table(
             revision=pointers.revision(conn),
             issued_us=now,
@@ -41,11 +44,14 @@ def build(
             limits=config.limits,
             counters=config.counters,
             spans_log=config.spans_log,
+            flags=switches,
+            flag_rate=config.flag_rate,
         )
 
 
-def _entry(conn: Connection, config: AppConfig, pointer: Pointer) -> Entry:
+def _entry(conn: Connection, config: AppConfig, pointer: Pointer, entries: dict[str, FlagEntry]) -> Entry:
     route = config.routes.get(pointer.route)
+    switches = selection.switches(entries, pointer.route)
     return Entry(
         route=pointer.route,
         env=msgspec.convert(pointer.env, Environment),
@@ -58,6 +64,8 @@ def _entry(conn: Connection, config: AppConfig, pointer: Pointer) -> Entry:
         disabled=pointer.disabled,
         disabled_reason=pointer.disabled_reason,
         pinned_model=pointer.pinned_model,
+        switches=switches,
+        selectable=selection.selectable(conn, config, pointer, entries) if switches else {},
     )
 
 

@@ -10,6 +10,7 @@ from pilothouse.domain.alert import Rule
 from pilothouse.domain.alert_facts import AlertFacts
 from pilothouse.domain.eval_facts import EvalFacts
 from pilothouse.domain.facts import RouteFacts
+from pilothouse.domain.flag_facts import FlagFacts
 from pilothouse.domain.release_facts import Drill, ReleaseFacts
 from pilothouse.domain.security_facts import ReconstructSample, SecurityFacts
 from pilothouse.store.state.waivers import Waiver
@@ -38,6 +39,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     security: SecurityFacts | None = None
     reconstruct: ReconstructSample | None = None
     drills: tuple[Drill, ...] = ()
+    flags: tuple[FlagFacts, ...] = ()  # of this environment: those of the route, and those of no route
     waivers: tuple[Waiver, ...] = ()
 
     @property

@@ -27,6 +27,7 @@ from pilothouse.server.verbs import (
     releases,
     retention,
     reviews,
+    runbooks,
     transfers,
 )
 from pilothouse.server.verbs import replay as replays
@@ -152,6 +153,12 @@ async def notes(control: Control, request: Request) -> dict[str, Any]:
     return await asyncio.to_thread(releases.noted, control, request.path_params["route"], release, env)
 
 
+async def runbook(control: Control, request: Request) -> dict[str, Any]:
+    """What to do when the route is in trouble."""
+    env = request.query_params.get("env", "prod")
+    return await runbooks.show(control, request.path_params["route"], env)
+
+
 async def list_canaries(control: Control, request: Request) -> dict[str, Any]:
     """Canary runs with what they saw."""
     await control.load()
@@ -270,6 +277,7 @@ def routes(control: Control) -> list[BaseRoute]:
         ("GET", "/routes/{route}/diff", diff),
         ("POST", "/routes/{route}/promote", promote),
         ("GET", "/routes/{route}/notes", notes),
+        ("GET", "/routes/{route}/runbook", runbook),
         ("GET", "/routes/{route}/canaries", list_canaries),
         ("POST", "/routes/{route}/evals", run_eval),
         ("GET", "/evals/{id}", show_eval),

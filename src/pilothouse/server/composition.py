@@ -16,7 +16,7 @@ from pilothouse.domain.security_facts import ReconstructSample
 from pilothouse.domain.table import Table
 from pilothouse.domain.tasks import Tasks
 from pilothouse.domain.wires import Metrics
-from pilothouse.releases import integrity
+from pilothouse.releases import flags, integrity
 from pilothouse.releases import table as tables
 from pilothouse.security.files import Secrets, ensure
 from pilothouse.security.redact import Redactor
@@ -94,6 +94,7 @@ class Control:
 
     def _build(self) -> Table:
         integrity.mend(self.state, self.clock)  # a pointer that was edited beside the verbs reaches no worker
+        flags.sync(self.state, self.config, self.clock)
         table = tables.build(
             self.state,
             self.config,

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from pilothouse.domain.errors import NotFound, RequestError
-from pilothouse.server import api, meters, twins
+from pilothouse.server import api, api_flags, meters, twins
 from pilothouse.server.composition import Control
 from pilothouse.server.endpoints import route
 from pilothouse.server.guard import Guard, wants_json
@@ -30,6 +30,7 @@ def make_app(control: Control) -> Starlette:
         Route("/healthz", _healthz),
         route(control, "GET", "/metrics", meters.metrics),
         *api.routes(control),
+        *api_flags.routes(control),
         *twins.routes(control),
     ]
     context = page_context(control)

@@ -41,6 +41,7 @@ from pilothouse.security.redact import Redactor, credentials
 from pilothouse.security.secrets import read_secret
 from pilothouse.server import equipment
 from pilothouse.server.datadir import DataDir
+from pilothouse.server.flag_paths import FlagPaths
 from pilothouse.server.http import HttpServer
 from pilothouse.server.http_account import Asker
 from pilothouse.server.http_head import Request
@@ -82,6 +83,7 @@ class Edge:
         self._ready = ready
         self._journal = journal
         self._live: set[Asker] = set()  # whose request goes to a model
+        self.flags = FlagPaths(gateway, _authorization)
         self._paths: dict[str, Place] = {
             **{path: ("POST", functools.partial(self._model, api)) for path, api in PATHS.items()},
             "/v1/models": ("GET", self._models),
@@ -89,9 +91,11 @@ class Edge:
             "/healthz": ("GET", self._healthz),
             "/readyz": ("GET", self._readyz),
             "/metrics": ("GET", self._metrics),
+            **self.flags.paths(),
         }
         # What begins so, with its method ("" for any); looked at in this order, after the paths.
         self._prefixes: tuple[tuple[str, Place], ...] = (
+            *self.flags.prefixes(),
             ("/v1/models/", ("GET", self._model_named)),
             ("/v1/delayed/", ("GET", self._delayed)),
             ("/v1/", ("", functools.partial(self._model, ANY_API))),
@@ -209,6 +213,8 @@ class Edge:
             "pilothouse_upstream_open": ("Connections to providers", upstream.open),
             "pilothouse_upstream_idle": ("Of these, the unused", upstream.idle),
             "pilothouse_upstream_created": ("Connections to providers since the start", upstream.created),
+            "pilothouse_flag_evaluations": ("Flags evaluated since the start", self._gateway.counts.total),
+            "pilothouse_flag_listeners": ("Clients that wait for news of flags", self.flags.ofrep.listening),
             "pilothouse_delayed_pending": ("Requests worked on after their 202", self._gateway.later.pending),
             **self._gateway.door.gauges(),
         }
@@ -219,6 +225,7 @@ class Edge:
     async def drain(self, within_s: float) -> int:
         """Wait for what is in flight, cancel the rest (each is recorded and answered); the number cancelled."""
         self.stopping = True
+        self.flags.ofrep.stop()
         self.http.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
@@ -311,6 +318,7 @@ class Worker:
 
     def _hold(self, table: Table) -> None:
         self._table = table
+        self._edge.flags.ofrep.changed(table)
 
     def _sink(self, line: JournalLine) -> None:
         self._journal.write(line)
@@ -324,6 +332,7 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         link = self._tasks.spawn(follow(self._data.path, self._worker, self._hold), "link")
+        counting = self._tasks.spawn(self._edge.flags.keep(), "flag counts")
         settle.warm()
         self._gateway.redact("warm")
         gc.collect()
@@ -333,16 +342,18 @@ class Worker:
             await self._edge.http.start(*self._at)
         except OSError as error:
             log.error("the edge cannot listen", worker=self._worker, error=str(error))
-            await self._finish(link)
+            await self._finish(link, counting)
             raise SystemExit(2) from error
         await stop.wait()
-        late = await self._finish(link)
+        late = await self._finish(link, counting)
         log.info("edge stopped", worker=self._worker, cancelled=late)
 
-    async def _finish(self, link: asyncio.Task[Any]) -> int:
+    async def _finish(self, *background: asyncio.Task[Any]) -> int:
         late = await self._edge.drain(DRAIN_S)
         await self._edge.http.close(FLUSH_S)
-        link.cancel()
+        for task in background:
+            task.cancel()
+        self._edge.flags.write()
         await self._tasks.drain(1.0)
         await self._gateway.close()
         self._journal.close()

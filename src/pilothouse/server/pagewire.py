@@ -26,7 +26,7 @@ from pilothouse.server.pages.context import (
 )
 from pilothouse.server.verbs import alerts, plans, releases, reviews
 from pilothouse.server.verbs import replay as replays
-from pilothouse.server.views import overview, traces
+from pilothouse.server.views import flags, overview, traces
 from pilothouse.server.views import releases as boards
 from pilothouse.store.state import views
 from pilothouse.telemetry import listing, sessions, steps
@@ -53,6 +53,7 @@ def page_context(control: Control) -> PageContext:
         review=functools.partial(_review, control),
         review_html=render.html,
         alerts=lambda: tuple(alerts.every(control)),
+        flags=flags.pages(control),
         promote=functools.partial(_promote, control),
         rollback=functools.partial(_rollback, control),
         acknowledge=functools.partial(_acknowledge, control),

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 from fleet import NOW, PEOPLE, ROUTES, manifests, replies
+from fleet_flags import flag_pages
 from granian.constants import Interfaces
 from granian.server.embed import Server
 from starlette.applications import Starlette
@@ -646,7 +647,7 @@ def make_context(empty: bool = False) -> c.PageContext:
         releases=releases, manifest=manifest, plan=plan,
         review=(lambda _: Review(measured_at="2026-11-23T14:32:00Z", window="", ready=False, routes=[])) if empty else review,
         review_html=render.html, alerts=tuple if empty else (lambda: tuple(ALERTS)), promote=promote, rollback=rollback,
-        acknowledge=acknowledge, set_actionable=set_actionable,
+        acknowledge=acknowledge, set_actionable=set_actionable, flags=flag_pages(empty),
     )  # fmt: skip
 
 

@@ -24,6 +24,8 @@ PAGES = {
     "session": "",
     "users": "/users",
     "releases": "/releases?route=docs-answer",
+    "flags": "/flags",
+    "flag": "/flags/checkout-copy",
     "review": "/review?route=docs-answer",
     "alerts": "/alerts",
 }
@@ -32,7 +34,7 @@ LISTED = {  # pages that are the first of a list
     "agent": "/traces?q=source:otlp+error:timeout",
     "session": "/sessions",
 }
-PICTURED = ("overview", "traces", "trace", "sessions", "releases", "review")
+PICTURED = ("overview", "traces", "trace", "sessions", "releases", "flags", "flag", "review")
 
 
 @pytest.fixture(params=["light", "dark"])

@@ -18,7 +18,7 @@ ITEMS = (
     _layer.item(
         "T10.3l", "kill switch of risky flows", "exercised > 90 d ago", "missing", "disable_route", cadence="R,Q",
         limit=above(90 * DAY, None, "ms"), evidence=RELEASES, grade="D",
-        fix="practise: `pilothouse route disable {route} --env staging`, and enable it again",
+        fix="practise: `pilothouse route disable {route} --env staging`; see `pilothouse flag list --stale`",
     ),
     _layer.item(
         "T10.4l", "changes through a canary", "< 95 %", "< 80 %", "require a canary", cadence="K,R",

@@ -123,14 +123,28 @@ def _measured(evidence: Evidence, facts: ReleaseFacts, item: Item) -> Outcome:
 
 
 def kill_switch(evidence: Evidence, item: Item) -> Outcome:
-    """T10.3: every route can be switched off; whether that was exercised."""
+    """T10.3: the route and each of its flows can be switched off, and was; no flag is left behind by its purpose."""
+    flows = [flag for flag in evidence.flags if flag.kind == "flow"]
     thrown = [evidence.drill("disable_route", env) for env in (evidence.env, "staging")]
     drill = max((one for one in thrown if one is not None), key=lambda one: one.ts_us, default=None)
-    if drill is None:
-        return no_data("never exercised", detail="every route has one")
-    age_ms = (evidence.now_us - drill.ts_us) / 1_000
-    status = level(age_ms, limit_of(item)) if drill.ok else "FAIL"
-    return Outcome(status, f"exercised {words.duration(age_ms)} ago", age_ms, 1, "", "D", drill.ts_us)
+    done = [flow.off_us for flow in flows if flow.off_us is not None] + ([drill.ts_us] if drill is not None else [])
+    idle = [flow.key for flow in flows if flow.off_us is None]
+    left = [f"{flag.key}: {trouble.what}" for flag in evidence.flags for trouble in flag.troubles]
+    left = [text for text in left if not text.endswith("off path not exercised")]
+    names = f"; flows: {', '.join(flow.key for flow in flows)}" if flows else ""
+    detail = words.joined(
+        f"off path never taken: {', '.join(idle[:3])}" if idle else "",
+        f"{words.plural(len(left), 'flag')} to look at: {', '.join(left[:3])}" if left else "",
+    )
+    if not done:
+        return no_data("never exercised", detail=words.joined(f"every route has one{names}", detail))
+    at_us = min(done)  # of the one that was exercised longest ago
+    age_ms = (evidence.now_us - at_us) / 1_000
+    status: Status = "FAIL" if drill is not None and not drill.ok else level(age_ms, limit_of(item))
+    if idle or left:
+        status = worst(status, "WARN")
+    value = f"exercised {words.duration(age_ms)} ago"
+    return Outcome(status, value, age_ms, len(done), detail, "D", at_us)
 
 
 def staged(evidence: Evidence, item: Item) -> Outcome:

@@ -25,7 +25,7 @@ from pilothouse.providers.script import Rule, Script
 from pilothouse.providers.scripted import ScriptedProvider
 from pilothouse.releases import registry
 from pilothouse.security.keys import make_authenticate, pseudonym
-from pilothouse.security.redact import Redactor
+from pilothouse.security.redact import Redactor, credentials
 from pilothouse.server import equipment
 from pilothouse.server.composition import WORKER, Control
 from pilothouse.server.drills.sample import sample
@@ -168,6 +168,7 @@ async def staged(control: Control, scene_: Scene, scripts: Mapping[str, Script])
             table=lambda: own,
             sink=sink,
             redact=Redactor(control.secret.salt),
+            credentials=credentials(control.secret.salt),
             authenticate=make_authenticate(control.secret.pepper, control.clock),
             secret=str,
             clock=control.clock,

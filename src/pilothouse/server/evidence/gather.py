@@ -9,6 +9,7 @@ from pilothouse.config.route import RouteConfig
 from pilothouse.domain.alert import Rule
 from pilothouse.domain.alert_facts import AlertFacts
 from pilothouse.domain.facts import RouteFacts, TelemetryFacts
+from pilothouse.domain.flag_facts import FlagFacts
 from pilothouse.domain.hashing import bytes_hash
 from pilothouse.domain.release_facts import ReleaseFacts
 from pilothouse.domain.security_facts import PlaintextFact, ReconstructSample, SecurityFacts
@@ -20,6 +21,7 @@ from pilothouse.review.evidence import WINDOW_S, Evidence
 from pilothouse.server import alternates, callers
 from pilothouse.server.composition import Control
 from pilothouse.server.evidence import reconstruct, rescan, security, windows
+from pilothouse.server.views import flags
 from pilothouse.store.state import alerts, drills, waivers
 from pilothouse.store.state.tables import parts
 from pilothouse.telemetry import evidence as telemetry_facts
@@ -36,6 +38,7 @@ class _Shared(msgspec.Struct, frozen=True, kw_only=True):
     plaintext: list[PlaintextFact]
     files: int
     rules: tuple[Rule, ...]
+    flags: tuple[FlagFacts, ...]
 
 
 def gather(control: Control, env: str, routes: list[RouteConfig]) -> list[Evidence]:
@@ -59,6 +62,7 @@ def gather(control: Control, env: str, routes: list[RouteConfig]) -> list[Eviden
             plaintext=security.plaintext(control, files),
             files=len(files),
             rules=defaults.effective(control.config, alerts.list_rules(conn)),
+            flags=flags.facts(control, env),
         )
         facts = _security(control, conn, shared, longest)
         return [_evidence(control, conn, route, shared, facts) for route in routes]
@@ -113,6 +117,7 @@ def _evidence(
         security=own,
         reconstruct=shared.reconstructed.get(route.name),
         drills=tuple(drills.list_drills(conn, route.name)),
+        flags=tuple(flag for flag in shared.flags if flag.route in ("", route.name)),
         waivers=tuple(waivers.active(conn, shared.now_us)),
     )
 

@@ -46,7 +46,7 @@ def _draw(control: Control, route: str, env: str, since_us: int) -> list[StoredR
 def _judged(
     control: Control, drawn: list[StoredRequest], first: dict[str, ModelRef], known: frozenset[str]
 ) -> ReconstructSample:
-    lives: dict[int, Live | str] = {}
+    lives: dict[tuple[int, str], Live | str] = {}
     reasons = Counter(_why_not(control, one, first.get(one.id), known, lives) for one in drawn)
     ok = reasons.pop("", 0)
     return ReconstructSample(n=len(drawn), ok=ok, reasons=dict(reasons), sampled_us=control.clock.now_us())
@@ -69,7 +69,7 @@ def _why_not(
     one: StoredRequest,
     model: ModelRef | None,
     known: frozenset[str],
-    lives: dict[int, Live | str],
+    lives: dict[tuple[int, str], Live | str],
 ) -> str:
     """Why the request cannot be made again byte for byte; empty where it can."""
     if not one.inline:
@@ -90,12 +90,13 @@ def _why_not(
     return "" if bytes_hash(body) == recorded else "the body differs from what was sent"
 
 
-def _live(control: Control, one: StoredRequest, lives: dict[int, Live | str]) -> Live | str:
+def _live(control: Control, one: StoredRequest, lives: dict[tuple[int, str], Live | str]) -> Live | str:
     if one.release is None:
         return "no release is recorded"
-    if one.release not in lives:
+    at = one.release, one.manifest
+    if at not in lives:
         try:
-            lives[one.release] = registry.release(control.state, one.route, one.release)
+            lives[at] = registry.answered(control.state, one.route, one.release, one.parts)
         except PilothouseError as error:
-            lives[one.release] = f"its release does not resolve: {error.kind}"
-    return lives[one.release]
+            lives[at] = f"its release does not resolve: {error.kind}"
+    return lives[at]

@@ -19,6 +19,7 @@ from pilothouse.domain.finding import Review
 from pilothouse.domain.manifest import Manifest
 from pilothouse.domain.record import Payload, Record, SpanRecord
 from pilothouse.domain.tasks import Tasks
+from pilothouse.server.pages.flag_shown import FlagPages
 from pilothouse.telemetry.filter import Query
 from pilothouse.telemetry.listing import Asked, Found, Row
 from pilothouse.telemetry.sessions import By, People
@@ -275,6 +276,7 @@ class PageContext:
     review: Callable[[str], Review]  # route, or "" for all
     review_html: Callable[[Review], str]  # the fragment of review.render: trusted, already escaped
     alerts: Callable[[], tuple[Alert, ...]]  # newest first, resolved ones too
+    flags: FlagPages
 
     # verbs
     promote: Callable[["Promotion", Actor], Awaitable[str]]

@@ -71,7 +71,9 @@ async def _model_switch(control: Control, route: str, env: str, actor: Actor) ->
     """Every other model really answers as the release asks (T10.2)."""
     scene = await asyncio.to_thread(stage.scene, control, route, env)
     found = await switches.model_switch(control, scene, actor)
-    return [("alternate_model", found.pop("ok"), found)]
+    ok = found.pop("ok")
+    moved: list[Evidence] = [("model_switch", ok, found)] if "propagated_ms" in found else []
+    return [("alternate_model", ok, found), *moved]
 
 
 async def _kill_switch(control: Control, route: str, env: str, actor: Actor) -> list[Evidence]:

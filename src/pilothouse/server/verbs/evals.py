@@ -20,6 +20,7 @@ from pilothouse.releases import registry
 from pilothouse.server.composition import Control
 from pilothouse.server.generating import generating, require_providers
 from pilothouse.server.replies import failure_body
+from pilothouse.server.verbs.releases import selectable
 from pilothouse.store.state import changes, pointers, releases, runs
 from pilothouse.store.state.runs import EvalRun
 
@@ -53,6 +54,8 @@ class _Prepared(msgspec.Struct, frozen=True):
 async def judge(control: Control, asked: Asked, actor: Actor) -> AsyncIterator[dict[str, Any]]:
     """Lines of progress, then one of type `result` (or `error`). A broken run goes on where it stopped."""
     async for line in told(control, f"eval {asked.route}", lambda tell: _run(control, asked, actor, tell)):
+        if line["type"] == "result":
+            await selectable(control, asked.route)
         yield line
 
 

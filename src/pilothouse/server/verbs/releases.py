@@ -45,11 +45,25 @@ async def create(control: Control, route: str, actor: Actor, said: str = "", edi
         commit = "" if edited else vcs.describe(control.app_dir)
         served = last_served(control, of.manifest.model) if registry.floating_alias(of.manifest.model) else ""
         made = registry.create(
-            control.state, of, actor=actor, clock=control.clock, notes=control.typed(said), vcs=commit, kinds=_kinds(control, of)
+            control.state,
+            of,
+            actor=actor,
+            clock=control.clock,
+            notes=control.typed(said),
+            vcs=commit,
+            kinds=_kinds(control, of),
         )
         return made if not served else _resolved(made, served)
 
-    return await asyncio.to_thread(make)
+    made = await asyncio.to_thread(make)
+    await selectable(control, route)
+    return made
+
+
+async def selectable(control: Control, route: str) -> None:
+    """Have the workers know a release that a flag of this route may now select."""
+    if any(flag.selects is not None and flag.selects.route == route for flag in control.config.flags.values()):
+        await control.publish()
 
 
 def _edited(control: Control, config: RouteConfig, edit: Edit) -> RouteConfig:

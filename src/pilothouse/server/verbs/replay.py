@@ -67,7 +67,7 @@ def _stored(control: Control, ident: str, actor: Actor) -> tuple[Record, Payload
 def _live(control: Control, record: Record) -> Live:
     if record.release is None:
         raise Refused(f"request {record.id} was refused before a release was resolved", code="no_release")
-    return registry.release(control.state, record.route, record.release)
+    return registry.answered(control.state, record.route, record.release, record.parts)
 
 
 def _send(control: Control, record: Record, live: Live, request: str) -> GenerateReply:

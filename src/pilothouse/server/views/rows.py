@@ -47,6 +47,7 @@ def record(row: Mapping[str, Any]) -> Record:
         validation=_validation(row),
         redaction=_redaction(row),
         labels=dict(row.get("labels") or {}),
+        flags=dict(row.get("flags") or {}),
         api=row.get("api") or "chat",
         saved_usd=row.get("saved_usd"),
         queued_ms=row.get("queued_ms") or 0.0,

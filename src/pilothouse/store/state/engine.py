@@ -14,7 +14,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from pilothouse.domain.errors import StoreError
 
-HEAD = "v0004"  # a test holds it to the newest migration; opening a store at HEAD runs no migration code
+HEAD = "v0005"  # a test holds it to the newest migration; opening a store at HEAD runs no migration code
 BUSY_TIMEOUT_MS = 5_000
 _WRITE = "pilothouse_write"
 

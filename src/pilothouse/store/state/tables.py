@@ -334,3 +334,15 @@ probe_days = Table(
     _text("compared_with"),  # the days before, first to last; empty: the first days, with nothing to compare
     Column("p", Float),  # of the G-test against them; null: not compared
 )
+
+flags = Table(
+    "flags",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    Column("env", Text, primary_key=True),
+    Column("state", Text, nullable=False),  # what was changed at run time, as JSON
+    _text("declared"),  # hash of what the files say of it; empty: they do not name it any more
+    Column("revision", Integer, nullable=False),  # of this state, for optimistic concurrency
+    Column("first_us", BigInteger, nullable=False),  # when it was first seen in the files
+    Column("changed_us", BigInteger, nullable=False),  # when the files or the state last changed it
+)

@@ -54,6 +54,7 @@ _COLUMNS: dict[str, dict[str, str]] = {
             ratelimit_remaining BIGINT, cancelled BOOLEAN, trimmed INTEGER)[]""",
         "payload": _PAYLOAD,
         "labels": "MAP(VARCHAR, VARCHAR)",
+        "flags": "MAP(VARCHAR, VARCHAR)",
     },
     "span": {
         **dict.fromkeys(

@@ -11,7 +11,7 @@ rollup_minute                               counts per minute and (route, env, r
 load_positions                              how far each journal segment is loaded, written in the load's transaction
 """
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 REQUESTS = """
 CREATE TABLE IF NOT EXISTS requests (
@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS requests (
   labels MAP(VARCHAR, VARCHAR), api VARCHAR, cache VARCHAR, saved_usd DOUBLE, stream_end VARCHAR,
   limit_hits VARCHAR[], guard_hits VARCHAR[], queued_ms DOUBLE, priority VARCHAR, delayed BOOLEAN,
   validation_stages VARCHAR[], coerced_fields VARCHAR[], way VARCHAR, unlisted_fields VARCHAR[],
-  own_trace_id VARCHAR
+  own_trace_id VARCHAR, flags MAP(VARCHAR, VARCHAR)
 )"""
 # limit_hits: `name:what`, `name:what:shadow`; guard_hits: `use:at:action:found`
 # own_trace_id: of a request that came without a trace and was put into its client's: the trace that it had before
@@ -164,6 +164,7 @@ ADDED: dict[int, dict[str, tuple[str, ...]]] = {
         "span_events": ("digest UBIGINT",),
         "app_metrics": ("digest UBIGINT",),
     },
+    5: {"requests": ("flags MAP(VARCHAR, VARCHAR)",)},
 }
 
 # Upper bounds in ms: OpenTelemetry's gen_ai.client.operation.duration buckets with three steps in each, so that

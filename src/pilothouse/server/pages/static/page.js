@@ -79,7 +79,7 @@ customElements.define("copy-text", CopyText);
 customElements.define("spark-line", SparkLine);
 
 // --- keys: j k move through rows, Enter opens, / searches, g and a letter goes to a page
-const PAGES = { o: "/", t: "/traces", r: "/releases", v: "/review", a: "/alerts" };
+const PAGES = { o: "/", t: "/traces", r: "/releases", f: "/flags", v: "/review", a: "/alerts" };
 let going = false;
 
 function rows() { return [...document.querySelectorAll("[data-keys] tbody tr")]; }

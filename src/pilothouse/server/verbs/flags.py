@@ -1,0 +1,62 @@
+"""Flags: changed, on every worker when a verb returns; evaluated as a worker would; a route's own kill switch."""
+
+import asyncio
+from typing import Any
+
+from pilothouse.domain.errors import BadRequest
+from pilothouse.domain.flag_evaluation import KEY, Evaluation, evaluate
+from pilothouse.domain.release_facts import Drill
+from pilothouse.releases import flags
+from pilothouse.releases.flags import FlagChanged, FlagOrder
+from pilothouse.server.composition import Control
+from pilothouse.server.verbs.releases import reach
+from pilothouse.store.state import drills
+
+
+async def change(control: Control, order: FlagOrder) -> dict[str, Any]:
+    """Change a flag and push; raises NotFound, BadRequest, Refused, Conflict."""
+    began = control.clock.monotonic()
+    done: FlagChanged = await asyncio.to_thread(flags.change, control.state, control.config, order, control.clock)
+    report = await control.publish()
+    made = {
+        "flag": done.key,
+        "env": done.env,
+        "action": done.action,
+        "said": done.said,
+        "revision": done.revision,
+        "propagated_ms": round((control.clock.monotonic() - began) * 1_000, 3),
+        "workers": report.workers,
+        "of": report.of,
+        "late": report.late,
+    }
+    return made | {"reach": reach(made)}
+
+
+def evaluated(control: Control, key: str, env: str, context: dict[str, Any]) -> Evaluation:
+    """What a worker would say now; it is not counted. NotFound, BadRequest. Blocking."""
+    flags.require(control.config, key, env)
+    if not isinstance(context.get(KEY, ""), str):
+        raise BadRequest(f"{KEY} is not a string", where="context")
+    return evaluate(control.current_table().flags[env][key], context)
+
+
+def history(control: Control, key: str, env: str) -> list[dict[str, Any]]:
+    """What happened to a flag, newest first; an empty `env`: in every environment. NotFound. Blocking."""
+    flags.require(control.config, key, env or "prod")
+    with control.state.read() as conn:
+        rows = flags.history(conn, key, env)
+    return [
+        {
+            "seq": row.seq,
+            "ts_us": row.ts_us,
+            "env": row.change.env,
+            "action": row.change.action,
+            "actor": str(row.change.actor),
+            "reason": row.change.reason,
+            "said": row.change.detail.get("said", ""),
+            "before": row.change.detail.get("before"),
+            "after": row.change.detail.get("after"),
+            "hash": row.hash,
+        }
+        for row in rows
+    ]
