@@ -14,6 +14,7 @@ from pilothouse.config.quantities import number, seconds, size_bytes, usd
 from pilothouse.config.retention import RetentionConfig, read_retention
 from pilothouse.config.route import CheckOverride, GateConfig, RouteConfig, read_route
 from pilothouse.config.section import Section, flag, one_of, parse, text, whole, words
+from pilothouse.config.store import StoreConfig, read_store
 from pilothouse.domain.alert import Action, Rule
 from pilothouse.domain.errors import ConfigError
 from pilothouse.domain.limit import Limit
@@ -90,6 +91,7 @@ class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[Limit, ...] = ()
     counters: CounterSettings = CounterSettings()
     spans_log: LogMode = "redacted"  # of apps' spans that name no route
+    store: StoreConfig = StoreConfig()
 
     def route(self, name: str) -> RouteConfig:
         """The route of that name; ConfigError where the files have none."""
@@ -125,6 +127,7 @@ def load(folder: Path) -> AppConfig:
         limits=app_limits(top),
         counters=counter_settings(top),
         spans_log=_spans_log(top),
+        store=read_store(top),
     )
     top.close()
     _known_providers(config, top)

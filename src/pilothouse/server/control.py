@@ -2,9 +2,11 @@
 
 import argparse
 import asyncio
+import fcntl
 import functools
 import os
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ import uvloop
 from granian.constants import Interfaces
 from granian.server.embed import Server
 
+from pilothouse import __version__
 from pilothouse.domain.clock import SystemClock
 from pilothouse.domain.errors import PilothouseError
 from pilothouse.domain.tasks import Tasks
@@ -23,9 +26,12 @@ from pilothouse.server.composition import Control, Listening, open_control
 from pilothouse.server.control_app import make_app
 from pilothouse.server.datadir import ControlAddress, DataDir, write_private
 from pilothouse.server.forwarding import Forwarder
+from pilothouse.server.hosts import LEAD_S, Hosts
 from pilothouse.server.link import LinkServer, socket_path
 from pilothouse.server.preflight import is_loopback
+from pilothouse.server.publishing import Publisher
 from pilothouse.server.verbs import drills, retention, reviews, transfers
+from pilothouse.store.state.hosts import HostState
 
 log = structlog.get_logger("pilothouse.control")
 
@@ -49,6 +55,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=4001)
     parser.add_argument("--gateway", default="http://127.0.0.1:4000/v1")
     parser.add_argument("--allow-host", action="append", default=[])
+    parser.add_argument("--host-name", default="")
     return parser.parse_args()
 
 
@@ -62,11 +69,19 @@ async def serve(options: argparse.Namespace) -> None:
         gateway=options.gateway,
         allow_hosts=tuple(options.allow_host),
         allow_anonymous=is_loopback(options.host),
+        host_name=options.host_name or socket.gethostname(),
     )
-    control = await open_control(options.dir, data, clock, tasks, listening)
-    control.link = LinkServer(socket_path(data.path), tasks, clock)
-    await control.link.start()
-    await control.publish()
+
+    async def begin(publisher: Publisher) -> None:
+        news = publisher.hosts.news if publisher.hosts is not None else lambda: None
+        publisher.link = LinkServer(socket_path(data.path), tasks, clock, news)
+        await publisher.link.start()
+        await publisher.follow()
+
+    control = await open_control(options.dir, data, clock, tasks, listening, begin)
+    if control.hosts is not None:
+        await control.hosts.beat(functools.partial(_told, control, control.hosts))
+        _spawn_hosts(control, control.hosts)
     _spawn_loops(control)
     server = Server(
         make_app(control), address=options.host, port=options.port, interface=Interfaces.ASGINL, websockets=False,
@@ -91,14 +106,47 @@ async def _announce(control: Control, options: argparse.Namespace) -> None:
     write_private(control.data.control, address)
 
 
+def _told(control: Control, hosts: Hosts) -> HostState:
+    """What this host says of itself."""
+    workers = control.link.workers() if control.link is not None else []
+    return HostState(
+        host=hosts.name,
+        ident=hosts.ident,
+        revision=control.table.revision if control.table is not None else -1,
+        workers={worker.worker: worker.revision for worker in workers},
+        leads=hosts.leads,
+        version=__version__,
+        files=control.files,
+    )
+
+
+def _spawn_hosts(control: Control, hosts: Hosts) -> None:
+    """What keeps this host and the others in step. Each loop waits for its own events."""
+    loops, spawn = control.loops, control.tasks.spawn
+
+    async def beat() -> None:
+        await hosts.next_beat()
+        await hosts.beat(functools.partial(_told, control, hosts))
+
+    async def follow() -> None:
+        await hosts.next_move()
+        await control.publisher.follow()
+
+    spawn(hosts.listen(), "news of other hosts")
+    spawn(loops.repeat("heartbeat", 0.0, beat), "heartbeat")
+    spawn(loops.repeat("moves of other hosts", 0.0, follow), "moves of other hosts")
+    spawn(loops.repeat("lead", LEAD_S, hosts.lead), "lead")
+
+
 def _spawn_loops(control: Control) -> None:
     loops, spawn = control.loops, control.tasks.spawn
+    once = control.hosts.only if control.hosts is not None else lambda work: work  # for all hosts together
     spawn(loops.repeat("load", LOAD_S, control.load), "load")
-    spawn(loops.repeat("canary watch", CANARY_S, functools.partial(canaries.watch, control)), "canary watch")
-    spawn(loops.repeat("rules", RULES_S, functools.partial(watching.evaluate, control)), "rules")
+    spawn(loops.repeat("canary watch", CANARY_S, once(functools.partial(canaries.watch, control))), "canary watch")
+    spawn(loops.repeat("rules", RULES_S, once(functools.partial(watching.evaluate, control))), "rules")
     spawn(loops.repeat("export", EXPORT_S, functools.partial(transfers.nightly, control)), "export")
     spawn(loops.repeat("retention", RETENTION_S, functools.partial(retention.tidy, control)), "retention")
-    spawn(loops.repeat("drills", DRILLS_S, functools.partial(drills.daily, control)), "drills")
+    spawn(loops.repeat("drills", DRILLS_S, once(functools.partial(drills.daily, control))), "drills")
     spawn(loops.repeat("review", REVIEW_S, functools.partial(_review, control)), "review")
     forwarder = Forwarder(
         control.data.journal, control.data.path, control.clock, read_secret, lambda: control.config.forward
@@ -131,17 +179,33 @@ def _follow_files(control: Control) -> Callable[[], Awaitable[None]]:
 async def _close(control: Control) -> None:
     control.loops.stop()
     control.data.control.unlink(missing_ok=True)
+    if control.hosts is not None:
+        await control.hosts.leave()
     await control.tasks.drain(DRAIN_S)
     if control.link is not None:
         await control.link.close()
     await control.close()
 
 
+def _take_turn(data: Path) -> int:
+    """Wait until no other control serves this data directory; the kernel gives the turn on when one dies.
+
+    A second control that waits here has done all its imports, and takes over within milliseconds.
+    """
+    (data / "run").mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(data / "run" / "control.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
 def main() -> None:
     """Run; exit code 2 with one line where the start is forbidden."""
     logs.configure()
+    options = _arguments()
     try:
-        uvloop.run(serve(_arguments()))
+        turn = _take_turn(options.data)
+        uvloop.run(serve(options))
+        os.close(turn)
     except PilothouseError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from error

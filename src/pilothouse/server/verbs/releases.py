@@ -83,17 +83,12 @@ async def settled(control: Control, moved: Moved, began: float) -> dict[str, Any
         "workers": report.workers,
         "of": report.of,
         "late": report.late,
+        "hosts": report.hosts,
+        "of_hosts": report.of_hosts,
+        "away": report.away,
         "note": moved.note,
         "overridden": moved.overridden,
     }
-
-
-def reach(moved: dict[str, Any]) -> str:
-    """How far a settled move has got, and how fast, for people."""
-    if not moved["of"]:
-        return "no worker is running: they take it when they start"
-    text = f"on {moved['workers']} of {moved['of']} workers in {moved['propagated_ms'] / 1000:.2f} s"
-    return text + (f"; late: {', '.join(moved['late'])}" if moved["late"] else "")
 
 
 def _note_rollback(control: Control, rollback_id: int, ms: float, report: PushReport) -> None:

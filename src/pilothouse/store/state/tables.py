@@ -248,3 +248,32 @@ views = Table(
     _text("age"),
     Column("updated_us", BigInteger, nullable=False),
 )
+
+hosts = Table(
+    "hosts",
+    METADATA,
+    Column("host", Text, primary_key=True),
+    Column("ident", Text, nullable=False),  # of its data directory: two hosts of one name are told apart
+    Column("seen_us", BigInteger, nullable=False),  # the last heartbeat, by the database's clock
+    Column("revision", Integer, nullable=False),  # of the table that its control gives out
+    Column("workers", Text, nullable=False),  # {worker: revision that it holds}
+    Column("leads", Boolean, nullable=False, server_default="0"),
+    _text("version"),
+    _text("files"),  # hash of the app's files as this host has them
+)
+
+arm_counts = Table(
+    "arm_counts",
+    METADATA,
+    Column("arm", Text, primary_key=True),  # the question, as JSON
+    Column("host", Text, primary_key=True),
+    Column("seen_us", BigInteger, nullable=False),  # when it was asked or answered, by the database's clock
+    _text("counts"),  # the answer, as JSON; empty: a question
+)
+
+installation = Table(
+    "installation",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)

@@ -1,0 +1,37 @@
+"""Several hosts on one store: who they are, what they hold, what each saw of a canary. Frozen, as all migrations."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "v0006"
+down_revision = "v0002"
+
+
+def upgrade() -> None:
+    """Create the tables."""
+    op.create_table(
+        "hosts",
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("ident", sa.Text(), nullable=False),
+        sa.Column("seen_us", sa.BigInteger(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("workers", sa.Text(), nullable=False),
+        sa.Column("leads", sa.Boolean(), server_default="0", nullable=False),
+        sa.Column("version", sa.Text(), server_default="", nullable=False),
+        sa.Column("files", sa.Text(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("host", name=op.f("pk_hosts")),
+    )
+    op.create_table(
+        "arm_counts",
+        sa.Column("arm", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("seen_us", sa.BigInteger(), nullable=False),
+        sa.Column("counts", sa.Text(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("arm", "host", name=op.f("pk_arm_counts")),
+    )
+    op.create_table(
+        "installation",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_installation")),
+    )
