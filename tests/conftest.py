@@ -17,7 +17,6 @@ from typing import Any
 
 import hypothesis
 import pytest
-
 from tests.postgres import Postgres
 
 # No deadline for an example: a busy machine is not a failure, and no test here asserts a wall time.

@@ -6,10 +6,12 @@ from pilothouse import __version__
 from pilothouse.cli import (
     alerts,
     audit,
+    backup,
     config,
     demo,
     drill,
     evals,
+    hosts,
     init,
     keys,
     release,
@@ -55,9 +57,12 @@ app.command("review")(review.review)
 app.add_typer(audit.app, name="audit", help="The change log: verify, list.")
 app.add_typer(trace.app, name="trace", help="Requests: list, show, replay.")
 app.add_typer(config.app, name="config", help="The app's files: check.")
+app.add_typer(hosts.app, name="hosts", help="Hosts that share the state store: list, forget.")
 app.add_typer(drill.app, name="drill", help="Drills: export.")
 app.command("export")(transfer.export)
 app.command("import")(transfer.import_)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.command("retention")(retention.retention)
 app.command("demo")(demo.demo)
 app.add_typer(alerts.app, name="alerts", help="Alerts: list, ack.")

@@ -19,9 +19,11 @@ from pilothouse.server.twins import own_state
 from pilothouse.server.verbs import (
     alerts,
     audit,
+    backups,
     canaries,
     drills,
     evals,
+    hosts,
     keys,
     releases,
     retention,
@@ -253,6 +255,17 @@ async def drill(control: Control, request: Request) -> dict[str, Any]:
     return await run(control, request.path_params["route"], asked.env, who(request))
 
 
+async def list_hosts(control: Control, request: Request) -> dict[str, Any]:
+    """The hosts that share the store."""
+    del request
+    return await asyncio.to_thread(hosts.every, control)
+
+
+async def forget_host(control: Control, request: Request) -> dict[str, Any]:
+    """Wait no longer for a host that will not come back."""
+    return await asyncio.to_thread(hosts.forget, control, request.path_params["host"], who(request))
+
+
 async def show_retention(control: Control, request: Request) -> dict[str, Any]:
     """How long records stay, what they take on the disk, what was removed."""
     del request
@@ -273,6 +286,11 @@ async def export(control: Control, request: Request) -> Response:
 async def import_(control: Control, request: Request) -> Response:
     """The files of exports into the store; NDJSON with progress."""
     return _streamed(transfers.import_(control, await body(request, transfers.Import), who(request)))
+
+
+async def back_up(control: Control, request: Request) -> Response:
+    """The state, and what is recorded where asked for, in one file; NDJSON with progress."""
+    return _streamed(backups.back_up(control, await body(request, backups.BackUp), who(request)))
 
 
 def _streamed(lines: AsyncIterator[dict[str, Any]]) -> Response:
@@ -310,9 +328,12 @@ def routes(control: Control) -> list[BaseRoute]:
         ("POST", "/alerts/{id}/actionable", answer),
         ("POST", "/requests/{id}/replay", replay),
         ("POST", "/routes/{route}/drills/{kind}", drill),
+        ("GET", "/hosts", list_hosts),
+        ("DELETE", "/hosts/{host}", forget_host),
         ("GET", "/retention", show_retention),
         ("POST", "/retention", apply_retention),
         ("POST", "/exports", export),
         ("POST", "/imports", import_),
+        ("POST", "/backups", back_up),
     )
     return [route(control, method, PREFIX + path, handler) for method, path, handler in table]

@@ -126,7 +126,7 @@ class Control:
     def app_files(self) -> tuple[tuple[str, int], ...]:
         """The files that the config is made of, with their times of change: equal while nothing changed."""
         found = []
-        for name in _named(self.config):
+        for name in app_file_names(self.config):
             try:
                 found.append((name, (self.app_dir / name).stat().st_mtime_ns))
             except OSError:
@@ -145,14 +145,15 @@ class Control:
         self.state.close()
 
 
-def _named(config: AppConfig) -> list[str]:
+def app_file_names(config: AppConfig) -> list[str]:
+    """The files that a config is made of, relative to the app's directory."""
     return sorted({FILE, *(name for route in config.routes.values() for name in route.files.values())})
 
 
 def files_hash(app_dir: Path, config: AppConfig) -> str:
     """12 characters that are another where a host's files of the app are; a file that is missing counts as empty."""
     found = {}
-    for name in _named(config):
+    for name in app_file_names(config):
         try:
             found[name] = bytes_hash((app_dir / name).read_bytes())
         except OSError:
@@ -180,7 +181,7 @@ async def open_control(
     data.make()
     secret = await asyncio.to_thread(ensure, data.secret)
     config = await asyncio.to_thread(load, app_dir)
-    state = await asyncio.to_thread(StateStore, _place(config, data))
+    state = await asyncio.to_thread(StateStore, state_place(config, data))
     publisher = Publisher(state, data, clock, lambda: config, allow_anonymous=listening.allow_anonymous)
     try:
         if state.server is not None:
@@ -217,7 +218,7 @@ async def open_control(
     return control
 
 
-def _place(config: AppConfig, data: DataDir) -> Path | Server:
+def state_place(config: AppConfig, data: DataDir) -> Path | Server:
     """Where the app's files say that state is kept."""
     store = config.store
     if not store.state:
@@ -225,11 +226,15 @@ def _place(config: AppConfig, data: DataDir) -> Path | Server:
     return Server(url=store.state, password=read_secret(store.password, config.dir) if store.password else "")
 
 
+def secrets_fingerprint(secret: Secrets) -> str:
+    """What tells an installation's secrets from others, and shows none of them."""
+    return fingerprint(secret.salt, secret.pepper.hex())
+
+
 def _same_secrets(state: StateStore, secret: Secrets, data: DataDir) -> None:
     """Keys and pseudonyms are made with the secrets: a host with others would refuse every key of the first one."""
-    found = fingerprint(secret.salt, secret.pepper.hex())
     with state.write() as conn:
-        same = hosts.same_secrets(conn, found)
+        same = hosts.same_secrets(conn, secrets_fingerprint(secret))
     if not same:
         raise StateError(
             "this host has other secrets than the installation",

@@ -61,6 +61,8 @@ class Hosts:
         self._heard = asyncio.Event()  # another host has said what it holds
         self._own_news = asyncio.Event()  # a worker of ours holds another table
         self._said: dict[str, int] = {}
+        self._left = False
+        self._saying = asyncio.Lock()
 
     @property
     def others(self) -> list[HostState]:
@@ -75,11 +77,14 @@ class Hosts:
 
     async def beat(self, told: Told) -> None:
         """Say what this host holds, and read what the others do."""
-        state = told()
-        self._own_news.clear()
-        changed = state.workers | {"": state.revision} != self._said
-        self.known = await asyncio.to_thread(self._beat, state, changed)
-        self._said = state.workers | {"": state.revision}
+        async with self._saying:
+            if self._left:
+                return
+            state = told()
+            self._own_news.clear()
+            changed = state.workers | {"": state.revision} != self._said
+            self.known = await asyncio.to_thread(self._beat, state, changed)
+            self._said = state.workers | {"": state.revision}
 
     def _beat(self, state: HostState, changed: bool) -> list[HostState]:
         with self._store.beat() as conn:
@@ -93,9 +98,12 @@ class Hosts:
 
     async def leave(self) -> None:
         """Take this host off the list, and let another lead."""
-        await asyncio.to_thread(self._lead.close)
-        with contextlib.suppress(StoreError):
-            await asyncio.to_thread(self._leave)
+        async with self._saying:
+            self._left = True
+            self.leads = False
+            await asyncio.to_thread(self._lead.close)
+            with contextlib.suppress(StoreError):
+                await asyncio.to_thread(self._leave)
 
     def _leave(self) -> None:
         if any(one.host == self.name for one in self.known):
@@ -151,6 +159,8 @@ class Hosts:
 
     async def lead(self) -> None:
         """Take the lead where it is free; know whether it is still ours."""
+        if self._left:
+            return
         before, self.leads = self.leads, await asyncio.to_thread(self._lead.hold)
         if before != self.leads:
             log.info("this host leads" if self.leads else "this host leads no more", host=self.name)

@@ -2,13 +2,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.postgres import Postgres
 
 from pilothouse.domain.change import Actor
 from pilothouse.domain.clock import FrozenClock
 from pilothouse.store.state import postgres, sqlite
 from pilothouse.store.state.engine import StateStore
 from pilothouse.store.state.postgres import Server
-from tests.postgres import Postgres
 
 
 @pytest.fixture

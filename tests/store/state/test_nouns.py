@@ -159,7 +159,7 @@ def test_the_newest_verdict_counts_and_older_ones_are_kept(store, clock):
 
 
 def test_a_verdict_on_a_release_that_is_not_there_is_refused(store, clock):
-    with pytest.raises(StoreError, match="(?i)foreign key"), store.write() as conn:
+    with pytest.raises(StoreError, match=r"(?i)foreign key"), store.write() as conn:
         runs.put_verdict(conn, "a", 7, None, verdict(), clock)
 
 
@@ -269,7 +269,7 @@ def test_a_pointer_is_put_only_at_the_revision_that_was_read(store, clock):
 
 
 def test_a_pointer_to_a_release_that_is_not_there_is_refused(store, clock):
-    with pytest.raises(StoreError, match="(?i)foreign key"), store.write() as conn:
+    with pytest.raises(StoreError, match=r"(?i)foreign key"), store.write() as conn:
         pointers.put(conn, Pointer(route="a", env="prod", stable=1), clock)
 
 

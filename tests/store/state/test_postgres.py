@@ -7,13 +7,13 @@ import threading
 import psycopg
 import pytest
 from sqlalchemy import text
+from tests.postgres import PASSWORD, Postgres
 
 from pilothouse.domain.errors import StateError, StoreError
 from pilothouse.domain.tasks import Tasks
 from pilothouse.store.state import pointers, postgres
 from pilothouse.store.state.engine import StateStore
 from pilothouse.store.state.postgres import Lead, Server
-from tests.postgres import PASSWORD, Postgres
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """The state store in PostgreSQL, for more than one host: connections, the write lock, the leader's lock, the news.
 
 One database is one installation. Sessions must be PostgreSQL's own (or a pooler's in session mode): LISTEN and the
-leader's lock belong to a session.
+leader's lock belong to a session. PostgreSQL 14 or newer.
 """
 
 import time
@@ -19,6 +19,7 @@ from pilothouse.domain.errors import StateError, StoreError
 
 LOCK_MS = 5_000  # as SQLite's busy timeout
 STATEMENT_MS = 30_000
+LEAD_IDLE_MS = 5_000  # a leader that is frozen leads no more; one that is well asks every second
 RETURN_S = 5.0  # a server that is being started again has this long to come back
 TABLE_CHANNEL, HOSTS_CHANNEL = "pilothouse_table", "pilothouse_hosts"
 _WRITER, _LEADER = 0x70687702, 0x70686C02  # advisory locks; numbers of our own
@@ -39,16 +40,17 @@ class Server(msgspec.Struct, frozen=True):
         return f"Server({self})"
 
 
-def _settings(server: Server) -> dict[str, Any]:
+def _settings(server: Server, *, idle_ms: int = 0) -> dict[str, Any]:
     """How every connection is made: quick to notice a server or a network that is gone, on both of its ends.
 
-    The password goes beside the address, which an error may show.
+    `idle_ms`: a session that asks nothing for so long is ended by the server (0: never). The password goes beside the address, which an error may show.
     """
     password = {"password": server.password} if server.password else {}
     theirs = {
         "statement_timeout": STATEMENT_MS,
         "lock_timeout": LOCK_MS,
         "idle_in_transaction_session_timeout": 60_000,
+        "idle_session_timeout": idle_ms,
         "tcp_keepalives_idle": 2,
         "tcp_keepalives_interval": 1,
         "tcp_keepalives_count": 3,
@@ -184,7 +186,9 @@ class Lead:
         """Take the lock where it is free; whether we have it now. Blocking; False where the server does not answer."""
         try:
             if self._conn is None:
-                self._conn = self._driver.connect(self._server.url, autocommit=True, **_settings(self._server))
+                self._conn = self._driver.connect(
+                    self._server.url, autocommit=True, **_settings(self._server, idle_ms=LEAD_IDLE_MS)
+                )
             if self._held:
                 self._conn.execute("SELECT 1")
             else:
