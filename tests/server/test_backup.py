@@ -68,7 +68,9 @@ def filled(store: StateStore, clock: FrozenClock) -> StateStore:
             conn, Rule(name="r", metric="m", route="Å", threshold=0.05, owner="ana", actions=(Action("rollback"),))
         )
         alerts.put(conn, Alert(id="1", rule="r", route="Å", env="prod", state="firing", since_us=2**52))
-        drills.record(conn, Drill(id=0, kind="rollback", route="Å", env="prod", ok=True, detail={"ms": 0.1}), clock)
+        drills.record(
+            conn, Drill(id=0, kind="rollback", route="Å", env="prod", ts_us=0, ok=True, detail={"ms": 0.1}), clock
+        )
         drills.add_rollback(
             conn, Rollback(id=0, route="Å", env="prod", from_release=2, to_release=1, ts_us=1, propagated_ms=1e-9)
         )

@@ -131,6 +131,13 @@ def test_a_database_that_is_restarted_stops_nothing(pair: Any, server: Postgres)
     a.eventually(lambda: leaders(a, b) in (["a"], ["b"]))
 
 
+def test_a_canary_that_its_watch_would_not_see_is_refused(pair: Any) -> None:
+    a, _, _ = pair
+    done = a.cli("release", "promote", "answer", "1", "--canary", "5%")
+    assert done.returncode == 2
+    assert "a canary over several hosts needs one telemetry store" in done.stderr
+
+
 async def test_a_host_with_other_secrets_is_refused(pair: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a, _, _ = pair
     monkeypatch.setenv(SECRET, PASSWORD)

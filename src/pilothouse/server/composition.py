@@ -93,6 +93,11 @@ class Control:
         """The table that was published last."""
         return self.publisher.table
 
+    @property
+    def one_sight(self) -> bool:
+        """Whether the watcher sees what all hosts serve: each host's DuckDB has what that host has recorded alone."""
+        return self.hosts is None or not self.hosts.others
+
     async def publish(self) -> PushReport:
         """Build the table of now, keep it on disk, and push it to every worker of every host; raises StoreError."""
         return await self.publisher.publish()
@@ -175,20 +180,21 @@ async def open_control(
     """Open everything. Raises ConfigError, or StoreError where another process holds the stores.
 
     `begin` is called as soon as there is a table to give out: what the telemetry store still has to do when it is
-    opened keeps no worker waiting.
+    opened keeps no worker waiting. It may wait for long, so the files are read again afterwards.
     """
     listening = listening or Listening()
     data.make()
     secret = await asyncio.to_thread(ensure, data.secret)
     config = await asyncio.to_thread(load, app_dir)
     state = await asyncio.to_thread(StateStore, state_place(config, data))
-    publisher = Publisher(state, data, clock, lambda: config, allow_anonymous=listening.allow_anonymous)
+    publisher = Publisher(state, data, clock, lambda: load(app_dir), allow_anonymous=listening.allow_anonymous)
     try:
         if state.server is not None:
             await asyncio.to_thread(_same_secrets, state, secret, data)
             publisher.hosts = Hosts(state, listening.host_name, data, clock)
         if begin is not None:
             await begin(publisher)
+            config = await asyncio.to_thread(load, app_dir)
         telemetry = await asyncio.to_thread(TelemetryStore, data.telemetry)
     except PilothouseError:
         state.close()

@@ -73,6 +73,7 @@ async def serve(options: argparse.Namespace) -> None:
     )
 
     async def begin(publisher: Publisher) -> None:
+        await asyncio.to_thread(_take_turn, data)
         news = publisher.hosts.news if publisher.hosts is not None else lambda: None
         publisher.link = LinkServer(socket_path(data.path), tasks, clock, news)
         await publisher.link.start()
@@ -104,6 +105,16 @@ async def _announce(control: Control, options: argparse.Namespace) -> None:
         await asyncio.sleep(0.02)
     address = ControlAddress(url=url, token=control.secret.admin_token, pid=os.getpid())
     write_private(control.data.control, address)
+
+
+def _take_turn(data: DataDir) -> None:
+    """Wait until no other control serves this data directory; the kernel gives the turn on when that one dies.
+
+    Kept until this process ends. A second control that waits here has everything imported and its store open, and
+    takes over within a moment.
+    """
+    descriptor = os.open(data.run / "control.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _told(control: Control, hosts: Hosts) -> HostState:
@@ -187,25 +198,11 @@ async def _close(control: Control) -> None:
     await control.close()
 
 
-def _take_turn(data: Path) -> int:
-    """Wait until no other control serves this data directory; the kernel gives the turn on when one dies.
-
-    A second control that waits here has done all its imports, and takes over within milliseconds.
-    """
-    (data / "run").mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(data / "run" / "control.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return descriptor
-
-
 def main() -> None:
     """Run; exit code 2 with one line where the start is forbidden."""
     logs.configure()
-    options = _arguments()
     try:
-        turn = _take_turn(options.data)
-        uvloop.run(serve(options))
-        os.close(turn)
+        uvloop.run(serve(_arguments()))
     except PilothouseError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from error

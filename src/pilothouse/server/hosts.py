@@ -143,7 +143,8 @@ class Hosts:
         """
         while True:
             self._heard.clear()
-            self.known = await asyncio.to_thread(self._read)
+            with contextlib.suppress(StoreError):  # the store is away: nobody is known to hold it
+                self.known = await asyncio.to_thread(self._read)
             behind = [one for one in self.others if not one.cut_off and not one.holds(revision)]
             left = until - self._clock.monotonic()
             if not behind or left <= 0:

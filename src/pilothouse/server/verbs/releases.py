@@ -4,10 +4,11 @@ import asyncio
 from typing import Any
 
 import msgspec
+import structlog
 
 from pilothouse.config.app import RouteConfig
 from pilothouse.domain.change import Actor
-from pilothouse.domain.errors import BadRequest
+from pilothouse.domain.errors import BadRequest, Refused, StoreError
 from pilothouse.domain.release import Release
 from pilothouse.providers.schema_lint import kind_of
 from pilothouse.releases import diff as diffs
@@ -19,6 +20,9 @@ from pilothouse.server import safeguards
 from pilothouse.server.composition import Control
 from pilothouse.server.link import PushReport
 from pilothouse.store.state import drills, pointers, releases, runs
+
+
+log = structlog.get_logger("pilothouse.releases")
 
 
 async def create(control: Control, route: str, actor: Actor, said: str = "") -> Release:
@@ -47,6 +51,13 @@ def _kinds(control: Control, route: RouteConfig) -> list[str]:
 
 async def promote(control: Control, route: str, order: Promotion) -> dict[str, Any]:
     """Move the pointer and push; Refused with every reason where policy forbids it."""
+    if order.share is not None and not control.one_sight:
+        raise Refused(
+            "a canary over several hosts needs one telemetry store that has what all of them serve",
+            where=f"{route} in {order.env}",
+            hint="promote without a share, or run one host; docs/hosts.md says why",
+            code="blind_canary",
+        )
     began = control.clock.monotonic()
     order = msgspec.structs.replace(order, reason=control.typed(order.reason))
     moved = await asyncio.to_thread(pointer.promote, control.state, control.route(route), order, control.clock)
@@ -66,8 +77,19 @@ async def rollback(
 
 
 async def settled(control: Control, moved: Moved, began: float) -> dict[str, Any]:
-    """Push what `moved` changed; `propagated_ms` counts from `began`, when the command came."""
-    report = await control.publish()
+    """Push what `moved` changed; `propagated_ms` counts from `began`, when the command came.
+
+    A store that leaves after the commit leaves the move as it is: StoreError says so.
+    """
+    try:
+        report = await control.publish()
+    except StoreError as error:
+        raise StoreError(
+            f"the move is written (revision {moved.revision}), but the table could not be given out: {error.what}",
+            where=error.where,
+            hint="every control gives it out by itself as soon as it can read it",
+            code="not_given_out",
+        ) from error
     ms = round((control.clock.monotonic() - began) * 1_000, 3)
     if moved.rollback_id is not None and not report.late:
         await asyncio.to_thread(_note_rollback, control, moved.rollback_id, ms, report)
@@ -92,8 +114,11 @@ async def settled(control: Control, moved: Moved, began: float) -> dict[str, Any
 
 
 def _note_rollback(control: Control, rollback_id: int, ms: float, report: PushReport) -> None:
-    with control.state.write() as conn:
-        drills.propagated(conn, rollback_id, ms=ms, workers=report.workers)
+    try:
+        with control.state.write() as conn:
+            drills.propagated(conn, rollback_id, ms=ms, workers=report.workers)
+    except StoreError as error:  # the rollback itself stands, on every worker
+        log.warning("how long a rollback took could not be kept", rollback=rollback_id, ms=ms, error=str(error))
 
 
 def compare(control: Control, route: str, a: int | None, b: int | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pilothouse.domain.errors import StoreError
 from pilothouse.domain.hashing import canonical
 from pilothouse.store.state.tables import APPEND_ONLY, METADATA
 
-OF_THE_MOMENT = ("hosts", "arm_counts", "installation")
+OF_THE_MOMENT = ("hosts", "installation")
 _BATCH = 500
 
 

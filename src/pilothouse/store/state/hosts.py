@@ -1,4 +1,4 @@
-"""The hosts that share a store: their heartbeats, what their workers hold, and what each saw of a canary.
+"""The hosts that share a store: their heartbeats, and what their workers hold.
 
 Written with `StateStore.beat`: every row has one writer, so that a heartbeat waits for nobody. Times are the
 database's own, since the hosts' clocks differ.
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping, delete, select, text
 from pilothouse.domain.errors import NotFound, StateError
 from pilothouse.store.state import postgres
 from pilothouse.store.state.rows import upsert
-from pilothouse.store.state.tables import arm_counts, hosts, installation
+from pilothouse.store.state.tables import hosts, installation
 
 CUT_OFF_S = 4.0  # a host that was not heard for so long is cut off, or its control is dead
 _NOW = {
@@ -77,7 +77,6 @@ def forget(conn: Connection, host: str) -> None:
     """Take a host off the list: it has left, or will not come back. NotFound where there is none of that name."""
     if not conn.execute(delete(hosts).where(hosts.c.host == host)).rowcount:
         raise NotFound(f"there is no host {host!r}")
-    conn.execute(delete(arm_counts).where(arm_counts.c.host == host))
 
 
 def _state(row: RowMapping, now: int) -> HostState:
@@ -101,27 +100,3 @@ def same_secrets(conn: Connection, fingerprint: str) -> bool:
         upsert(conn, installation, {"name": "secrets", "value": fingerprint}, (installation.c.name,))
         return True
     return bool(known == fingerprint)
-
-
-def answer(conn: Connection, arm: str, host: str, counts: str) -> None:
-    """Keep what `host` counted for a question; the leader's own answer is the question for the others."""
-    values = {"arm": arm, "host": host, "seen_us": now_us(conn), "counts": counts}
-    upsert(conn, arm_counts, values, (arm_counts.c.arm, arm_counts.c.host))
-
-
-def asked(conn: Connection, host: str, within_s: float) -> list[str]:
-    """The questions that another host has counted for within `within_s` seconds."""
-    query = select(arm_counts.c.arm).where(arm_counts.c.host != host)
-    return sorted(set(conn.execute(query.where(arm_counts.c.seen_us > now_us(conn) - int(within_s * 1e6))).scalars()))
-
-
-def answers(conn: Connection, arm: str, within_s: float) -> dict[str, str]:
-    """Host → what it counted for a question within `within_s` seconds."""
-    since = now_us(conn) - int(within_s * 1e6)
-    query = select(arm_counts).where(arm_counts.c.arm == arm, arm_counts.c.seen_us > since)
-    return {row["host"]: row["counts"] for row in conn.execute(query).mappings()}
-
-
-def forget_answers(conn: Connection, older_s: float) -> None:
-    """Remove questions and answers that nobody has touched for `older_s` seconds."""
-    conn.execute(delete(arm_counts).where(arm_counts.c.seen_us < now_us(conn) - int(older_s * 1e6)))

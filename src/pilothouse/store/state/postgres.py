@@ -20,7 +20,7 @@ from pilothouse.domain.errors import StateError, StoreError
 LOCK_MS = 5_000  # as SQLite's busy timeout
 STATEMENT_MS = 30_000
 LEAD_IDLE_MS = 5_000  # a leader that is frozen leads no more; one that is well asks every second
-RETURN_S = 5.0  # a server that is being started again has this long to come back
+RETURN_S = 10.0  # a server that is being started again has this long to come back
 TABLE_CHANNEL, HOSTS_CHANNEL = "pilothouse_table", "pilothouse_hosts"
 _WRITER, _LEADER = 0x70687702, 0x70686C02  # advisory locks; numbers of our own
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 0.25
@@ -43,7 +43,8 @@ class Server(msgspec.Struct, frozen=True):
 def _settings(server: Server, *, idle_ms: int = 0) -> dict[str, Any]:
     """How every connection is made: quick to notice a server or a network that is gone, on both of its ends.
 
-    `idle_ms`: a session that asks nothing for so long is ended by the server (0: never). The password goes beside the address, which an error may show.
+    `idle_ms`: a session that asks nothing for so long is ended by the server (0: never). The password goes beside the
+    address, which an error may show.
     """
     password = {"password": server.password} if server.password else {}
     theirs = {

@@ -262,15 +262,6 @@ hosts = Table(
     _text("files"),  # hash of the app's files as this host has them
 )
 
-arm_counts = Table(
-    "arm_counts",
-    METADATA,
-    Column("arm", Text, primary_key=True),  # the question, as JSON
-    Column("host", Text, primary_key=True),
-    Column("seen_us", BigInteger, nullable=False),  # when it was asked or answered, by the database's clock
-    _text("counts"),  # the answer, as JSON; empty: a question
-)
-
 installation = Table(
     "installation",
     METADATA,

@@ -1,4 +1,4 @@
-"""Several hosts on one store: who they are, what they hold, what each saw of a canary. Frozen, as all migrations."""
+"""Several hosts on one store: who they are and what they hold. Frozen, as every migration is."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,14 +20,6 @@ def upgrade() -> None:
         sa.Column("version", sa.Text(), server_default="", nullable=False),
         sa.Column("files", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("host", name=op.f("pk_hosts")),
-    )
-    op.create_table(
-        "arm_counts",
-        sa.Column("arm", sa.Text(), nullable=False),
-        sa.Column("host", sa.Text(), nullable=False),
-        sa.Column("seen_us", sa.BigInteger(), nullable=False),
-        sa.Column("counts", sa.Text(), server_default="", nullable=False),
-        sa.PrimaryKeyConstraint("arm", "host", name=op.f("pk_arm_counts")),
     )
     op.create_table(
         "installation",
