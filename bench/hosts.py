@@ -33,6 +33,7 @@ from tests.postgres import PASSWORD, Postgres
 
 from bench.network import Network, network, possible
 from bench.traffic import SCRIPT, SYSTEM, Traffic, ask
+from pilothouse.store.state.postgres import Server
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "hosts.md"
 SECRET = "PH_BENCH_DATABASE"
@@ -48,7 +49,12 @@ class Host:
     name: str
     data: Path
     process: "subprocess.Popen[str]"
-    gateway: str
+    ready: dict[str, str]  # what `up` said
+
+    @property
+    def gateway(self) -> str:
+        """Where its workers answer, up to /v1."""
+        return self.ready["gateway"]
 
     def address(self) -> dict[str, object]:
         """Where its control answers now."""
@@ -78,10 +84,12 @@ class Cluster:
 
     net: Network
     server: Postgres
-    database: str
+    place: Server
+    app: Path
     a: Host
     b: Host
     key: str
+    workers: int
 
     @property
     def both(self) -> tuple[Host, Host]:
@@ -126,7 +134,7 @@ def cluster(workers: int = WORKERS) -> Iterator[Cluster]:
             (app / "prompts" / "system.md").write_text(SYSTEM[number])
             a.call("POST", "/api/v1/routes/answer/releases", {})
         a.call("POST", "/api/v1/routes/answer/promote", {"release": GOOD})
-        yield Cluster(net, server, place.url.rpartition("/")[2], a, b, str(key))
+        yield Cluster(net, server, place, app, a, b, str(key), workers)
 
 
 def _verb(app: Path, data: Path, *words: str) -> dict[str, object]:
@@ -153,7 +161,7 @@ def _up(net: Network, name: str, app: Path, folder: Path, workers: int) -> Itera
         line = process.stdout.readline()
         if not line:
             raise RuntimeError(f"host {name} did not start: {process.communicate()[1]}")
-        yield Host(name, folder / name, process, json.loads(line)["gateway"])
+        yield Host(name, folder / name, process, json.loads(line))
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -182,7 +190,7 @@ def at_commit(at: Cluster, act: Callable[[], None]) -> Iterator[threading.Event]
     done, listening = threading.Event(), threading.Event()
 
     def hear() -> None:
-        with psycopg.connect(at.server.address(at.database), autocommit=True) as conn:
+        with psycopg.connect(at.server.address(at.place.url.rpartition("/")[2]), autocommit=True) as conn:
             conn.execute("LISTEN pilothouse_table")
             listening.set()
             for _ in conn.notifies(timeout=30):
@@ -211,7 +219,7 @@ class Round:
 def roll_back(at: Cluster, fault: str) -> Round:
     """Put the bad release live, order a rollback at host a with a fault, and see when the last bad request began."""
     at.a.call("POST", "/api/v1/routes/answer/promote", {"release": BAD})
-    until(lambda: _hold(at), 20, "release 2 on both hosts")
+    until(lambda: in_step(at), 60, "release 2 on both hosts")
     time.sleep(0.3)  # of traffic on it
     server, pid = at.server, int(str(at.a.address()["pid"]))
     if fault == "cut":
@@ -231,7 +239,7 @@ def roll_back(at: Cluster, fault: str) -> Round:
         time.sleep(1.0)  # of bad requests at the host that cannot know
         back_us = time.time_ns() // 1_000
         at.net.join("b")
-    until(lambda: _hold(at), 40, "release 1 on both hosts")
+    until(lambda: in_step(at), 60, "release 1 on both hosts")
     time.sleep(SETTLE_S)
     last = {host.name: host.last_bad_us(began_us - 2_000_000) for host in at.both}
     return Round(
@@ -243,7 +251,7 @@ def roll_back(at: Cluster, fault: str) -> Round:
     )
 
 
-def _hold(at: Cluster) -> bool:
+def in_step(at: Cluster) -> bool:
     """Whether both hosts, and all their workers, hold the newest table, as each of them sees it."""
     for host in at.both:
         told = host.call("GET", "/api/v1/hosts")
@@ -251,7 +259,7 @@ def _hold(at: Cluster) -> bool:
         wanted = told["revision"]  # type: ignore[index]
         if len(found) != 2 or any(one["cut_off"] or one["revision"] < wanted for one in found):
             return False
-        if any(len(one["workers"]) != WORKERS + 1 or min(one["workers"].values()) < wanted for one in found):
+        if any(len(one["workers"]) != at.workers + 1 or min(one["workers"].values()) < wanted for one in found):
             return False
     return True
 

@@ -12,6 +12,7 @@ and through the change log's chain, or leaves what was there.
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +33,10 @@ FORMAT = 1
 CONTENTS = "backup.json"
 TELEMETRY = "telemetry/"
 _LINE_MAX = 256 << 20  # bytes
+# What reading an archive whose bytes have changed can raise: sums, lengths, names, and flags for what nobody wrote.
+_DAMAGE = (
+    KeyError, zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError,
+)  # fmt: skip
 
 Progress = Callable[[int, int], None]  # tables done, of how many
 
@@ -164,14 +169,14 @@ def _opened(file: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(file)
     except FileNotFoundError as error:
         raise StoreError("there is no such file", where=str(file)) from error
-    except (OSError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise StoreError(f"this is no backup: {error}", where=str(file)) from error
 
 
 def _contents(archive: zipfile.ZipFile, file: Path) -> Contents:
     try:
         contents = msgspec.json.decode(archive.read(CONTENTS), type=Contents)
-    except (KeyError, zipfile.BadZipFile, msgspec.DecodeError) as error:
+    except (*_DAMAGE, msgspec.DecodeError) as error:
         raise StoreError(f"this is no backup of pilothouse: {error}", where=str(file)) from error
     if contents.format > FORMAT or contents.schema > HEAD:
         raise StoreError(
@@ -235,7 +240,7 @@ def _lines(archive: zipfile.ZipFile, table: str) -> Iterator[bytes]:
         with archive.open(_name(table)) as rows:
             while line := rows.readline(_LINE_MAX):
                 yield line.rstrip(b"\n")
-    except (KeyError, zipfile.BadZipFile, OSError, EOFError) as error:
+    except _DAMAGE as error:
         raise StoreError(f"the backup is damaged: {error}", where=_name(table)) from error
 
 
@@ -258,13 +263,20 @@ def extract(file: Path, folder: Path) -> bool:
         contents = _contents(archive, file)
         wanted = [name for name in contents.others if name.startswith(TELEMETRY)]
         for name in wanted:
-            data = archive.read(name)
+            data = _read(archive, name)
             if bytes_hash(data) != contents.others[name] or ".." in Path(name).parts:
                 raise StoreError("the backup is damaged", where=name)
             target = folder / name.removeprefix(TELEMETRY)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
         return bool(wanted)
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> bytes:
+    try:
+        return archive.read(name)
+    except _DAMAGE as error:
+        raise StoreError(f"the backup is damaged: {error}", where=name) from error
 
 
 class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):

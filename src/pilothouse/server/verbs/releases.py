@@ -21,7 +21,6 @@ from pilothouse.server.composition import Control
 from pilothouse.server.link import PushReport
 from pilothouse.store.state import drills, pointers, releases, runs
 
-
 log = structlog.get_logger("pilothouse.releases")
 
 
