@@ -14,6 +14,7 @@ back afterwards. Needs root and iproute2; at most about ten minutes; everything 
 
 import argparse
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -106,7 +107,7 @@ def app_files(folder: Path, url: str) -> None:
         "providers:\n  fake: {kind: scripted, script: script.yaml}\npeople:\n  ana: {name: Ana}\n"
         "routes:\n  answer:\n    app: bench\n    owner: ana\n    backup: ana\n    tier: lite\n"
         "    system: prompts/system.md\n    model: fake/small-2026-01-01\n"
-        f"store: {{state: '{url}', password: 'env://{SECRET}'}}\n"
+        f"store: {{state: '{url}', state_password: 'env://{SECRET}'}}\n"
     )
 
 
@@ -184,25 +185,20 @@ def until(holds: Callable[[], object], within_s: float, what: str) -> None:
         time.sleep(0.02)
 
 
-@contextlib.contextmanager
-def at_commit(at: Cluster, act: Callable[[], None]) -> Iterator[threading.Event]:
-    """Do `act` once, in a thread, as soon as the database tells of the next move; the event is set when it is done."""
-    done, listening = threading.Event(), threading.Event()
-
-    def hear() -> None:
-        with psycopg.connect(at.server.address(at.place.url.rpartition("/")[2]), autocommit=True) as conn:
-            conn.execute("LISTEN pilothouse_table")
-            listening.set()
-            for _ in conn.notifies(timeout=30):
-                break
-        act()
-        done.set()
-
-    thread = threading.Thread(target=hear, daemon=True)
-    thread.start()
-    listening.wait(10)
-    yield done
-    thread.join(40)
+def order_and(at: Cluster, act: Callable[[], object]) -> "Ordered":
+    """Order the rollback in a thread; as soon as the database tells of the commit, do `act` in this one."""
+    found: list[Ordered] = []
+    with psycopg.connect(at.server.address(at.place.url.rpartition("/")[2]), autocommit=True) as conn:
+        conn.execute("LISTEN pilothouse_table")
+        thread = threading.Thread(target=lambda: found.append(order(at.a)), daemon=True)
+        thread.start()
+        for _ in conn.notifies(timeout=30):
+            break
+    act()
+    thread.join(60)
+    if not found:
+        raise RuntimeError("the rollback was not answered")
+    return found[0]
 
 
 @dataclass
@@ -225,15 +221,14 @@ def roll_back(at: Cluster, fault: str) -> Round:
     if fault == "cut":
         at.net.cut("b")
         until(lambda: at.a.hosts()["b"]["cut_off"], 30, "host b cut off")
-    acts: dict[str, Callable[[], None]] = {
+    acts: dict[str, Callable[[], object]] = {
         "kill": lambda: os.kill(pid, signal.SIGKILL),
-        "restart": lambda: (server.stop(signal.SIGINT), server.start())[1],
+        "restart": lambda: (server.stop(signal.SIGINT), server.start()),
     }
-    with contextlib.ExitStack() as stack:
-        done = stack.enter_context(at_commit(at, acts[fault])) if fault in acts else None
-        began_us, said, answered_s = _order(at.a)
-        if done is not None:
-            done.wait(40)
+    ordered = order_and(at, acts[fault]) if fault in acts else order(at.a)
+    if ordered.refused:
+        raise RuntimeError(f"the rollback was refused: {ordered.said}")
+    began_us = ordered.began_us
     back_us = 0
     if fault == "cut":
         time.sleep(1.0)  # of bad requests at the host that cannot know
@@ -245,8 +240,8 @@ def roll_back(at: Cluster, fault: str) -> Round:
     return Round(
         fault=fault,
         last_bad_s={name: max(0.0, (us - began_us) / 1e6) for name, us in last.items()},
-        answered_s=answered_s,
-        said=said,
+        answered_s=ordered.answered_s,
+        said=ordered.said,
         back_s=max(0.0, (last["b"] - back_us) / 1e6) if back_us else None,
     )
 
@@ -264,21 +259,25 @@ def in_step(at: Cluster) -> bool:
     return True
 
 
-def _order(host: Host) -> tuple[int, dict[str, object], float | None]:
-    """Order the rollback; when it was ordered, what was answered, and after how long."""
+@dataclass(frozen=True)
+class Ordered:
+    """A rollback that was ordered: when (µs since 1970), what was answered, and after how long; None: no answer."""
+
+    began_us: int
+    said: dict[str, object] = field(default_factory=dict)
+    answered_s: float | None = None
+    refused: bool = False
+
+
+def order(host: Host) -> Ordered:
+    """Order the rollback. A control that dies gives no answer; what it committed stands."""
     at = host.address()
     began, began_us = time.monotonic(), time.time_ns() // 1_000
     try:
         status, told = ask("POST", f"{at['url']}/api/v1/routes/answer/rollback", str(at["token"]), {"env": "prod"})
-    except (OSError, ValueError, EOFError):
-        return began_us, {}, None  # the control that was asked is dead; what it committed stands
-    except Exception as error:
-        if type(error).__module__ != "http.client":
-            raise
-        return began_us, {}, None
-    if status != 200:
-        raise RuntimeError(f"the rollback was refused: {told}")
-    return began_us, dict(told), time.monotonic() - began  # type: ignore[call-overload]
+    except (OSError, ValueError, http.client.HTTPException):
+        return Ordered(began_us)
+    return Ordered(began_us, dict(told), time.monotonic() - began, refused=status != 200)  # type: ignore[call-overload]
 
 
 def measure(rollbacks: int, rate: float) -> tuple[list[Round], Traffic]:

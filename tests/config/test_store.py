@@ -24,13 +24,13 @@ def test_without_it_state_is_in_a_file(tmp_path):
 def test_the_page_says_how(tmp_path):
     (block,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "hosts.md").read_text(encoding="utf-8"), flags=re.DOTALL)
     assert read(tmp_path, block) == StoreConfig(
-        state="postgresql://pilothouse@db.internal/pilothouse", password="env://PILOTHOUSE_DB_PASSWORD"
+        state="postgresql://pilothouse@db.internal/pilothouse", state_password="env://PILOTHOUSE_DB_PASSWORD"
     )
 
 
 def test_a_password_file_is_found_from_anywhere_and_postgres_is_postgresql(tmp_path):
-    found = read(tmp_path, "store: {state: 'postgres://h/d?sslmode=require', password: file://pw}")
-    assert found == StoreConfig(state="postgresql://h/d?sslmode=require", password=f"file://{tmp_path}/pw")
+    found = read(tmp_path, "store: {state: 'postgres://h/d?sslmode=require', state_password: file://pw}")
+    assert found == StoreConfig(state="postgresql://h/d?sslmode=require", state_password=f"file://{tmp_path}/pw")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_password_file_is_found_from_anywhere_and_postgres_is_postgresql(tmp_p
         ("{state: 'mysql://u@h/d'}", "not an address such as"),
         ("{state: 'postgresql://u@h'}", "not an address such as"),
         ("{state: 'postgresql:///d'}", "not an address such as"),
-        ("{state: 'postgresql://u@h/d', password: hunter2}", "named by reference"),
+        ("{state: 'postgresql://u@h/d', state_password: hunter2}", "named by reference"),
         ("{stat: x}", "did you mean 'state'"),
     ],
 )

@@ -51,7 +51,7 @@ def cluster(
     try:
         server.start()
         place = server.fresh()
-        app = shared_app(script=SCRIPT, more=f"store: {{state: '{place.url}', password: 'env://{SECRET}'}}\n")
+        app = shared_app(script=SCRIPT, more=f"store: {{state: '{place.url}', state_password: 'env://{SECRET}'}}\n")
         env = {SECRET: PASSWORD}
         a = shared_running(app, data=folder / "a", env=env, host_name="a")
         shutil.copytree(folder / "a" / "secret", folder / "b" / "secret")

@@ -10,10 +10,10 @@ from pilothouse.config.section import Section
 
 
 class StoreConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`state`: a PostgreSQL address without a password, empty for this host's file; `password`: a reference to it."""
+    """`state`: a PostgreSQL address without a password, empty for this host's file; its password by reference."""
 
     state: str = ""
-    password: str = ""
+    state_password: str = ""
 
 
 def read_store(top: Section) -> StoreConfig:
@@ -21,9 +21,9 @@ def read_store(top: Section) -> StoreConfig:
     section = top.section("store")
     if section is None:
         return StoreConfig()
-    password = section.take("password", reference, "")
     result = StoreConfig(
-        state=section.take("state", _address, ""), password=absolute(password, section.file.parent) if password else ""
+        state=section.take("state", _address, ""),
+        state_password=absolute(section.take("state_password", reference, ""), section.file.parent),
     )
     section.close()
     return result
@@ -34,5 +34,5 @@ def _address(value: Any) -> str:
     if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or parts.path in ("", "/"):
         raise ValueError("not an address such as postgresql://user@host/database")
     if parts.password is not None or "password" in urllib.parse.parse_qs(parts.query):
-        raise ValueError("the password does not belong here: write `password: env://NAME`")
+        raise ValueError("the password does not belong here: write `state_password: env://NAME`")
     return urllib.parse.urlunsplit(parts._replace(scheme="postgresql"))

@@ -229,7 +229,9 @@ def state_place(config: AppConfig, data: DataDir) -> Path | Server:
     store = config.store
     if not store.state:
         return data.state
-    return Server(url=store.state, password=read_secret(store.password, config.dir) if store.password else "")
+    return Server(
+        url=store.state, password=read_secret(store.state_password, config.dir) if store.state_password else ""
+    )
 
 
 def secrets_fingerprint(secret: Secrets) -> str:

@@ -30,6 +30,7 @@ class Publisher:
         self.link: LinkServer | None = None
         self.hosts: Hosts | None = None
         self.config = config
+        self.prepare: Callable[[], object] = lambda: None  # what must be so in the store before a table is built
         self._store = store
         self._data = data
         self._clock = clock
@@ -71,6 +72,7 @@ class Publisher:
     def _build(self) -> Table:
         for tries_left in reversed(range(BUILD_TRIES)):
             try:
+                self.prepare()
                 table = tables.build(
                     self._store, self.config(), self._provider_urls(), self._clock,
                     allow_anonymous=self._allow_anonymous,
