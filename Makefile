@@ -12,7 +12,7 @@ APT = $(ROOT) apt-get -qq update && $(ROOT) env DEBIAN_FRONTEND=noninteractive a
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: demo test check fix bench docs lock capture clean browser valkey loadtools ner
+.PHONY: demo test check fix bench docs lock capture clean browser valkey postgres loadtools ner
 .DEFAULT_GOAL := demo
 
 .venv/installed: requirements.lock pyproject.toml
@@ -26,7 +26,7 @@ WORKERS ?= 2
 demo: .venv/installed
 	@$(BIN)/pilothouse demo $(ARGS)
 
-test: .venv/installed browser valkey clients chdb ner
+test: .venv/installed browser valkey postgres clients chdb ner
 	@rm -f .coverage .coverage.*
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report --skip-covered --skip-empty | tail -n 30
@@ -105,6 +105,13 @@ browser:
 
 valkey:
 	@command -v valkey-server >/dev/null || command -v redis-server >/dev/null || { $(APT) redis-server; }
+
+# Debian's; its programs alone are used, so the cluster that the package would start by itself is not made.
+postgres:
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || { \
+	  $(ROOT) mkdir -p /etc/postgresql-common/createcluster.d && \
+	  echo "create_main_cluster = false" | $(ROOT) tee /etc/postgresql-common/createcluster.d/none.conf >/dev/null && \
+	  $(APT) postgresql iproute2; }
 
 loadtools:
 	@command -v wrk >/dev/null && command -v gcc >/dev/null || { $(APT) wrk gcc libc6-dev; }

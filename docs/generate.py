@@ -84,6 +84,9 @@ KEYS = {
     "drift": "Questions put to the models that serve production. See [Releases](../releases.md#when-the-provider-changes).",
     "drift.probes": "How many, once a day to each model, 0 to 30. Default 0, since each costs money.",
     "limits": "Limits and budgets across routes: a list. See [Limits and budgets](../limits.md).",
+    "store": "Where state is kept; without it in a file of this host. See [Several hosts](../hosts.md).",
+    "store.state": "A PostgreSQL address without a password: `postgresql://user@host/database`.",
+    "store.state_password": "A reference to its password: `env://NAME` or `file:///PATH`.",
     "counters": "Where limits and budgets are counted. See [Limits and budgets](../limits.md#where-they-are-counted).",
     "counters.kind": "`shared` (a file of this host, the default), `valkey` (any number of hosts) or `local` (each worker alone).",
     "counters.url": "For `valkey`: a reference to its URL, `env://NAME` or `file:///PATH`.",
@@ -307,6 +310,7 @@ prices: {p/m: {input: 1 USD, output: 1 USD}}
 journal: {fsync: never}
 spans: {log: {mode: full}}
 counters: {kind: shared}
+store: {state: "postgresql://a@b/c", state_password: env://P}
 limits: [{name: l, requests: 1/s, budget: {per_day: 1 USD}}]
 flags:
   f: {rules: [{when: {a: 1}, serve: on}]}

@@ -17,6 +17,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from tests.postgres import Postgres
 
 # No deadline for an example: a busy machine is not a failure, and no test here asserts a wall time.
 hypothesis.settings.register_profile(
@@ -25,6 +26,17 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("pilothouse")
 
 START_S = 60
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server for all tests of this process; each takes a database of its own with `fresh`."""
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
 
 
 @dataclass

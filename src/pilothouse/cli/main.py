@@ -6,11 +6,13 @@ from pilothouse import __version__
 from pilothouse.cli import (
     alerts,
     audit,
+    backup,
     config,
     demo,
     drill,
     evals,
     flags,
+    hosts,
     index,
     init,
     keys,
@@ -18,8 +20,8 @@ from pilothouse.cli import (
     release,
     retention,
     review,
-    runbook,
     route,
+    runbook,
     trace,
     transfer,
     up,
@@ -70,8 +72,11 @@ app.add_typer(config.app, name="config", help="The app's files: check.")
 app.add_typer(
     drill.app, name="drill", help="Drills: rollback, provider-outage, fallback, model-switch, kill-switch, export."
 )
+app.add_typer(hosts.app, name="hosts", help="Hosts that share the state store: list, forget.")
 app.command("export")(transfer.export)
 app.command("import")(transfer.import_)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.command("retention")(retention.retention)
 app.command("demo")(demo.demo)
 app.add_typer(alerts.app, name="alerts", help="Alerts: list, ack.")

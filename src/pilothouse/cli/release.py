@@ -130,10 +130,9 @@ def _share(text: str) -> float:
 
 def _reach(moved: dict[str, Any]) -> str:
     """How far a move has got, and how fast."""
-    if not moved["of"]:
-        return "no worker is running: they take it when they start"
-    text = f"on {moved['workers']} of {moved['of']} workers in {moved['propagated_ms'] / 1000:.2f} s"
-    return text + (f"; late: {', '.join(moved['late'])}" if moved["late"] else "")
+    from pilothouse.server.reach import reach
+
+    return reach(moved)
 
 
 @app.command()

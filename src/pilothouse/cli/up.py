@@ -31,6 +31,10 @@ def up(
     allow_host: Annotated[
         list[str] | None, typer.Option("--allow-host", help="Further host name under which the pages are reached.")
     ] = None,
+    host_name: Annotated[
+        str,
+        typer.Option("--host-name", envvar="PILOTHOUSE_HOST", help="Name among other hosts; the machine's if none."),
+    ] = "",
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing when ready.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -50,6 +54,7 @@ def up(
         workers=workers,
         admin_password_file=admin_password_file,
         allow_hosts=tuple(allow_host or ()),
+        host_name=host_name,
     )
     _log_to_file(data)
 

@@ -16,6 +16,7 @@ from pilothouse.config.quantities import number, seconds, size_bytes, usd
 from pilothouse.config.retention import RetentionConfig, read_retention
 from pilothouse.config.route import CheckOverride, GateConfig, RouteConfig, read_route
 from pilothouse.config.section import Section, flag, one_of, parse, text, whole, words
+from pilothouse.config.store import StoreConfig, read_store
 from pilothouse.domain.alert import Action, Rule
 from pilothouse.domain.errors import ConfigError
 from pilothouse.domain.flag import Flag
@@ -96,6 +97,7 @@ class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
     drift: DriftConfig = DriftConfig()
     flags: dict[str, Flag] = {}
     flag_rate: Rate | None = None  # how often a key may read flags, at each worker
+    store: StoreConfig = StoreConfig()
 
     def route(self, name: str) -> RouteConfig:
         """The route of that name; ConfigError where the files have none."""
@@ -134,6 +136,7 @@ def load(folder: Path) -> AppConfig:
         drift=read_drift(top),
         flags=read_flags(top, routes, people),
         flag_rate=top.maybe("flag_rate", rate),
+        store=read_store(top),
     )
     top.close()
     _known_providers(config, top)

@@ -20,9 +20,11 @@ from pilothouse.server.twins import own_state
 from pilothouse.server.verbs import (
     alerts,
     audit,
+    backups,
     canaries,
     drills,
     evals,
+    hosts,
     keys,
     releases,
     retention,
@@ -242,6 +244,22 @@ async def drill(control: Control, request: Request) -> Response:
     return streamed(drills.streamed(control, kind, name, asked.env, who(request)))
 
 
+async def back_up(control: Control, request: Request) -> Response:
+    """The state, and what is recorded where asked for, in one file; NDJSON with progress."""
+    return streamed(backups.back_up(control, await body(request, backups.BackUp), who(request)))
+
+
+async def list_hosts(control: Control, request: Request) -> dict[str, Any]:
+    """The hosts that share the store."""
+    del request
+    return await asyncio.to_thread(hosts.every, control)
+
+
+async def forget_host(control: Control, request: Request) -> dict[str, Any]:
+    """Wait no longer for a host that will not come back."""
+    return await asyncio.to_thread(hosts.forget, control, request.path_params["host"], who(request))
+
+
 async def show_retention(control: Control, request: Request) -> dict[str, Any]:
     """How long records stay, what they take on the disk, what was removed."""
     del request
@@ -290,10 +308,13 @@ def routes(control: Control) -> list[BaseRoute]:
         ("POST", "/alerts/{id}/actionable", answer),
         ("POST", "/requests/{id}/replay", replay),
         ("POST", "/routes/{route}/drills/{kind}", drill),
+        ("GET", "/hosts", list_hosts),
+        ("DELETE", "/hosts/{host}", forget_host),
         ("GET", "/retention", show_retention),
         ("POST", "/retention", apply_retention),
         ("POST", "/exports", export),
         ("POST", "/imports", import_),
         *api_changes.TABLE,
+        ("POST", "/backups", back_up),
     )
     return [route(control, method, PREFIX + path, handler) for method, path, handler in table]

@@ -2,9 +2,11 @@
 
 import argparse
 import asyncio
+import fcntl
 import functools
 import os
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ import uvloop
 from granian.constants import Interfaces
 from granian.server.embed import Server
 
+from pilothouse import __version__
 from pilothouse.domain.clock import SystemClock
 from pilothouse.domain.errors import PilothouseError
 from pilothouse.domain.tasks import Tasks
@@ -23,9 +26,12 @@ from pilothouse.server.composition import Control, Listening, open_control
 from pilothouse.server.control_app import make_app
 from pilothouse.server.datadir import ControlAddress, DataDir, write_private
 from pilothouse.server.forwarding import Forwarder
+from pilothouse.server.hosts import LEAD_S, Hosts
 from pilothouse.server.link import LinkServer, socket_path
 from pilothouse.server.preflight import is_loopback
+from pilothouse.server.publishing import Publisher
 from pilothouse.server.verbs import drills, retention, reviews, transfers
+from pilothouse.store.state.hosts import HostState
 
 log = structlog.get_logger("pilothouse.control")
 
@@ -53,6 +59,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=4001)
     parser.add_argument("--gateway", default="http://127.0.0.1:4000/v1")
     parser.add_argument("--allow-host", action="append", default=[])
+    parser.add_argument("--host-name", default="")
     return parser.parse_args()
 
 
@@ -66,11 +73,20 @@ async def serve(options: argparse.Namespace) -> None:
         gateway=options.gateway,
         allow_hosts=tuple(options.allow_host),
         allow_anonymous=is_loopback(options.host),
+        host_name=options.host_name or socket.gethostname(),
     )
-    control = await open_control(options.dir, data, clock, tasks, listening)
-    control.link = LinkServer(socket_path(data.path), tasks, clock)
-    await control.link.start()
-    await control.publish()
+
+    async def begin(publisher: Publisher) -> None:
+        await asyncio.to_thread(_take_turn, data)
+        news = publisher.hosts.news if publisher.hosts is not None else lambda: None
+        publisher.link = LinkServer(socket_path(data.path), tasks, clock, news)
+        await publisher.link.start()
+        await publisher.follow()
+
+    control = await open_control(options.dir, data, clock, tasks, listening, begin)
+    if control.hosts is not None:
+        await control.hosts.beat(functools.partial(_told, control, control.hosts))
+        _spawn_hosts(control, control.hosts)
     _spawn_loops(control)
     server = Server(
         make_app(control), address=options.host, port=options.port, interface=Interfaces.ASGINL, websockets=False,
@@ -95,18 +111,61 @@ async def _announce(control: Control, options: argparse.Namespace) -> None:
     write_private(control.data.control, address)
 
 
+def _take_turn(data: DataDir) -> None:
+    """Wait until no other control serves this data directory; the kernel gives the turn on when that one dies.
+
+    Kept until this process ends. A second control that waits here has everything imported and its store open, and
+    takes over within a moment.
+    """
+    descriptor = os.open(data.run / "control.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _told(control: Control, hosts: Hosts) -> HostState:
+    """What this host says of itself."""
+    workers = control.link.workers() if control.link is not None else []
+    return HostState(
+        host=hosts.name,
+        ident=hosts.ident,
+        revision=control.table.revision if control.table is not None else -1,
+        workers={worker.worker: worker.revision for worker in workers},
+        leads=hosts.leads,
+        version=__version__,
+        files=control.files,
+    )
+
+
+def _spawn_hosts(control: Control, hosts: Hosts) -> None:
+    """What keeps this host and the others in step. Each loop waits for its own events."""
+    loops, spawn = control.loops, control.tasks.spawn
+
+    async def beat() -> None:
+        await hosts.next_beat()
+        await hosts.beat(functools.partial(_told, control, hosts))
+
+    async def follow() -> None:
+        await hosts.next_move()
+        await control.publisher.follow()
+
+    spawn(hosts.listen(), "news of other hosts")
+    spawn(loops.repeat("heartbeat", 0.0, beat), "heartbeat")
+    spawn(loops.repeat("moves of other hosts", 0.0, follow), "moves of other hosts")
+    spawn(loops.repeat("lead", LEAD_S, hosts.lead), "lead")
+
+
 def _spawn_loops(control: Control) -> None:
     loops, spawn = control.loops, control.tasks.spawn
+    once = control.hosts.only if control.hosts is not None else lambda work: work  # for all hosts together
     spawn(loops.repeat("load", LOAD_S, control.load), "load")
-    spawn(loops.repeat("canary watch", CANARY_S, functools.partial(canaries.watch, control)), "canary watch")
-    spawn(loops.repeat("canary inputs", ASK_S, functools.partial(asking.ask_again, control)), "canary inputs")
-    spawn(loops.repeat("rules", RULES_S, functools.partial(watching.evaluate, control)), "rules")
+    spawn(loops.repeat("canary watch", CANARY_S, once(functools.partial(canaries.watch, control))), "canary watch")
+    spawn(loops.repeat("canary inputs", ASK_S, once(functools.partial(asking.ask_again, control))), "canary inputs")
+    spawn(loops.repeat("rules", RULES_S, once(functools.partial(watching.evaluate, control))), "rules")
     spawn(loops.repeat("export", EXPORT_S, functools.partial(transfers.nightly, control)), "export")
     spawn(loops.repeat("retention", RETENTION_S, functools.partial(retention.tidy, control)), "retention")
-    spawn(loops.repeat("drills", DRILLS_S, functools.partial(drills.scheduled, control)), "drills")
-    spawn(loops.repeat("integrity", INTEGRITY_S, functools.partial(guarding.mend, control)), "integrity")
-    spawn(loops.repeat("alternates", ALTERNATES_S, functools.partial(alternates.hourly, control)), "alternates")
-    spawn(loops.repeat("drift", DRIFT_S, functools.partial(drifting.watch, control)), "drift")
+    spawn(loops.repeat("drills", DRILLS_S, once(functools.partial(drills.scheduled, control))), "drills")
+    spawn(loops.repeat("integrity", INTEGRITY_S, once(functools.partial(guarding.mend, control))), "integrity")
+    spawn(loops.repeat("alternates", ALTERNATES_S, once(functools.partial(alternates.hourly, control))), "alternates")
+    spawn(loops.repeat("drift", DRIFT_S, once(functools.partial(drifting.watch, control))), "drift")
     spawn(loops.repeat("review", REVIEW_S, functools.partial(_review, control)), "review")
     forwarder = Forwarder(
         control.data.journal, control.data.path, control.clock, read_secret, lambda: control.config.forward
@@ -139,6 +198,8 @@ def _follow_files(control: Control) -> Callable[[], Awaitable[None]]:
 async def _close(control: Control) -> None:
     control.loops.stop()
     control.data.control.unlink(missing_ok=True)
+    if control.hosts is not None:
+        await control.hosts.leave()
     await control.tasks.drain(DRAIN_S)
     if control.link is not None:
         await control.link.close()

@@ -24,6 +24,7 @@ from pilothouse.server.pages.context import (
     Session,
     SignedIn,
 )
+from pilothouse.server.reach import reach
 from pilothouse.server.verbs import alerts, plans, releases, reviews
 from pilothouse.server.verbs import replay as replays
 from pilothouse.server.views import flags, overview, traces
@@ -147,12 +148,12 @@ async def _promote(control: Control, asked: Promotion, actor: Actor) -> str:
     what = f"Release {moved['to']} is the canary in {asked.env} for {share:.0%} of sessions" if share else (
         f"Release {moved['to']} serves {asked.env}"
     )  # fmt: skip
-    return f"{what}, {releases.reach(moved)}."
+    return f"{what}, {reach(moved)}."
 
 
 async def _rollback(control: Control, asked: Return, actor: Actor) -> str:
     moved = await releases.rollback(control, asked.route, asked.env, actor, to=asked.to, reason=asked.reason)
-    return f"{asked.route}: release {moved['from']} → {moved['to']} in {asked.env}, {releases.reach(moved)}."
+    return f"{asked.route}: release {moved['from']} → {moved['to']} in {asked.env}, {reach(moved)}."
 
 
 async def _acknowledge(control: Control, ident: str, actor: Actor) -> str:

@@ -39,6 +39,7 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 1
     admin_password_file: Path | None = None
     allow_hosts: tuple[str, ...] = ()
+    host_name: str = ""  # among other hosts; empty: the machine's
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,9 +149,12 @@ class _Supervisor:
             self._data.control.unlink()
         o, at = self._options, ("--data", str(self._data.path), "--host", self._options.host)
         allowed = tuple(part for name in o.allow_hosts for part in ("--allow-host", name))
-        control = ("--dir", str(self._app), "--port", str(o.control_port), *allowed)
+        control = ("--dir", str(self._app), "--port", str(o.control_port), *allowed, "--host-name", o.host_name)
         gateway = ("--gateway", self._gateway)
-        self._control = [self._child("control", "pilothouse.server.control", (*at, *control, *gateway))]
+        # With other hosts about, a second control waits for its turn: what they move reaches this host's workers at
+        # once even when the first one has just died.
+        names = ("control", "control-standby") if self._config.store.state else ("control",)
+        self._control = [self._child(name, "pilothouse.server.control", (*at, *control, *gateway)) for name in names]
         otlp = ("--port", str(o.otlp_port), "--grpc-port", str(o.otlp_grpc_port or 0))
         self._ingest = [self._child("ingest-0", "pilothouse.server.ingest", (*at, *otlp))]
         edge = (*at, "--port", str(o.port), "--app", str(self._app), *(("--sole",) if o.workers == 1 else ()))

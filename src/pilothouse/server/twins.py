@@ -52,6 +52,8 @@ def own_state(control: Control) -> dict[str, Any]:
     return {
         "revision": control.table.revision if control.table else None,
         "workers": control.link.workers() if control.link else [],
+        "hosts": control.hosts.known if control.hosts else [],
+        "leads": control.hosts.leads if control.hosts else True,
         "loops": list(control.loops.states.values()),
         "task_failures": [f"{type(one).__name__}: {one}" for one in control.tasks.failures],
         "forward": control.forwarded,

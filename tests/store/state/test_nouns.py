@@ -1,7 +1,5 @@
 """The typed functions of the nouns that have no room of their own test here: changes, keys, runs, alerts, waivers …"""
 
-import sqlite3
-
 import msgspec
 import pytest
 
@@ -52,37 +50,32 @@ def test_changes_are_chained_found_and_counted_from_one(store, ana, clock):
 
 
 @pytest.mark.parametrize("column", ["change", "ts_us", "hash", "prev_hash"])
-def test_a_row_that_was_edited_behind_the_triggers_breaks_the_chain(store, ana, clock, column):
+def test_a_row_that_was_edited_behind_the_triggers_breaks_the_chain(store, ana, clock, column, outside, unguarded):
     with store.write() as conn:
         for number in range(4):
             log(conn, ana, clock, reason=f"reason {number}")
-    outside = sqlite3.connect(store.path)
-    outside.execute("DROP TRIGGER changes_no_update")
+    unguarded("changes", "update")
     value = {"ts_us": "ts_us + 1", "change": "replace(change, 'reason 1', 'reason 7')"}.get(column, f"'0' || {column}")
-    outside.execute(f"UPDATE changes SET {column} = {value} WHERE seq = 2")
-    outside.commit()
-    outside.close()
+    outside(f"UPDATE changes SET {column} = {value} WHERE seq = 2")
     with store.read() as conn:
         assert 2 in broken(changes.rows(conn))
 
 
-def test_a_row_that_was_taken_out_breaks_the_chain(store, ana, clock):
+def test_a_row_that_was_taken_out_breaks_the_chain(store, ana, clock, outside, unguarded):
     with store.write() as conn:
         for _ in range(3):
             log(conn, ana, clock)
-    outside = sqlite3.connect(store.path)
-    outside.executescript("DROP TRIGGER changes_no_delete; DELETE FROM changes WHERE seq = 2;")
-    outside.close()
+    unguarded("changes", "delete")
+    outside("DELETE FROM changes WHERE seq = 2")
     with store.read() as conn:
         assert broken(changes.rows(conn)) == [3]
 
 
-def test_a_row_that_is_no_longer_json_is_an_error_that_names_it(store, ana, clock):
+def test_a_row_that_is_no_longer_json_is_an_error_that_names_it(store, ana, clock, outside, unguarded):
     with store.write() as conn:
         log(conn, ana, clock)
-    outside = sqlite3.connect(store.path)
-    outside.executescript("DROP TRIGGER changes_no_update; UPDATE changes SET change = '{';")
-    outside.close()
+    unguarded("changes", "update")
+    outside("UPDATE changes SET change = '{'")
     with store.read() as conn, pytest.raises(StoreError, match="row 1 of the change log"):
         changes.rows(conn)
 
@@ -166,7 +159,7 @@ def test_the_newest_verdict_counts_and_older_ones_are_kept(store, clock):
 
 
 def test_a_verdict_on_a_release_that_is_not_there_is_refused(store, clock):
-    with pytest.raises(StoreError, match="FOREIGN KEY"), store.write() as conn:
+    with pytest.raises(StoreError, match=r"(?i)foreign key"), store.write() as conn:
         runs.put_verdict(conn, "a", 7, None, verdict(), clock)
 
 
@@ -237,15 +230,14 @@ def test_a_review_is_kept_under_its_hash(store, ana, clock):
             waivers.review(conn, "f" * 64)
 
 
-def test_a_part_is_stored_once_and_missing_when_its_content_is_another(store, clock):
+def test_a_part_is_stored_once_and_missing_when_its_content_is_another(store, clock, outside, unguarded):
     with store.write() as conn:
         release = released(conn, clock)
         assert releases.put_part(conn, "other", b'{"name":"m","provider":"p"}', clock) == release.parts["model"]
         assert releases.part(conn, release.parts["model"]) == '{"name":"m","provider":"p"}'
         assert "model" not in releases.missing(conn, release)
-    outside = sqlite3.connect(store.path)
-    outside.executescript("DROP TRIGGER parts_no_update; UPDATE parts SET content = '{}';")
-    outside.close()
+    unguarded("parts", "update")
+    outside("UPDATE parts SET content = '{}'")
     with store.read() as conn:
         assert "model" in releases.missing(conn, release)
         with pytest.raises(StoreError, match="the prompt of release 1 does not resolve"):
@@ -277,7 +269,7 @@ def test_a_pointer_is_put_only_at_the_revision_that_was_read(store, clock):
 
 
 def test_a_pointer_to_a_release_that_is_not_there_is_refused(store, clock):
-    with pytest.raises(StoreError, match="FOREIGN KEY"), store.write() as conn:
+    with pytest.raises(StoreError, match=r"(?i)foreign key"), store.write() as conn:
         pointers.put(conn, Pointer(route="a", env="prod", stable=1), clock)
 
 

@@ -5,12 +5,10 @@ from typing import Any
 
 from pilothouse.domain.errors import BadRequest
 from pilothouse.domain.flag_evaluation import KEY, Evaluation, evaluate
-from pilothouse.domain.release_facts import Drill
 from pilothouse.releases import flags
 from pilothouse.releases.flags import FlagChanged, FlagOrder
 from pilothouse.server.composition import Control
-from pilothouse.server.verbs.releases import reach
-from pilothouse.store.state import drills
+from pilothouse.server.reach import reach
 
 
 async def change(control: Control, order: FlagOrder) -> dict[str, Any]:

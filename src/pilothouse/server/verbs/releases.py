@@ -4,10 +4,11 @@ import asyncio
 from typing import Any
 
 import msgspec
+import structlog
 
 from pilothouse.config.app import RouteConfig
 from pilothouse.domain.change import Actor
-from pilothouse.domain.errors import BadRequest, NotFound, StateError, StoreError
+from pilothouse.domain.errors import BadRequest, NotFound, Refused, StateError, StoreError
 from pilothouse.domain.manifest import PARTS, manifest_from_parts
 from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.release import Release, SchemaWarning
@@ -21,6 +22,8 @@ from pilothouse.server import callers, safeguards, timing
 from pilothouse.server.composition import Control
 from pilothouse.server.link import PushReport
 from pilothouse.store.state import drills, pointers, releases, runs
+
+log = structlog.get_logger("pilothouse.releases")
 
 
 class Edit(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +114,13 @@ async def promote(control: Control, route: str, order: Promotion) -> dict[str, A
 
     A move that cannot be pushed is put back before the error is raised.
     """
+    if order.share is not None and not control.one_sight:
+        raise Refused(
+            "a canary over several hosts needs one telemetry store that has what all of them serve",
+            where=f"{route} in {order.env}",
+            hint="promote without a share, or run one host; docs/hosts.md says why",
+            code="blind_canary",
+        )
     began = control.clock.monotonic()
     config = control.route(route)
     order = msgspec.structs.replace(order, reason=control.typed(order.reason))
@@ -154,8 +164,19 @@ async def rollback(
 
 
 async def settled(control: Control, moved: Moved, began: float) -> dict[str, Any]:
-    """Push what `moved` changed; `propagated_ms` counts from `began`, when the command came."""
-    report = await control.publish()
+    """Push what `moved` changed; `propagated_ms` counts from `began`, when the command came.
+
+    A store that leaves after the commit leaves the move as it is: StoreError says so.
+    """
+    try:
+        report = await control.publish()
+    except StoreError as error:
+        raise StoreError(
+            f"the move is written (revision {moved.revision}), but the table could not be given out: {error.what}",
+            where=error.where,
+            hint="every control gives it out by itself as soon as it can read it",
+            code="not_given_out",
+        ) from error
     ms = round((control.clock.monotonic() - began) * 1_000, 3)
     if moved.rollback_id is not None and not report.late:
         await asyncio.to_thread(_note_rollback, control, moved.rollback_id, ms, report)
@@ -171,22 +192,20 @@ async def settled(control: Control, moved: Moved, began: float) -> dict[str, Any
         "workers": report.workers,
         "of": report.of,
         "late": report.late,
+        "hosts": report.hosts,
+        "of_hosts": report.of_hosts,
+        "away": report.away,
         "note": moved.note,
         "overridden": moved.overridden,
     }
 
 
-def reach(moved: dict[str, Any]) -> str:
-    """How far a settled move has got, and how fast, for people."""
-    if not moved["of"]:
-        return "no worker is running: they take it when they start"
-    text = f"on {moved['workers']} of {moved['of']} workers in {moved['propagated_ms'] / 1000:.2f} s"
-    return text + (f"; late: {', '.join(moved['late'])}" if moved["late"] else "")
-
-
 def _note_rollback(control: Control, rollback_id: int, ms: float, report: PushReport) -> None:
-    with control.state.write() as conn:
-        drills.propagated(conn, rollback_id, ms=ms, workers=report.workers)
+    try:
+        with control.state.write() as conn:
+            drills.propagated(conn, rollback_id, ms=ms, workers=report.workers)
+    except StoreError as error:  # the rollback itself stands, on every worker
+        log.warning("how long a rollback took could not be kept", rollback=rollback_id, ms=ms, error=str(error))
 
 
 def compare(control: Control, route: str, a: int | None, b: int | None) -> dict[str, Any]:

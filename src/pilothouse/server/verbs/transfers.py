@@ -56,7 +56,7 @@ async def export(control: Control, asked: Export, actor: Actor) -> AsyncIterator
         _note(control, actor, "telemetry.export", asked.to, {"export": made.id, "rows": made.rows})
         return {"to": asked.to, "rows": made.rows, **msgspec.to_builtins(made)}
 
-    async for line in _lines(control, work, "export"):
+    async for line in lines(control, work, "export"):
         yield line
 
 
@@ -69,7 +69,7 @@ async def import_(control: Control, asked: Import, actor: Actor) -> AsyncIterato
         _note(control, actor, "telemetry.import", asked.source, {"added": done.added, "known": done.known})
         return {"source": asked.source, **msgspec.to_builtins(done)}
 
-    async for line in _lines(control, work, "import"):
+    async for line in lines(control, work, "import"):
         yield line
 
 
@@ -123,7 +123,8 @@ def _note(control: Control, actor: Actor, action: str, place: str, detail: dict[
         changes.append(conn, change, control.clock)
 
 
-async def _lines(control: Control, work: Callable[[Tell], dict[str, Any]], name: str) -> AsyncIterator[dict[str, Any]]:
+async def lines(control: Control, work: Callable[[Tell], dict[str, Any]], name: str) -> AsyncIterator[dict[str, Any]]:
+    """What `work` tells while it runs in a thread, then its result, or its error of the tree as the last line."""
     news: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 

@@ -1,1 +1,1 @@
-"""The state store: SQLAlchemy Core over SQLite."""
+"""The state store: SQLAlchemy Core over SQLite or PostgreSQL."""

@@ -2,18 +2,17 @@
 
 import msgspec
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from pilothouse.domain.alert import Alert, Rule
 from pilothouse.domain.errors import NotFound
+from pilothouse.store.state.rows import upsert
 from pilothouse.store.state.tables import alerts, rules
 
 
 def put_rule(conn: Connection, rule: Rule) -> None:
     """Store a rule that `monitoring.rules.validate` has passed; one of the same name is replaced."""
     text = msgspec.json.encode(rule).decode()
-    query = upsert(rules).values(name=rule.name, rule=text)
-    conn.execute(query.on_conflict_do_update(index_elements=[rules.c.name], set_={"rule": text}))
+    upsert(conn, rules, {"name": rule.name, "rule": text}, (rules.c.name,))
 
 
 def list_rules(conn: Connection) -> list[Rule]:
@@ -39,7 +38,7 @@ def put(conn: Connection, alert: Alert) -> None:
         "alert": msgspec.json.encode(alert).decode(),
         "since_us": alert.since_us,
     }
-    conn.execute(upsert(alerts).values(values).on_conflict_do_update(index_elements=[alerts.c.id], set_=values))
+    upsert(conn, alerts, values, (alerts.c.id,))
 
 
 def get(conn: Connection, alert_id: str) -> Alert:

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import Conflict
 from pilothouse.domain.release import Pointer
+from pilothouse.store.state import postgres
 from pilothouse.store.state.rows import as_struct
 from pilothouse.store.state.tables import pointers, table_revision
 
@@ -63,9 +64,11 @@ def revision(conn: Connection) -> int:
 
 
 def next_revision(conn: Connection) -> int:
-    """Count the table's revision up by one, in the transaction of what changed it."""
+    """Count the table's revision up by one, in the transaction of what changed it; every control hears of it."""
     conn.execute(update(table_revision).values(revision=table_revision.c.revision + 1))
-    return revision(conn)
+    counted = revision(conn)
+    postgres.notify(conn, postgres.TABLE_CHANNEL, str(counted))
+    return counted
 
 
 def _pointer(row: RowMapping) -> Pointer:

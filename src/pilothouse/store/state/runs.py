@@ -2,12 +2,11 @@
 
 import msgspec
 from sqlalchemy import Connection, RowMapping, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import NotFound
 from pilothouse.domain.evaluation import CaseResult, Verdict
-from pilothouse.store.state.rows import as_struct
+from pilothouse.store.state.rows import as_struct, upsert
 from pilothouse.store.state.tables import eval_cases, eval_runs, verdicts
 
 
@@ -83,9 +82,8 @@ def finish(conn: Connection, run_id: int, clock: Clock, *, failed: bool = False)
 def put_case(conn: Connection, run_id: int, result: CaseResult, repeat: int = 0) -> None:
     """Store a case's result; a repetition of the same one replaces it."""
     text = msgspec.json.encode(result).decode()
-    query = upsert(eval_cases).values(run_id=run_id, case_id=result.case_id, repeat=repeat, result=text)
-    key = [eval_cases.c.run_id, eval_cases.c.case_id, eval_cases.c.repeat]
-    conn.execute(query.on_conflict_do_update(index_elements=key, set_={"result": text}))
+    values = {"run_id": run_id, "case_id": result.case_id, "repeat": repeat, "result": text}
+    upsert(conn, eval_cases, values, (eval_cases.c.run_id, eval_cases.c.case_id, eval_cases.c.repeat))
 
 
 def cases(conn: Connection, run_id: int, repeat: int | None = 0) -> list[CaseResult]:

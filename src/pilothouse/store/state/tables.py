@@ -346,3 +346,23 @@ flags = Table(
     Column("first_us", BigInteger, nullable=False),  # when it was first seen in the files
     Column("changed_us", BigInteger, nullable=False),  # when the files or the state last changed it
 )
+
+hosts = Table(
+    "hosts",
+    METADATA,
+    Column("host", Text, primary_key=True),
+    Column("ident", Text, nullable=False),  # of its data directory: two hosts of one name are told apart
+    Column("seen_us", BigInteger, nullable=False),  # the last heartbeat, by the database's clock
+    Column("revision", Integer, nullable=False),  # of the table that its control gives out
+    Column("workers", Text, nullable=False),  # {worker: revision that it holds}
+    Column("leads", Boolean, nullable=False, server_default="0"),
+    _text("version"),
+    _text("files"),  # hash of the app's files as this host has them
+)
+
+installation = Table(
+    "installation",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)

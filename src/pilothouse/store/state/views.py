@@ -2,12 +2,12 @@
 
 import msgspec
 from sqlalchemy import Connection, delete, func, or_, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from pilothouse.domain.change import Actor, Change
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import NotFound, Refused
 from pilothouse.store.state import changes
+from pilothouse.store.state.rows import upsert
 from pilothouse.store.state.tables import views
 
 NAME_MAX = 60
@@ -31,8 +31,7 @@ def put(conn: Connection, view: View, *, actor: Actor, clock: Clock) -> None:
     count = conn.execute(select(func.count()).select_from(views).where(views.c.owner == view.owner)).scalar() or 0
     if count >= VIEWS_MAX:
         raise Refused(f"there are {VIEWS_MAX} views already", where="views", hint="delete one first")
-    key = [views.c.owner, views.c.name]
-    conn.execute(upsert(views).values(values).on_conflict_do_update(index_elements=key, set_=values))
+    upsert(conn, views, values, (views.c.owner, views.c.name))
     _log(conn, "view.save", view.name, actor, clock)
 
 

@@ -1,8 +1,7 @@
 """Waivers: expiring exceptions to checklist items; and the reviews that were signed off."""
 
 import msgspec
-from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, delete, insert, select
 
 from pilothouse.domain.change import Actor, Change
 from pilothouse.domain.clock import Clock
@@ -10,7 +9,7 @@ from pilothouse.domain.errors import NotFound, Refused
 from pilothouse.domain.finding import Review
 from pilothouse.domain.hashing import bytes_hash, canonical
 from pilothouse.store.state import changes
-from pilothouse.store.state.rows import as_struct
+from pilothouse.store.state.rows import as_struct, upsert
 from pilothouse.store.state.tables import reviews, waivers
 
 
@@ -30,9 +29,7 @@ def grant(conn: Connection, waiver: Waiver, *, actor: Actor, clock: Clock) -> No
         raise Refused("a waiver needs a reason")
     if waiver.until_us <= clock.now_us():
         raise Refused("a waiver ends in the future", hint="give a later date")
-    values = msgspec.structs.asdict(waiver)
-    key = [waivers.c.item, waivers.c.route]
-    conn.execute(upsert(waivers).values(values).on_conflict_do_update(index_elements=key, set_=values))
+    upsert(conn, waivers, msgspec.structs.asdict(waiver), (waivers.c.item, waivers.c.route))
     _log(conn, waiver, "waiver.grant", actor, clock)
 
 
@@ -56,8 +53,8 @@ def put_review(conn: Connection, review: Review, *, actor: Actor, clock: Clock) 
     """Keep a review under its content's hash and log that hash; the hash."""
     kept = canonical(review)
     address = bytes_hash(kept)
-    values = {"hash": address, "ts_us": clock.now_us(), "review": kept.decode()}
-    conn.execute(upsert(reviews).values(values).on_conflict_do_nothing())
+    if conn.execute(select(reviews.c.hash).where(reviews.c.hash == address)).first() is None:
+        conn.execute(insert(reviews).values(hash=address, ts_us=clock.now_us(), review=kept.decode()))
     change = Change(actor=actor, action="review.keep", object_type="review", object_id=address[:12], after_hash=address)
     changes.append(conn, change, clock)
     return address

@@ -20,12 +20,28 @@ def upgrade() -> None:
     _evals()
     _watch()
     op.execute("INSERT INTO table_revision (id, revision) VALUES (1, 0)")
+    _keep_append_only()
+
+
+def _keep_append_only() -> None:
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(
+            "CREATE FUNCTION pilothouse_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'restrict_violation'; END $$"
+        )
     for table in APPEND_ONLY:
         for verb in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-            )
+            if op.get_bind().dialect.name == "postgresql":  # once a statement, so that TRUNCATE is refused too
+                also = " OR TRUNCATE" if verb == "DELETE" else ""
+                op.execute(
+                    f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb}{also} ON {table} "
+                    "FOR EACH STATEMENT EXECUTE FUNCTION pilothouse_append_only()"
+                )
+            else:
+                op.execute(
+                    f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+                    f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+                )
 
 
 def _releases() -> None:
