@@ -39,9 +39,8 @@ def _back(route: RouteConfig, facts: ReleaseFacts) -> list[str]:
     if facts.current is None:
         return [f"{route.name} is not live in {facts.env}."]
     env, live = _env(facts), facts.current
-    lines = [
-        f"Live: release {live.number}, manifest `{live.manifest_hash[:12]}`, commit {live.vcs_commit[:12] or 'unknown'}."
-    ]
+    commit = live.vcs_commit[:12] or "unknown"
+    lines = [f"Live: release {live.number}, manifest `{live.manifest_hash[:12]}`, commit {commit}."]
     if facts.canary is not None:
         lines += [f"Canary: release {facts.canary.number} at {facts.canary_share:.0%}; the command below ends it."]
     if facts.rollback.ok:

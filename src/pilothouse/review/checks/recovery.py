@@ -2,7 +2,7 @@
 
 from pilothouse.domain.finding import Item, Status
 from pilothouse.domain.release import Rollback
-from pilothouse.domain.release_facts import ReleaseFacts
+from pilothouse.domain.release_facts import Drill, ReleaseFacts
 from pilothouse.review import words
 from pilothouse.review.evidence import Evidence
 from pilothouse.review.result import Check, Outcome, level, limit_of, no_data, not_applicable, worst
@@ -122,11 +122,16 @@ def _measured(evidence: Evidence, facts: ReleaseFacts, item: Item) -> Outcome:
     return Outcome(status, value, age_ms, len(known), detail, "D", best.evaluated_us)
 
 
+def _thrown(evidence: Evidence) -> Drill | None:
+    """When the route's switch was last thrown, here or in staging."""
+    thrown = [evidence.drill("disable_route", env) for env in (evidence.env, "staging")]
+    return max((one for one in thrown if one is not None), key=lambda one: one.ts_us, default=None)
+
+
 def kill_switch(evidence: Evidence, item: Item) -> Outcome:
     """T10.3: the route and each of its flows can be switched off, and was; no flag is left behind by its purpose."""
     flows = [flag for flag in evidence.flags if flag.kind == "flow"]
-    thrown = [evidence.drill("disable_route", env) for env in (evidence.env, "staging")]
-    drill = max((one for one in thrown if one is not None), key=lambda one: one.ts_us, default=None)
+    drill = _thrown(evidence)
     done = [flow.off_us for flow in flows if flow.off_us is not None] + ([drill.ts_us] if drill is not None else [])
     idle = [flow.key for flow in flows if flow.off_us is None]
     left = [f"{flag.key}: {trouble.what}" for flag in evidence.flags for trouble in flag.troubles]
