@@ -44,7 +44,7 @@ spans, so that records can still be joined; two installations share none. Where 
 
 | mode | of the gateway's requests | of apps' spans and events |
 |---|---|---|
-| `full` | the record redacted; the bodies with all but credentials | the same |
+| `full` | the record redacted; the bodies with all but credentials | the same of spans; events as in `redacted` |
 | `redacted` | everything, redacted (the default) | the same |
 | `metadata` | the record without bodies: tokens, cost, names, error, labels, redacted | ids, times, tokens, cost, and names, which hold no space; neither text, attributes, events nor explanations |
 | `off` | the same without labels | nothing; how many is counted as `withheld`, which is no loss: T2.1 tells it beside them |

@@ -66,3 +66,10 @@ def test_catalogue_values_are_gauges_and_no_data_has_no_line(store: TelemetrySto
     found = families(store)
     assert found["pilothouse_error_rate"] == {"pilothouse_error_rate pilothouse_route=docs-answer": 0.5}
     assert found["pilothouse_requests_count"] == {"pilothouse_requests_count pilothouse_route=docs-answer": 2}
+
+
+def test_what_was_sent_again_is_counted(store: TelemetryStore) -> None:
+    with store.transaction() as write:
+        write.execute("INSERT INTO repeats VALUES (make_timestamp(?), 'span', 3)", [NOW_US])
+        write.execute("INSERT INTO repeats VALUES (make_timestamp(?), 'span', 4)", [NOW_US - 7_200_000_000])
+    assert families(store)["pilothouse_repeated_lines"] == {"pilothouse_repeated_lines_total ": 3.0}

@@ -47,7 +47,18 @@ GROUP BY route, env, provider, model, error_type ORDER BY requests DESC LIMIT {S
         out += _family(name, "histogram", what)
         for labels, row in series:
             out += _histogram(name, labels, row[column], row[total] if total else None)
+    out += _repeats(store, since_us)
     return out + list(_catalogue(metrics, clock.now_us()))
+
+
+def _repeats(store: TelemetryStore, since_us: int) -> list[str]:
+    found = store.rows(
+        f"SELECT what, sum(count)::BIGINT FROM repeats WHERE ts >= {dialect.at()} GROUP BY what ORDER BY what",  # noqa: S608
+        [since_us],
+    )
+    name = "pilothouse_repeated_lines_total"
+    told = _family(name, "counter", "What exporters sent again and is stored once")
+    return told + [f"{name}{{{_labels({'kind': what})}}} {count}" for what, count in found]
 
 
 def _catalogue(metrics: Metrics, now_us: int) -> Iterator[str]:

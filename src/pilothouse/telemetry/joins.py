@@ -5,7 +5,7 @@ may come first, also over a restart; `kin` says what belongs together, `one_call
 
 Until the load's end three temporary tables stand on the writer's connection: `joined` (what changes on spans: ts,
 trace_id, span_id, request_id, counted_by, fresh), `stopped` (stored spans that counted until now, whole, as they were:
-sums that hold them must lose them) and `moved` (requests that came without a trace and go into their client's: ts, id,
+sums that hold them must lose them) and `moved` (requests in a trace of their own that go into their client's: ts, id,
 trace_id, parent_span_id, own_trace_id, fresh). `fresh`: of the batch.
 """
 
@@ -17,6 +17,7 @@ from pilothouse.store.telemetry import TelemetryStore, lines
 from pilothouse.store.telemetry.recall import Amend, Between, Recall, within
 from pilothouse.telemetry.arrivals import clustered
 from pilothouse.telemetry.kin import SAME_ID_MAX, Asked, Kin, Seen
+from pilothouse.telemetry.one_call import Change
 
 NEAR_US, NEARER_US = 600_000_000, 60_000_000  # how far around the batch is looked
 LOOKED_AT_MAX = 300_000  # stored spans; where more lie in the wider of these times, the narrower is taken
@@ -38,6 +39,7 @@ _SPAN: Columns = {  # as `Seen`
     "parent": ("coalesce(t.parent_span_id, '')", "VARCHAR"),
     "family": (_FAMILY, "VARCHAR"),
     "response_id": ("coalesce(t.response_id, '')", "VARCHAR"),
+    "kind": ("coalesce(t.span_kind, '')", "VARCHAR"),
     "scope": ("concat(t.dialect, '/', t.name)", "VARCHAR"),
     "model": ("lower(concat(coalesce(nullif(t.request_model, ''), t.response_model)))", "VARCHAR"),
     "used": ("t.input_uncached IS NOT NULL", "BOOLEAN"),
@@ -89,21 +91,27 @@ class Changes:
         self._kinds = kinds
         self._near: list[Between] = []  # where is looked
         kin = self._kin()
-        changes = [(kin.spans[trace, span], one) for one in kin.joining().decide() for trace, span in [_ids(one.key)]]
+        changes = [(kin.spans[_ids(one.key)], one) for one in kin.joining().decide()]
         moves = list(kin.moves())
+        changes += [
+            (span, Change(key=span.key, request_id="", counted_by=asked.id, stops=True))
+            for asked, _, left in moves
+            for span in left
+            if not span.counted_by
+        ]
         self._put(_JOINED, 7, [
             (s.ts_us, s.trace_id, s.span_id, one.request_id, one.counted_by, s.fresh, one.stops) for s, one in changes
         ])  # fmt: skip
         self._put(_MOVED, 6, [
-            (r.ts_us, r.id, s.trace_id, s.span_id, r.own_trace_id or r.trace_id, r.fresh) for r, s in moves
+            (r.ts_us, r.id, s.trace_id, s.span_id, r.own_trace_id or r.trace_id, r.fresh) for r, s, _ in moves
         ])  # fmt: skip
         self._times = {
             "span": clustered((s.ts_us, s.ts_us) for s, _ in changes if not s.fresh),
-            "request": clustered((r.ts_us, r.ts_us) for r, _ in moves if not r.fresh),
+            "request": clustered((r.ts_us, r.ts_us) for r, _, _ in moves if not r.fresh),
         }
         self._fresh = {
             "span": any(s.fresh for s, _ in changes),
-            "request": any(r.fresh for r, _ in moves),
+            "request": any(r.fresh for r, _, _ in moves),
         }
         self._stopped()
 
@@ -135,6 +143,8 @@ class Changes:
         more += self._find("requests", "id", _REQUEST, {ident for ident, _ in answers} - requests.keys())
         for asked in (Asked(*row) for row in more):
             requests.setdefault(asked.id, asked)
+        around = {asked.trace_id for asked in requests.values() if asked.parent} - {trace for trace, _ in spans}
+        self._spans(spans, "trace_id", around, _ASKS_OR_PLAIN)
         for ident, answer in answers:
             if ident in requests:
                 requests[ident].answers.add(answer)

@@ -34,6 +34,7 @@ class Seen(msgspec.Struct, gc=False):
     parent: str
     family: str  # chat, embeddings, rerank; empty: a plain span
     response_id: str
+    kind: str  # client, internal …
     scope: str  # whose instrumentation
     model: str
     used: bool
@@ -99,18 +100,41 @@ class Kin:
             [Match(asked.id, asked.ts_us, span.key, answer) for asked, span, answer in self.matched],
         )
 
-    def moves(self) -> Iterator[tuple[Asked, Seen]]:
-        """Requests that came without a trace, each with its client's span; of several, one that is part of more."""
-        found: defaultdict[str, list[tuple[Asked, Seen]]] = defaultdict(list)
+    def moves(self) -> Iterator[tuple[Asked, Seen, list[Seen]]]:
+        """Requests whose trace is theirs alone, each with its client's span; of several, one that is part of more.
+
+        Third: the plain spans that are left behind, which have no meaning of their own.
+        """
+        places: defaultdict[str, list[Seen]] = defaultdict(list)
         for asked, span, _ in self.matched:
-            if asked.movable:
-                found[asked.id].append((asked, span))
-        for pairs in found.values():
-            asked, span = min(
-                pairs, key=lambda p: (not p[1].parent, p[1].trace_id != p[0].trace_id, p[1].ts_us, p[1].span_id)
-            )
-            if asked.trace_id != span.trace_id:
-                yield asked, span
+            places[asked.id].append(span)
+        for span in self._asking:
+            if span.request_id:
+                places[span.request_id].append(span)
+        for asked in self.requests:
+            if not (found := places.get(asked.id)):
+                continue
+            best = min(found, key=lambda s: (not s.parent, s.ts_us, s.span_id))
+            around = [] if asked.movable else self._lonely(asked)
+            stays = any(s.trace_id == asked.trace_id and bool(s.parent) == bool(best.parent) for s in found)
+            if not stays and best.trace_id != asked.trace_id and (asked.movable or (around and best.parent)):
+                yield asked, best, [one for one in around if not one.family]
+
+    def _lonely(self, asked: Asked) -> list[Seen]:
+        """What is around a request, up to its trace's root, where all of that is this one call: spans that ask a model,
+        and clients' HTTP; nothing where there is more, or the root is not known yet.
+        """
+        chain: list[Seen] = []
+        above = asked.parent
+        while len(chain) <= HOPS_MAX:
+            span = self.spans.get((asked.trace_id, above))
+            if span is None or not (span.family or span.kind == "client"):
+                return []
+            chain.append(span)
+            if not span.parent:
+                return chain
+            above = span.parent
+        return []
 
     def _nearest(self, below: Seen | Asked, family: str) -> Seen | None:
         """The nearest span above that asks a model, with only plain ones between."""

@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS requests (
   own_trace_id VARCHAR, flags MAP(VARCHAR, VARCHAR)
 )"""
 # limit_hits: `name:what`, `name:what:shadow`; guard_hits: `use:at:action:found`
-# own_trace_id: of a request that came without a trace and was put into its client's: the trace that it had before
+# own_trace_id: of a request that was alone in its trace and was put into its client's: the trace that it had before
 
 ATTEMPTS = """
 CREATE TABLE IF NOT EXISTS attempts (

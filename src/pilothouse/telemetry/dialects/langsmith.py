@@ -20,6 +20,11 @@ DIALECT = Dialect(
     },
     inside=(
         Inside(
+            "gen_ai.completion",
+            {"response_id": ("generations.0.0.message.kwargs.response_metadata.id",)},
+            when="generations",
+        ),
+        Inside(
             _M + "usage_metadata",
             {
                 "tokens.input": ("input_tokens",),

@@ -13,6 +13,8 @@ DIALECT = Dialect(
         "user": ("mlflow.trace.user",),
     },
     inside=(
+        Inside("mlflow.spanOutputs", {"response_id": ("id",)}, when="choices"),
+        Inside("mlflow.spanOutputs", {"response_id": ("id",)}, when="stop_reason"),
         Inside(
             "mlflow.chat.tokenUsage",
             {

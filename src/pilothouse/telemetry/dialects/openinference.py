@@ -3,6 +3,7 @@
 from pilothouse.telemetry.dialects.dialect import Dialect, Flattened, Inside
 
 KIND = "openinference.span.kind"
+_OF_LANGCHAIN = "message.kwargs.response_metadata.id"
 
 DIALECT = Dialect(
     name="openinference",
@@ -42,6 +43,11 @@ DIALECT = Dialect(
                 "user": ("user_id", "userId"),
             },
         ),
+        # What a library answered, as JSON: LangChain's, OpenAI's, Anthropic's, LlamaIndex's.
+        Inside("output.value", {"response_id": (f"generations.0.0.{_OF_LANGCHAIN}",)}, when="generations"),
+        Inside("output.value", {"response_id": ("id",)}, when="choices"),
+        Inside("output.value", {"response_id": ("id",)}, when="stop_reason"),
+        Inside("output.value", {"response_id": ("raw.id",)}, when="raw"),
     ),
     operations={
         KIND: {
