@@ -287,7 +287,7 @@ def test_a_plan_goes_through_the_environments_before_and_holds_where_the_tier_is
         return plan.advance(live, route, "prod", 2, steps, actor=ana, clock=clock).moved
 
     def traffic(arm):
-        return Counts(requests=int(400 * (share if arm.canary else 1 - share)))
+        return Counts(requests=int(40_000 * (share if arm.canary else 1 - share)))
 
     assert [(moved.env, moved.what) for moved in (go(), go())] == [("dev", "promoted"), ("staging", "promoted")]
     for share in (0.05, 0.5):
