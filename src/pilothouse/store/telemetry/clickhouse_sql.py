@@ -86,6 +86,9 @@ _PARAMETER = re.compile(r"\?|\$(\w+)")
 _DIVIDE = re.compile(r"\s*//\s*(\w+)")
 _SLICE = re.compile(r"\)\[(\d+):(\d+)\]")
 _TEMPORARY = re.compile(r"^\s*CREATE (OR REPLACE )?TEMP TABLE (\w+)", re.IGNORECASE)
+_SELECT = re.compile(r"\bSELECT\s+(?:DISTINCT\s+)?", re.IGNORECASE)
+_LIST_END = re.compile(r"\bFROM\b|\bUNION\b|\bWHERE\b|\bORDER\b|\bGROUP\b", re.IGNORECASE)
+_OF_TABLE = re.compile(r"\s*\w+\.(\w+|\x00\d+\x00)\s*")
 _TUPLES = re.compile(r"\(VALUES (\(\{)")
 
 
@@ -104,7 +107,7 @@ def translate(sql: str, params: Params = ()) -> tuple[str, dict[str, Any]]:
     sql = _LAMBDA.sub(r"\1 ->", _TUPLES.sub(r"(\1", sql))
     sql = _IS_KNOWN.sub(rf"\1{KNOWN}", sql)
     sql = _LENGTH.sub(rf"if(\1{KNOWN}, length(\1), NULL)", sql)
-    sql = _sliced(_divided(_calls(sql)))
+    sql = _named(_sliced(_divided(_calls(sql))))
     return re.sub(r"\x00(\d+)\x00", lambda found: quoted[int(found.group(1))], sql), bound
 
 
@@ -191,6 +194,31 @@ def _opening(sql: str, end: int) -> int:
             break
         at -= 1
     return at
+
+
+def _named(sql: str) -> str:
+    """`t.a` in a list of columns is called `a`: of two tables with an `a`, ClickHouse would call it `t.a`."""
+    made, at = [], 0
+    while found := _SELECT.search(sql, at):
+        end = _list_end(sql, found.end())
+        items = [
+            f"{item.rstrip()} AS {own.group(1)} " if (own := _OF_TABLE.fullmatch(item)) else _named(item)
+            for item in _split(sql[found.end() : end])
+        ]
+        made += [sql[at : found.end()], ",".join(items)]
+        at = end
+    return "".join(made) + sql[at:]
+
+
+def _list_end(sql: str, start: int) -> int:
+    """Where the list of columns that begins at `start` ends."""
+    depth, at = 0, start
+    for word in re.finditer(r"[(\[{]|[)\]}]|\b[A-Za-z]+\b", sql[start:]):
+        at = start + word.start()
+        depth += (word.group() in "([{") - (word.group() in ")]}")
+        if depth < 0 or (not depth and _LIST_END.match(word.group())):
+            return at
+    return len(sql)
 
 
 def _divided(sql: str) -> str:

@@ -6,6 +6,7 @@ Run by an environment of its own (`make chdb`): the engine is 550 MB unpacked an
 """
 
 import gzip
+import os
 import re
 import sys
 import threading
@@ -68,6 +69,8 @@ def form(content_type: str, body: bytes) -> dict[str, str]:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer's head and body leave together: apart, the second waits 40 ms for the first's receipt
+    disable_nagle_algorithm = True
 
     def log_message(self, *_words):
         pass
@@ -121,4 +124,5 @@ if __name__ == "__main__":
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_port, flush=True)
     sys.stdin.read()
-    server.shutdown()
+    sys.stdout.flush()
+    os._exit(0)  # the engine's own end waits for minutes, and nothing here outlives the tests
