@@ -46,8 +46,8 @@ _RENAMED = {
 
 def _quantile(args: list[str]) -> str:
     expression, q = args
-    if q.startswith("["):
-        return f"quantilesExactInclusive({q[1:-1]})({expression})"
+    if q.startswith("["):  # one by one: its own function for several says NaN over nothing
+        return "[" + ", ".join(_quantile([expression, one.strip()]) for one in q[1:-1].split(",")) + "]"
     return f"quantileExactInclusive({q})({expression})"
 
 
