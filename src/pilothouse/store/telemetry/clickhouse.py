@@ -121,26 +121,24 @@ class ClickHouseStore(TelemetryStore):
 
     def query(self, sql: str, params: Params = ()) -> list[dict[str, Any]]:
         """The result as dicts by column name; raises StoreError with the first line of what ClickHouse says."""
-        return _dicts(self._asked(self._client, sql, params))
+        return _dicts(self._asked(sql, params))
 
     def _ask(self, sql: str, params: Params = ()) -> list[tuple[Any, ...]]:
-        return [tuple(row) for row in self._asked(self._client, sql, params).result_rows]
+        return [tuple(row) for row in self._asked(sql, params).result_rows]
 
-    def _asked(self, client: Any, sql: str, params: Params) -> Any:
+    def _asked(self, sql: str, params: Params, session: str = "") -> Any:
         text, bound = translate(sql, params)
+        settings = SETTINGS | ({"session_id": session} if session else {})
         with _said("the telemetry store refused a query", self._url):
             if text.lstrip()[:6].upper() in ("CREATE", "DROP T"):
-                return client.command(text, parameters=bound, settings=SETTINGS)
-            return client.query(text, parameters=bound, settings=SETTINGS)
+                return self._client.command(text, parameters=bound, settings=settings)
+            return self._client.query(text, parameters=bound, settings=settings)
 
     @contextmanager
     def reading(self) -> Iterator[Callable[..., list[dict[str, Any]]]]:
         """Several queries that may keep temporary tables of their own. There is no snapshot: each sees its moment."""
-        client = self._connect(uuid7())
-        try:
-            yield lambda sql, params=(): _dicts(self._asked(client, sql, params))
-        finally:
-            client.close()
+        session = uuid7()
+        yield lambda sql, params=(): _dicts(self._asked(sql, params, session))
 
     # ---- writing ---------------------------------------------------------------------------------------------
 
@@ -309,7 +307,7 @@ def _connector(url: str, password: str) -> Callable[..., Any]:
     if parts.scheme not in _PORTS or not parts.hostname:
         raise StoreError("this is no ClickHouse address", where=url, hint="clickhouse://user@host:8123/database")
 
-    def connect(session: str = "") -> Any:
+    def connect() -> Any:
         with _said("ClickHouse cannot be reached", url):
             return library.get_client(
                 host=parts.hostname,
@@ -318,7 +316,6 @@ def _connector(url: str, password: str) -> Callable[..., Any]:
                 password=password,
                 database=parts.path.strip("/") or "default",
                 secure=parts.scheme == "clickhouses",
-                session_id=session or None,
                 autogenerate_session_id=False,
                 tz_mode="naive_utc",
             )
