@@ -14,6 +14,7 @@ from pilothouse.store.telemetry.recall import Amend, Between, Recall, within
 from pilothouse.store.telemetry.schema import ADDED, SCHEMA_VERSION, TABLES
 
 Params = Sequence[Any] | dict[str, Any]  # positional for `?`, or by name for `$name`
+Ask = Callable[..., list[dict[str, Any]]]
 
 MEMORY_LIMIT = "1GB"
 REVIVE_S = 1.0  # how long is waited for readers of a file that DuckDB has given up
@@ -199,16 +200,18 @@ class TelemetryStore:
                     with suppress(duckdb.TransactionException, duckdb.FatalException):
                         self._writer.execute("ROLLBACK")
 
-    def recall(self, write: Any, what: Recall, between: Between) -> None:
-        """Put the stored rows that are wanted into the temporary table `what.into`, on the writer's connection."""
-        write.execute(f"{what.put} ({what.select(between, what.among)})")
+    def copy(self, ask: Ask, sql: str, table: str, into: Path, options: str) -> int:  # noqa: ARG002
+        """Write the answer to a question of `reading` as a file; how many rows. `table`: whose columns it has."""
+        return int(ask(f"COPY ({sql}) TO '{str(into).replace(chr(39), chr(39) * 2)}' ({options})")[0]["Count"])
 
-    def amend(self, write: Any, what: Amend, between: Between) -> None:
-        """Change stored rows, inside the caller's transaction."""
-        assigned = ", ".join(f"{name} = c.{name}" for name in what.set)
-        write.execute(
-            f"UPDATE {what.table} t SET {assigned} FROM {what.changes} c WHERE {within(between)} AND {what.same}"  # noqa: S608
-        )
+    def stored(self, write: Any, table: str, window: tuple[int, int], key: Sequence[str]) -> str:  # noqa: ARG002
+        """A relation, for the write under way, with the table's rows of a window (µs) at least."""
+        return table
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its files are; None where it has none."""
+        return None if str(self.path) == ":memory:" else Path(self.path).absolute().parent
 
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the file."""
