@@ -41,7 +41,13 @@ _TABLES: dict[str, tuple[tuple[str, str, str], ...]] = {
     "metrics": (("app_metrics", "ts", ""),),
     "rollups": (("rollup_minute", "minute", ""),),
 }
-_MAIN = {"payloads": "payloads", "spans": "spans", "requests": "requests", "metrics": "app_metrics", "rollups": "rollup_minute"}
+_MAIN = {
+    "payloads": "payloads",
+    "spans": "spans",
+    "requests": "requests",
+    "metrics": "app_metrics",
+    "rollups": "rollup_minute",
+}
 _CAP_ORDER = ("metrics", "spans", "requests")  # after payloads
 
 
@@ -245,13 +251,19 @@ class Keeper:
         """(rows, day, bytes) that may go, in the order in which they should."""
         everything = _Group("payloads")
         for day in self._days(everything, today + 1):
-            yield everything, day, 0
+            yield everything, day, 0 if self._in_files else self._share("payloads", day)
         used = self._store.space()[0]
         total = sum(self._count(_MAIN[what]) for what in _CAP_ORDER) or 1
         for what in _CAP_ORDER:
             for group, floor in _floors(config, what):
                 for day in self._days(group, min(today, today - floor)):
-                    yield group, day, used * self._count(_MAIN[what], day) // total
+                    share = used * self._count(_MAIN[what], day) // total if self._in_files else self._share(what, day)
+                    yield group, day, share
+
+    def _share(self, what: str, day: int) -> int:
+        """About how many bytes of the tables of a class are a day's, where the store knows what a table takes."""
+        used = sum(self._store.space(table)[0] for table, _, _ in _TABLES[what])
+        return used * self._count(_MAIN[what], day) // max(1, self._count(_MAIN[what]))
 
     def _count(self, table: str, day: int | None = None) -> int:
         window = (

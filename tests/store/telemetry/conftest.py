@@ -6,6 +6,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from tests.store.telemetry.rows import loaded
 
 from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.store.telemetry.clickhouse import ClickHouseStore
@@ -51,3 +52,18 @@ def store(opens: Opens) -> Iterator[TelemetryStore]:
     opened = opens()
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def both(
+    clickhouse_port: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[TelemetryStore, TelemetryStore]]:
+    """DuckDB and ClickHouse with the same rows, for tests that leave them as they are."""
+    folder = tmp_path_factory.mktemp("both")
+    duck = TelemetryStore(folder / "telemetry.duckdb")
+    house = ClickHouseStore(f"clickhouse://localhost:{clickhouse_port}/both", folder / "spool")
+    for store, root in ((duck, folder / "a"), (house, folder / "b")):
+        loaded(store, root)
+    yield duck, house
+    house.close()
+    duck.close()

@@ -20,7 +20,6 @@ from pilothouse.store.telemetry.clickhouse_spool import Spool, Writing, literal
 from pilothouse.store.telemetry.clickhouse_sql import Params
 from pilothouse.store.telemetry.clickhouse_tables import (
     KEYS,
-    ONCE,
     UNKNOWN,
     Tables,
     columns,
@@ -36,7 +35,8 @@ _COLUMNS = """SELECT column_name, data_type FROM duckdb_columns()
 WHERE table_name = ? AND NOT internal AND database_name = current_database()"""
 _TABLE = "SELECT 1 FROM system.tables WHERE database = currentDatabase() AND name = $table"
 _THERE = "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = $table"
-_SPACE = "SELECT coalesce(sum(bytes_on_disk), 0) FROM system.parts WHERE active AND database = currentDatabase()"
+_SPACE = """SELECT coalesce(sum(bytes_on_disk), 0) FROM system.parts
+WHERE active AND database = currentDatabase() AND ($table = '' OR table = $table)"""
 
 
 class ClickHouseStore(TelemetryStore):
@@ -80,7 +80,10 @@ class ClickHouseStore(TelemetryStore):
                 if column.split(" ", 1)[0].strip("`") not in there:
                     self._server.command(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column}")
         if version < SCHEMA_VERSION:
-            self._server.command(f"INSERT INTO meta (key, value) VALUES ('schema_version', '{SCHEMA_VERSION}')")
+            self._server.command(
+                "INSERT INTO meta (key, value) VALUES ('schema_version', {version:String})",
+                {"version": str(SCHEMA_VERSION)},
+            )
 
     def _has(self, table: str) -> bool:
         return bool(self.rows(_TABLE, {"table": table}))
@@ -118,10 +121,14 @@ class ClickHouseStore(TelemetryStore):
         found = []
         for name, kind in self.tables[table]:
             if name in hidden:
-                found.append(f"CASE WHEN NOT list_contains({UNKNOWN}, '{name}') THEN \"{name}\"::{kind} END AS \"{name}\"")
+                found.append(
+                    f'CASE WHEN NOT list_contains({UNKNOWN}, \'{name}\') THEN "{name}"::{kind} END AS "{name}"'
+                )
             else:
                 found.append(f'"{name}"::{kind} AS "{name}"')
-        return ", ".join(one for one, (name, _) in zip(found, self.tables[table], strict=True) if not only or name in only)
+        return ", ".join(
+            one for one, (name, _) in zip(found, self.tables[table], strict=True) if not only or name in only
+        )
 
     # ---- writing ---------------------------------------------------------------------------------------------
 
@@ -187,9 +194,9 @@ class ClickHouseStore(TelemetryStore):
     def checkpoint(self) -> None:
         """Nothing to do: parts are merged by the server."""
 
-    def space(self) -> tuple[int, int]:
-        """Bytes of the server's parts, and none that are free."""
-        return int(self.rows(_SPACE)[0][0]), 0
+    def space(self, table: str = "") -> tuple[int, int]:
+        """Bytes of the server's parts, or of one table's, and none that are free."""
+        return int(self.rows(_SPACE, {"table": table})[0][0]), 0
 
     def rewrite(self, within_s: float = 5.0) -> bool:  # noqa: ARG002  # the interface's
         """Let the server give back what deleted rows took."""

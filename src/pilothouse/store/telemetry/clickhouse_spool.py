@@ -28,7 +28,9 @@ STATEMENTS = "statements.json"
 _LAST = ("load_positions", "meta")  # sent after what they speak of
 _DAY_US = 86_400_000_000
 _STORED = re.compile(r"^\s*(DELETE FROM|UPDATE)\s+(\w+)", re.IGNORECASE)
-_NAMED = re.compile(r"\b(?:FROM|UPDATE|JOIN)\s+(\w+)", re.IGNORECASE)  # one made in memory alone is none of the server's
+_NAMED = re.compile(
+    r"\b(?:FROM|UPDATE|JOIN)\s+(\w+)", re.IGNORECASE
+)  # one made in memory alone is none of the server's
 _DAY = re.compile(
     r"\s*DELETE FROM \w+ WHERE (\w+) >= make_timestamp\(\?::BIGINT\) AND \1 < make_timestamp\(\?::BIGINT\) AND \(true\)"
 )

@@ -22,6 +22,7 @@ SETTINGS: dict[str, Any] = {
     "join_use_nulls": 1,
     "cast_keep_nullable": 1,
     "prefer_column_name_to_alias": 1,
+    "union_default_mode": "DISTINCT",
 }
 
 _TIME = "DateTime64(6, 'UTC')"

@@ -219,8 +219,11 @@ class TelemetryStore:
             self._revive()
             self._writer.execute("CHECKPOINT")
 
-    def space(self) -> tuple[int, int]:
-        """Bytes of the file (and its log) that hold something, and bytes that deleted rows left free in it."""
+    def space(self, table: str = "") -> tuple[int, int]:  # noqa: ARG002  # of a file it is not known
+        """Bytes of the file (and its log) that hold something, and bytes that deleted rows left free in it.
+
+        `table`: of that one alone, where the store can tell.
+        """
         if str(self.path) == ":memory:":
             return 0, 0
         row = self.query("SELECT block_size, used_blocks, free_blocks FROM pragma_database_size()")[0]

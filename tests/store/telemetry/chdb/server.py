@@ -33,10 +33,19 @@ SESSIONS: OrderedDict = OrderedDict()  # id → connection
 SESSIONS_MAX = 30
 _FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
 _INSERT = re.compile(r"^\s*INSERT\s+INTO\b.*?\bFORMAT\s+(\w+)\s*", re.IGNORECASE | re.DOTALL)
-_INSERTING = {"insert_deduplication_token", "insert_deduplicate"}
+_INSERTING = {
+    *("insert_deduplication_token", "insert_deduplicate", "max_insert_threads", "max_partitions_per_insert_block"),
+    "input_format_parquet_preserve_order",
+}
 _SETTINGS = {
     *("final", "do_not_merge_across_partitions_select_final", "aggregate_functions_null_for_empty", "join_use_nulls"),
-    *("cast_keep_nullable", "prefer_column_name_to_alias", "mutations_sync", "lightweight_deletes_sync"),
+    *(
+        "cast_keep_nullable",
+        "prefer_column_name_to_alias",
+        "mutations_sync",
+        "union_default_mode",
+        "lightweight_deletes_sync",
+    ),
 }
 
 
@@ -150,7 +159,7 @@ class Handler(BaseHTTPRequestHandler):
         fmt = self.headers.get("X-ClickHouse-Format") or asked.get("default_format") or "TabSeparated"
         try:
             return self.out(200, *answer(sql, data, asked, fmt))
-        except Exception as error:  # whatever the engine says is the answer
+        except Exception as error:  # noqa: BLE001  # whatever the engine says is the answer
             return self.out(500, str(error).encode())
 
     def out(self, code, body, fmt="TabSeparated"):
