@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.store.telemetry.rows import DAY_US, NOW_US, differences, everything, loaded
+from tests.store.telemetry.rows import DAY_US, HOUR_US, NOW_US, differences, everything, loaded
 
 from pilothouse.config.retention import Keep, RetentionConfig
 from pilothouse.domain.clock import FrozenClock
@@ -15,10 +15,10 @@ from pilothouse.telemetry.round_trip import round_trip
 
 Opens = Callable[[], TelemetryStore]
 KEPT = RetentionConfig(
-    general=Keep(payloads=3, spans=6, requests=8, floor=5),
+    general=Keep(payloads=9, spans=8, requests=9, floor=5),
     metrics=2,
     rollups=9,
-    routes={"chat": Keep(payloads=1, spans=7, requests=8, floor=5)},
+    routes={"chat": Keep(payloads=8, spans=8, requests=9, floor=5)},
 )
 
 
@@ -120,7 +120,8 @@ def test_an_import_adds_what_is_new_once(
 
 def test_the_export_drill_finds_nothing_lost(both: tuple[TelemetryStore, TelemetryStore]) -> None:
     duck, house = (
-        round_trip(store, FrozenClock(NOW_US), "docs", "prod", (NOW_US - 9 * DAY_US, NOW_US + 1)) for store in both
+        round_trip(store, FrozenClock(NOW_US + DAY_US), "docs", "prod", (NOW_US - 9 * DAY_US, NOW_US - HOUR_US))
+        for store in both
     )
     assert duck.ok and duck.traces > 10
     assert house == duck

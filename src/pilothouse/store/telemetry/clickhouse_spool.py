@@ -32,7 +32,8 @@ _NAMED = re.compile(
     r"\b(?:FROM|UPDATE|JOIN)\s+(\w+)", re.IGNORECASE
 )  # one made in memory alone is none of the server's
 _DAY = re.compile(
-    r"\s*DELETE FROM \w+ WHERE (\w+) >= make_timestamp\(\?::BIGINT\) AND \1 < make_timestamp\(\?::BIGINT\) AND \(true\)"
+    r"\s*DELETE FROM \w+ WHERE (\w+) >= make_timestamp\(\?::BIGINT\) AND \1 < make_timestamp\(\?::BIGINT\) AND \((.*)\)",
+    re.DOTALL,
 )
 
 
@@ -87,18 +88,26 @@ def changing(table: str, sql: str, params: Params) -> tuple[Statement, str]:
     """A DELETE or UPDATE as ClickHouse takes it, and its condition as it stood. A whole day goes as its partition."""
     head, where, condition = sql.partition(" WHERE ")
     told = f"WHERE {condition}" if where else ""
-    if _DAY.fullmatch(sql) and not isinstance(params, Mapping) and partitioned(table):
-        since_us, until_us = params
-        if since_us % _DAY_US == 0 and until_us - since_us == _DAY_US:
-            day = datetime.fromtimestamp(since_us / 1e6, UTC).date()
-            return Statement(f"ALTER TABLE {table} DROP PARTITION '{day}'", {}), told
     text, bound = translate(sql, params)
+    if day := _day(table, sql, params):
+        if condition.endswith("AND (true)"):
+            return Statement(f"ALTER TABLE {table} DROP PARTITION '{day}'", {}), told
+        text = text.replace(f"DELETE FROM {table} WHERE", f"DELETE FROM {table} IN PARTITION '{day}' WHERE", 1)
     if head.lstrip().upper().startswith("UPDATE"):
         if "?" in head:
             raise StoreError("an UPDATE sets what is given to it", where=table, hint="please report this")
         _, _, assigned = text.partition(" SET ")
         text = f"ALTER TABLE {table} UPDATE {assigned}"
     return Statement(text, bound), told
+
+
+def _day(table: str, sql: str, params: Params) -> str:
+    """The day (UTC) that a DELETE is all about, where it is; what is of other days need not be looked at then."""
+    if not _DAY.fullmatch(sql) or isinstance(params, Mapping) or not partitioned(table):
+        return ""
+    since_us, until_us = params
+    whole = since_us % _DAY_US == 0 and until_us - since_us == _DAY_US
+    return str(datetime.fromtimestamp(since_us / 1e6, UTC).date()) if whole else ""
 
 
 class Spool:
