@@ -34,9 +34,9 @@ DAY_US = 24 * HOUR_US
 SEGMENT = f"{NOW_US}-1-1.ndjson"
 
 
-def made() -> Iterator[Any]:
+def made(count: int = 120) -> Iterator[Any]:
     """Ten days of two routes: failures, fallbacks, schemas, caches, queues, traces with and without spans."""
-    for n in range(120):
+    for n in range(count):
         ts = NOW_US - n * 2 * HOUR_US - n * 1_000_003
         failed, trace = n % 7 == 3, f"{n:032x}"
         yield Record(
@@ -103,8 +103,8 @@ def journal(root: Path, lines: Any, name: str = SEGMENT) -> Path:
     return path
 
 
-def loaded(store: TelemetryStore, root: Path) -> TelemetryStore:
-    journal(root, made())
+def loaded(store: TelemetryStore, root: Path, count: int = 120) -> TelemetryStore:
+    journal(root, made(count))
     report = Loader(root, store, FrozenClock(NOW_US + 1)).load_once()
     assert report.torn == 0
     return store

@@ -62,6 +62,11 @@ class ClickHouseStore(TelemetryStore):
         with self._sending:
             self._spool.send()
 
+    @staticmethod
+    def look(url: str, password: str) -> None:
+        """Raises StoreError where there is no such server, or it lets this user in not."""
+        Server(url, password).close()
+
     def _migrate(self) -> None:
         """Tables and columns that have come since; what is there stays."""
         found = self.rows("SELECT value FROM meta WHERE key = 'schema_version'") if self._has("meta") else []

@@ -32,7 +32,8 @@ _NAMED = re.compile(
     r"\b(?:FROM|UPDATE|JOIN)\s+(\w+)", re.IGNORECASE
 )  # one made in memory alone is none of the server's
 _DAY = re.compile(
-    r"\s*DELETE FROM \w+ WHERE (\w+) >= make_timestamp\(\?::BIGINT\) AND \1 < make_timestamp\(\?::BIGINT\) AND \((.*)\)",
+    r"\s*DELETE FROM \w+ WHERE (\w+) >= make_timestamp\(\?::BIGINT\) AND \1 < make_timestamp\(\?::BIGINT\) "
+    r"AND \((.*)\)",
     re.DOTALL,
 )
 
@@ -92,7 +93,7 @@ def changing(table: str, sql: str, params: Params) -> tuple[Statement, str]:
     if day := _day(table, sql, params):
         if condition.endswith("AND (true)"):
             return Statement(f"ALTER TABLE {table} DROP PARTITION '{day}'", {}), told
-        text = text.replace(f"DELETE FROM {table} WHERE", f"DELETE FROM {table} IN PARTITION '{day}' WHERE", 1)
+        text = text.replace(" WHERE ", f" IN PARTITION '{day}' WHERE ", 1)
     if head.lstrip().upper().startswith("UPDATE"):
         if "?" in head:
             raise StoreError("an UPDATE sets what is given to it", where=table, hint="please report this")
