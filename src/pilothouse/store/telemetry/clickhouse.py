@@ -57,18 +57,21 @@ class ClickHouseStore(TelemetryStore):
         }
         with self._made.transaction() as made:
             made.execute("DELETE FROM meta")  # the server's is the one that counts
-        self._migrate()
+        version = self._migrate()
         self._spool = Spool(spool, self._server, self.tables)
         with self._sending:
             self._spool.send()
+        if version < SCHEMA_VERSION:
+            with self.transaction() as write:
+                write.execute("INSERT INTO meta VALUES ('schema_version', ?)", [str(SCHEMA_VERSION)])
 
     @staticmethod
     def look(url: str, password: str) -> None:
         """Raises StoreError where there is no such server, or it lets this user in not."""
         Server(url, password).close()
 
-    def _migrate(self) -> None:
-        """Tables and columns that have come since; what is there stays."""
+    def _migrate(self) -> int:
+        """Tables and columns that have come since; what is there stays. The version that it was."""
         found = self.rows("SELECT value FROM meta WHERE key = 'schema_version'") if self._has("meta") else []
         version = int(found[0][0]) if found else 0
         if version > SCHEMA_VERSION:
@@ -84,11 +87,7 @@ class ClickHouseStore(TelemetryStore):
             for column in columns(table, own):
                 if column.split(" ", 1)[0].strip("`") not in there:
                     self._server.command(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column}")
-        if version < SCHEMA_VERSION:
-            self._server.command(
-                "INSERT INTO meta (key, value) VALUES ('schema_version', {version:String})",
-                {"version": str(SCHEMA_VERSION)},
-            )
+        return version
 
     def _has(self, table: str) -> bool:
         return bool(self.rows(_TABLE, {"table": table}))
