@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -11,8 +12,12 @@ from tests.store.telemetry.rows import DAY_US, HOUR_US, NOW_US, differences, loa
 
 from pilothouse.domain.clock import FrozenClock
 from pilothouse.domain.wires import MetricQuery
+from pilothouse.server import canaries as arms
+from pilothouse.server.evidence import reconstruct, security
+from pilothouse.server.verbs import canaries
+from pilothouse.server.views import overview, traces
 from pilothouse.store.telemetry import TelemetryStore
-from pilothouse.telemetry import evidence, exposition, listing, read, samples, sessions, steps
+from pilothouse.telemetry import evidence, exposition, listing, read, samples, sessions, steps, waterfall
 from pilothouse.telemetry.catalogue import CATALOGUE
 from pilothouse.telemetry.filter import parse
 from pilothouse.telemetry.loader import Loader
@@ -47,6 +52,21 @@ def _metrics(store: TelemetryStore) -> Any:
     }
 
 
+def _server(store: TelemetryStore) -> Any:
+    """What the server itself asks."""
+    control: Any = SimpleNamespace(telemetry=store)
+    since, until = NOW_US - 9 * DAY_US, NOW_US + 1
+    return [
+        store.rows(arms._COUNTS, ["docs", "prod", 3, False, since]),
+        store.rows(arms._LAST, ["chat", "prod", 4, since]),
+        store.rows(canaries._SEEN, ["chat", "prod", 4, since, until]),
+        store.rows(security.USED, [since]),
+        overview._priced(control, since, until, "prod"),
+        reconstruct._first_models(control, ["r0000", "r0004", "no"]),
+        [traces.cursor(store, before) for before in ("r0007", "no")],
+    ]
+
+
 QUESTIONS: dict[str, Callable[[TelemetryStore], Any]] = {
     "filters": _filters,
     "pages": _pages,
@@ -65,6 +85,8 @@ QUESTIONS: dict[str, Callable[[TelemetryStore], Any]] = {
         evidence.gather(s, FrozenClock(NOW_US), NOW_US - 3 * DAY_US, NOW_US + 1), took_ms=0.0
     ),
     "metrics": _metrics,
+    "server": _server,
+    "waterfall": lambda s: [waterfall.spans(s, f"{n:032x}") for n in (0, 9, 5_000)],
     "exposition": lambda s: exposition.exposition(
         s, make_metrics(s, FrozenClock(NOW_US)), FrozenClock(NOW_US), NOW_US - DAY_US
     ),

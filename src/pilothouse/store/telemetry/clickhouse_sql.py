@@ -34,6 +34,7 @@ _RENAMED = {
     "list_sort": "arraySort",
     "unnest": "arrayJoin",
     "arg_max": "argMax",
+    "arg_min": "argMin",
     "starts_with": "startsWith",
     "hash": "cityHash64",
     "bool_and": "min",
@@ -68,6 +69,7 @@ _CALLS: dict[str, Callable[[list[str]], str]] = {
     "epoch_us": lambda a: f"toUnixTimestamp64Micro({a[0]}::{_TIME})",
     "make_timestamp": lambda a: f"fromUnixTimestamp64Micro(toInt64({a[0]}), 'UTC')",
     "quantile_cont": _quantile,
+    "median": lambda a: _quantile([*a, "0.5"]),  # its own draws a sample
     "contains": lambda a: f"(position({a[0]}, {a[1]}) > 0)",
     "list": _list,
     "list_transform": lambda a: f"arrayMap({a[1]}, {a[0]})",
