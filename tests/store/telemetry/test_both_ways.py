@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.store.telemetry.rows import DAY_US, HOUR_US, NOW_US, differences, everything, loaded
+from tests.telemetry import test_joins as joined
 
 from pilothouse.config.retention import Keep, RetentionConfig
 from pilothouse.domain.clock import FrozenClock
@@ -125,3 +126,18 @@ def test_the_export_drill_finds_nothing_lost(both: tuple[TelemetryStore, Telemet
     )
     assert duck.ok and duck.traces > 10
     assert house == duck
+
+
+@pytest.mark.parametrize(
+    "case", ["two instrumentations and the gateway", "no trace goes through, the response id tells"]
+)
+def test_what_arrives_late_or_twice_changes_the_same_rows(clickhouse: Opens, tmp_path: Path, case: str) -> None:
+    lines, sides, usd = joined.CASES[case]
+    batches = [[line] for line in (*reversed(lines), lines[0], lines[-1])]
+    kept = []
+    for number, store in enumerate((TelemetryStore(tmp_path / "telemetry.duckdb"), clickhouse())):
+        joined.load(store, tmp_path / f"journal{number}", *batches)
+        assert (joined.sides(store), joined.spent(store)) == (sides, usd)
+        kept.append(everything(store))
+        store.close()
+    assert list(differences(kept[1], kept[0])) == []

@@ -61,6 +61,8 @@ def _server(store: TelemetryStore) -> Any:
         store.rows(arms._LAST, ["chat", "prod", 4, since]),
         store.rows(canaries._SEEN, ["chat", "prod", 4, since, until]),
         store.rows(security.USED, [since]),
+        read.in_full_between(store, since, until),
+        read.in_full(store, ["r0001", f"{5_000:032x}/b{0:015x}"]),
         overview._priced(control, since, until, "prod"),
         reconstruct._first_models(control, ["r0000", "r0004", "no"]),
         [traces.cursor(store, before) for before in ("r0007", "no")],
@@ -102,7 +104,8 @@ def test_both_answer_alike(both: tuple[TelemetryStore, TelemetryStore], question
 def test_what_is_drawn_differs_and_what_it_is_drawn_from_does_not(both: tuple[TelemetryStore, TelemetryStore]) -> None:
     """Engines hash differently; a draw of all there is is the same."""
     requests = [samples.sample_requests(store, "docs", "prod", 1_000) for store in both]
-    texts = [samples.sample_stored_texts(store, 10_000) for store in both]
+    texts = [samples.stored_texts(store, "docs", "prod", 10_000) for store in both]
+    assert len({samples.stored(store, "docs", "prod") for store in both}) == 1
     for duck, house in (requests, texts):
         assert duck and loosely(shape(house)) == loosely(shape(duck))
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from pilothouse.domain.errors import StoreError
 from pilothouse.domain.ids import uuid7
+from pilothouse.store.telemetry import clickhouse_recall
 from pilothouse.store.telemetry.clickhouse_client import Server
 from pilothouse.store.telemetry.clickhouse_spool import Spool, Writing, literal
 from pilothouse.store.telemetry.clickhouse_sql import Params
@@ -22,6 +23,7 @@ from pilothouse.store.telemetry.clickhouse_tables import (
     KEYS,
     UNKNOWN,
     Tables,
+    as_made,
     columns,
     create,
     never_null,
@@ -113,26 +115,11 @@ class ClickHouseStore(TelemetryStore):
         arrived = self._spool.file(f"{uuid7()}.arriving")
         try:
             self._server.fetch(sql, arrived)
-            source = f"SELECT {self._as_made(table)} FROM read_parquet('{literal(arrived)}')"  # noqa: S608
+            source = f"SELECT {as_made(table, self.tables[table])} FROM read_parquet('{literal(arrived)}')"  # noqa: S608
             with self._made.reading() as made:
                 return int(made(f"COPY ({source}) TO '{literal(into)}' ({options})")[0]["Count"])
         finally:
             arrived.unlink(missing_ok=True)
-
-    def _as_made(self, table: str, only: Sequence[str] = ()) -> str:
-        """A table's columns of a file that the server wrote, as they were before they went there."""
-        hidden = never_null(table, self.tables[table])
-        found = []
-        for name, kind in self.tables[table]:
-            if name in hidden:
-                found.append(
-                    f'CASE WHEN NOT list_contains({UNKNOWN}, \'{name}\') THEN "{name}"::{kind} END AS "{name}"'
-                )
-            else:
-                found.append(f'"{name}"::{kind} AS "{name}"')
-        return ", ".join(
-            one for one, (name, _) in zip(found, self.tables[table], strict=True) if not only or name in only
-        )
 
     # ---- writing ---------------------------------------------------------------------------------------------
 
@@ -177,12 +164,20 @@ class ClickHouseStore(TelemetryStore):
                 arrived,
             )
             write.made.execute(
-                f"CREATE OR REPLACE TEMP TABLE stored_rows AS SELECT {self._as_made(table, names)} "  # noqa: S608
+                f"CREATE OR REPLACE TEMP TABLE stored_rows AS SELECT {as_made(table, self.tables[table], names)} "  # noqa: S608
                 f"FROM read_parquet('{literal(arrived)}') UNION ALL BY NAME SELECT {quoted} FROM {table}"
             )
         finally:
             arrived.unlink(missing_ok=True)
         return "stored_rows"
+
+    def recall(self, write: Any, what: Recall, between: Between) -> None:
+        """Put the stored rows that are wanted into the temporary table `what.into`, on the writer's connection."""
+        clickhouse_recall.recall(write, self._server.fetch, what, between)
+
+    def amend(self, write: Any, what: Amend, between: Between) -> None:
+        """Change stored rows, with the write that is under way."""
+        clickhouse_recall.amend(write, self._server.fetch, self.tables[what.table], what, between)
 
     # ---- the rest of the interface ---------------------------------------------------------------------------
 

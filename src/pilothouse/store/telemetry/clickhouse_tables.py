@@ -85,6 +85,19 @@ def never_null(table: str, found: Sequence[Column]) -> list[str]:
     return [name for name, duck in found if name in keys or duck.endswith("[]") or duck.startswith("MAP(")]
 
 
+def as_made(table: str, found: Sequence[Column], only: Sequence[str] = ()) -> str:
+    """DuckDB's SQL of a table's columns in a file that the server wrote, as they were before they went there."""
+    hiding = never_null(table, found)
+    return ", ".join(_restored(name, duck, name in hiding) for name, duck in found if not only or name in only)
+
+
+def _restored(name: str, duck: str, hides: bool) -> str:
+    value = f'"{name}"::{duck}'
+    if hides:
+        value = f"CASE WHEN NOT list_contains({UNKNOWN}, '{name}') THEN {value} END"
+    return f'{value} AS "{name}"'
+
+
 def columns(table: str, found: Sequence[Column]) -> Iterator[str]:
     """Definitions of a table's columns."""
     never = never_null(table, found)

@@ -213,6 +213,17 @@ class TelemetryStore:
         """Where its files are; None where it has none."""
         return None if str(self.path) == ":memory:" else Path(self.path).absolute().parent
 
+    def recall(self, write: Any, what: Recall, between: Between) -> None:
+        """Put the stored rows that are wanted into the temporary table `what.into`, on the writer's connection."""
+        write.execute(f"{what.put} ({what.select(between, what.among)})")
+
+    def amend(self, write: Any, what: Amend, between: Between) -> None:
+        """Change stored rows, inside the caller's transaction."""
+        assigned = ", ".join(f"{name} = c.{name}" for name in what.set)
+        write.execute(
+            f"UPDATE {what.table} t SET {assigned} FROM {what.changes} c WHERE {within(between)} AND {what.same}"  # noqa: S608
+        )
+
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the file."""
         with self._write_lock, self._noting():
