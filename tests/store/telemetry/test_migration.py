@@ -32,6 +32,7 @@ def source(tmp_path: Path) -> TelemetryStore:
         write.execute(
             "INSERT INTO removals VALUES (make_timestamp(5), 'spans', DATE '2024-02-29', '*', 3, 4, 'age', true)"
         )
+        write.execute("INSERT INTO repeats VALUES (make_timestamp(7), 'span', 2)")
         write.execute("UPDATE requests SET labels = NULL, repairs = NULL WHERE id = 'r0007'")
     assert all(store.rows(f"SELECT count(*) FROM {table}")[0][0] for table in (*TABLES, "payload_files"))
     return store

@@ -26,6 +26,7 @@ from pilothouse.store.telemetry.clickhouse_tables import (
     as_made,
     columns,
     create,
+    indexes,
     never_null,
     time_of,
 )
@@ -89,6 +90,8 @@ class ClickHouseStore(TelemetryStore):
             for column in columns(table, own):
                 if column.split(" ", 1)[0].strip("`") not in there:
                     self._server.command(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column}")
+            for index in indexes(table) if 0 < version < SCHEMA_VERSION else ():
+                self._server.command(f"ALTER TABLE {table} ADD INDEX IF NOT EXISTS {index}")
         return version
 
     def _has(self, table: str) -> bool:

@@ -1,6 +1,7 @@
 """The way to a ClickHouse server: over HTTP, with the official client; what it refuses is said as ours."""
 
 import importlib
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pilothouse.domain.errors import StoreError
 from pilothouse.store.telemetry.clickhouse_sql import SETTINGS, Params, translate
 
 _PORTS = {"clickhouse": 8123, "clickhouses": 8443}
+_ERRNO = re.compile(r"\[Errno -?\d+\] ([\w ]+)")
 CONNECT_S, ANSWER_S = 5, 120
 # A file is inserted in the same blocks each time, so that each is known again; it may hold any number of days.
 _INSERTING = {
@@ -93,6 +95,8 @@ class Server:
             yield
         except errors as error:
             reason = str(error).strip().partition("\n")[0][:500]
+            if errno := _ERRNO.search(str(error)):  # around it the client says all that it had asked
+                reason = errno.group(1)
             raise StoreError(f"{what}: {reason}", where=self.url, hint=hint) from error
 
 

@@ -108,10 +108,15 @@ def columns(table: str, found: Sequence[Column]) -> Iterator[str]:
         yield f"{UNKNOWN} Array(LowCardinality(String))"
 
 
+def indexes(table: str) -> list[str]:
+    """Definitions of what helps to look rows up without their time."""
+    return [f"of_{name} {name} TYPE bloom_filter GRANULARITY 4" for name in _LOOKED_UP.get(table, ())]
+
+
 def create(table: str, found: Sequence[Column]) -> str:
     """The statement that makes a table where there is none."""
     parts = list(columns(table, found))
-    parts += [f"INDEX of_{name} {name} TYPE bloom_filter GRANULARITY 4" for name in _LOOKED_UP.get(table, ())]
+    parts += [f"INDEX {index}" for index in indexes(table)]
     by = "" if table in _WHOLE else f" PARTITION BY toDate({time_of(table)})"
     newest = "(ts)" if table == "load_positions" else ""
     engine = f"ReplacingMergeTree{newest}" if table in ONCE else "MergeTree"
