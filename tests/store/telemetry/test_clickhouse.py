@@ -17,6 +17,7 @@ from pilothouse.domain.errors import StoreError
 from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.store.telemetry.clickhouse import ClickHouseStore
 from pilothouse.store.telemetry.clickhouse_spool import changing
+from pilothouse.store.telemetry.clickhouse_sql import translate
 from pilothouse.store.telemetry.schema import ADDED, SCHEMA_VERSION
 from pilothouse.telemetry.loader import Loader
 
@@ -195,3 +196,29 @@ def versioned(store: TelemetryStore, version: int) -> None:
 )
 def test_what_a_removal_becomes(sql: str, params: list[Any], expected: str) -> None:
     assert changing(sql.split()[2 if sql.startswith("DELETE") else 1], sql, params)[0].text.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("sql", "params", "expected", "bound"),
+    [
+        ("SELECT '?' || \"a?\", ? FROM t", ["x"], "SELECT '?' || \"a?\", {p0:String} FROM t", {"p0": "x"}),
+        ("SELECT $a, $a", {"a": 3}, "SELECT {a:Int64}, {a:Int64}", {"a": 3}),
+        ("SELECT ? IS NULL", [None], "SELECT NULL IS NULL", {}),
+        ("SELECT t.a, u.b AS c FROM t", [], "SELECT t.a AS a , u.b AS c FROM t", {}),
+        ("SELECT f(a)(b) // 60 FROM t", [], "SELECT intDiv(f(a)(b), 60) FROM t", {}),
+        (
+            "SELECT quantile_cont(greatest(0, a), [0.5, 0.9]) FROM t",
+            [],
+            "SELECT [quantileExactInclusive(0.5)(greatest(0, a)), quantileExactInclusive(0.9)(greatest(0, a))] FROM t",
+            {},
+        ),
+        ("SELECT n FILTER (s.documents IS NOT NULL)", [], "SELECT n FILTER (WHERE NOT has(s.unknown_, 'documents'))", {}),
+    ],
+)  # fmt: skip
+def test_what_a_query_becomes(sql: str, params: Any, expected: str, bound: dict[str, Any]) -> None:
+    assert translate(sql, params) == (expected, bound)
+
+
+def test_a_value_of_no_type_is_refused_with_its_name() -> None:
+    with pytest.raises(StoreError, match="a object cannot be asked for"):
+        translate("SELECT ?", [object()])
