@@ -227,9 +227,10 @@ def _answer(found: Any) -> tuple[list[str], list[tuple[Any, ...]]]:
     marks = [at for at, name in enumerate(names) if name.rpartition(".")[2] == UNKNOWN]
     if not marks:
         return names, [tuple(row) for row in found.result_rows]
-    kept = [at for at in range(len(names)) if at not in marks]
-    rows = []
-    for row in found.result_rows:
-        unknown = {name for mark in marks for name in row[mark]}
-        rows.append(tuple(None if names[at] in unknown else row[at] for at in kept))
-    return [names[at] for at in kept], rows
+    kept = [(at, name) for at, name in enumerate(names) if at not in marks]
+    return [name for _, name in kept], [_restored(row, kept, marks) for row in found.result_rows]
+
+
+def _restored(row: Sequence[Any], kept: list[tuple[int, str]], marks: list[int]) -> tuple[Any, ...]:
+    unknown = {name for mark in marks for name in row[mark]}
+    return tuple(None if name in unknown else row[at] for at, name in kept)
