@@ -212,7 +212,7 @@ def test_what_a_removal_becomes(sql: str, params: list[Any], expected: str) -> N
             "SELECT [quantileExactInclusive(0.5)(greatest(0, a)), quantileExactInclusive(0.9)(greatest(0, a))] FROM t",
             {},
         ),
-        ("SELECT n FILTER (s.documents IS NOT NULL)", [], "SELECT n FILTER (WHERE NOT has(s.unknown_, 'documents'))", {}),
+        ("SELECT n FILTER (documents IS NOT NULL)", [], "SELECT n FILTER (WHERE NOT has(unknown_, 'documents'))", {}),
     ],
 )  # fmt: skip
 def test_what_a_query_becomes(sql: str, params: Any, expected: str, bound: dict[str, Any]) -> None:
