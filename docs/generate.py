@@ -30,6 +30,10 @@ KEYS = {
     "prices": "USD per million tokens by `provider/model`, where the public price list has none or yours differs.",
     "rules": "Alert rules: a list.",
     "journal": "How records are kept before they are loaded.",
+    "store": "Where telemetry is kept. See [Stores](../stores.md).",
+    "store.telemetry": "The address of a ClickHouse database, `clickhouse://USER@HOST:8123/DATABASE` (`clickhouses://`, 8443: with TLS; "
+    "extra `clickhouse`). Default: DuckDB in the data directory.",
+    "store.password": "A reference to the user's password: `env://NAME` or `file://PATH`.",
     "export": "Each day's records as files, when the day (UTC) is over. See [Export and import](../export.md).",
     "export.to": "A folder, or a URL that fsspec knows, such as `s3://bucket/path` (extra `s3`).",
     "export.format": "`parquet` (the default) or `jsonl`.",
@@ -246,7 +250,7 @@ providers:
 people: {a: {name: A}}
 prices: {p/m: {input: 1 USD, output: 1 USD}}
 journal: {fsync: never}
-spans: {log: {mode: full}}
+store: {telemetry: "clickhouse://h/d", password: env://P}
 counters: {kind: shared}
 limits: [{name: l, requests: 1/s, budget: {per_day: 1 USD}}]
 routes:

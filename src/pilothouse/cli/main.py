@@ -15,6 +15,7 @@ from pilothouse.cli import (
     release,
     retention,
     review,
+    store,
     trace,
     transfer,
     up,
@@ -58,6 +59,7 @@ app.add_typer(config.app, name="config", help="The app's files: check.")
 app.add_typer(drill.app, name="drill", help="Drills: export.")
 app.command("export")(transfer.export)
 app.command("import")(transfer.import_)
+app.add_typer(store.app, name="store", help="The telemetry store: migrate.")
 app.command("retention")(retention.retention)
 app.command("demo")(demo.demo)
 app.add_typer(alerts.app, name="alerts", help="Alerts: list, ack.")

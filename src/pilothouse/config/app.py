@@ -14,6 +14,7 @@ from pilothouse.config.quantities import number, seconds, size_bytes, usd
 from pilothouse.config.retention import RetentionConfig, read_retention
 from pilothouse.config.route import CheckOverride, GateConfig, RouteConfig, read_route
 from pilothouse.config.section import Section, flag, one_of, parse, text, whole, words
+from pilothouse.config.store import StoreConfig, read_store
 from pilothouse.domain.alert import Action, Rule
 from pilothouse.domain.errors import ConfigError
 from pilothouse.domain.limit import Limit
@@ -86,6 +87,7 @@ class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
     forward: ForwardConfig | None = None
     export: ExportConfig | None = None
     retention: RetentionConfig = RetentionConfig()
+    store: StoreConfig = StoreConfig()
     prices: dict[str, Price] = {}  # by `provider/model`
     limits: tuple[Limit, ...] = ()
     counters: CounterSettings = CounterSettings()
@@ -121,6 +123,7 @@ def load(folder: Path) -> AppConfig:
         forward=_forward(top),
         export=_export(top),
         retention=read_retention(top, routes),
+        store=read_store(top),
         prices=prices,
         limits=app_limits(top),
         counters=counter_settings(top),

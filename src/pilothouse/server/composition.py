@@ -9,7 +9,7 @@ import msgspec
 from pilothouse.config.app import FILE, AppConfig, RouteConfig, load
 from pilothouse.domain.change import Actor
 from pilothouse.domain.clock import Clock
-from pilothouse.domain.errors import ConfigError, NotFound, StoreError
+from pilothouse.domain.errors import ConfigError, NotFound, PilothouseError, StoreError
 from pilothouse.domain.finding import Review
 from pilothouse.domain.security_facts import ReconstructSample
 from pilothouse.domain.table import Table
@@ -23,6 +23,7 @@ from pilothouse.server.datadir import DataDir
 from pilothouse.server.forwarding import Told
 from pilothouse.server.link import LinkServer, PushReport, save_table
 from pilothouse.server.loops import Loops
+from pilothouse.server.opening import open_telemetry
 from pilothouse.store.state.engine import StateStore
 from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.telemetry.loader import Loader
@@ -161,8 +162,8 @@ async def open_control(
     config = await asyncio.to_thread(load, app_dir)
     state = await asyncio.to_thread(StateStore, data.state)
     try:
-        telemetry = await asyncio.to_thread(TelemetryStore, data.telemetry)
-    except StoreError:
+        telemetry = await asyncio.to_thread(open_telemetry, config.store, data, app_dir)
+    except PilothouseError:
         state.close()
         raise
     control = Control(

@@ -288,10 +288,11 @@ def values(store: TelemetryStore, asked: Asked, field: str, typed: str) -> list[
     r, s = time.of("r.ts"), time.of("s.ts", SPREAD_US)
     found = store.rows(
         f"""WITH hit AS ({source}), named AS (
-  SELECT {request} AS value FROM requests r WHERE r.id IN (SELECT id FROM hit WHERE NOT is_span) AND {r.sql}
+  SELECT {request}::VARCHAR AS value FROM requests r WHERE r.id IN (SELECT id FROM hit WHERE NOT is_span) AND {r.sql}
   UNION ALL
-  SELECT {span} FROM spans s WHERE s.trace_id IN (SELECT trace_id FROM hit WHERE is_span OR {tools}) AND {s.sql})
-SELECT value::VARCHAR AS v, count(*) AS n FROM named WHERE starts_with(lower(value::VARCHAR), ?) AND value <> ''
+  SELECT {span}::VARCHAR FROM spans s
+  WHERE s.trace_id IN (SELECT trace_id FROM hit WHERE is_span OR {tools}) AND {s.sql})
+SELECT value AS v, count(*) AS n FROM named WHERE starts_with(lower(value), ?) AND value <> ''
 GROUP BY v ORDER BY n DESC, v LIMIT {VALUES_MAX}""",  # noqa: S608
         [*params, *r.params, *s.params, typed.lower()],
     )

@@ -46,8 +46,8 @@ class Rolled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def folder(store: TelemetryStore) -> Path | None:
-    """Where the store's payload files are; None for a store in memory, which has none."""
-    return None if str(store.path) == ":memory:" else Path(store.path).absolute().parent / FOLDER
+    """Where the store's payload files are; None for a store without: payloads stay in its table."""
+    return None if store.folder is None else store.folder / FOLDER
 
 
 def fetch(store: TelemetryStore, owners: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -103,6 +103,8 @@ def source(store: TelemetryStore, ask: Ask, since_us: int, until_us: int) -> str
         [since_us, until_us],
     )
     hot = f"SELECT {COLUMNS} FROM payloads"  # noqa: S608  # our own names
+    if folder(store) is None:
+        return "payloads"
     if not files:
         return f"({hot})"
     return f"({hot} UNION ALL SELECT {COLUMNS} FROM {_read(store, [row['file'] for row in files])})"  # noqa: S608

@@ -193,13 +193,13 @@ def _write(
 ) -> ExportedFile:
     (table, condition), (since_us, until_us) = rows_of, bounds
     path.parent.mkdir(parents=True, exist_ok=True)
-    literal = str(path).replace("'", "''")
     with store.reading() as ask:
         rows_in = payloads.source(store, ask, since_us, until_us) if table == "payloads" else table
-        rows = ask(
-            f"COPY (SELECT * FROM {rows_in} WHERE ts >= make_timestamp({since_us}) AND ts < make_timestamp({until_us}) "  # noqa: S608
-            f"AND ({condition}) ORDER BY ts) TO '{literal}' ({_COPY[path.suffix]})"
-        )[0]["Count"]
+        wanted = (
+            f"SELECT * FROM {rows_in} WHERE ts >= make_timestamp({since_us}) AND ts < make_timestamp({until_us}) "  # noqa: S608
+            f"AND ({condition}) ORDER BY ts"
+        )
+        rows = store.copy(ask, wanted, table, path, _COPY[path.suffix])
     if not rows:
         path.unlink()
         return ExportedFile(path=str(relative), table=table, rows=0, bytes=0, sha256="")
@@ -255,9 +255,10 @@ def _take(
     same = " AND ".join(f"t.{name} IS NOT DISTINCT FROM a.{name}" for name in key or chosen.split(", "))
     bounds = write.execute("SELECT epoch_us(min(ts)), epoch_us(max(ts)) FROM arriving").fetchone()
     since_us, until_us = bounds if bounds and bounds[0] is not None else (0, 0)
-    there = file.table
-    if there == "payloads":
+    if file.table == "payloads" and payloads.folder(store) is not None:
         there = payloads.source(store, _asking(write), since_us, until_us + 1)
+    else:
+        there = store.stored(write, file.table, (since_us, until_us), key)
     write.execute(
         f"DELETE FROM arriving a USING {there} t "  # noqa: S608  # our own names
         f"WHERE t.ts >= make_timestamp(?::BIGINT) AND t.ts <= make_timestamp(?::BIGINT) AND {same}",

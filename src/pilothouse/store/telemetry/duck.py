@@ -14,6 +14,7 @@ from pilothouse.store.telemetry.recall import Amend, Between, Recall, within
 from pilothouse.store.telemetry.schema import ADDED, SCHEMA_VERSION, TABLES
 
 Params = Sequence[Any] | dict[str, Any]  # positional for `?`, or by name for `$name`
+Ask = Callable[..., list[dict[str, Any]]]
 
 MEMORY_LIMIT = "1GB"
 REVIVE_S = 1.0  # how long is waited for readers of a file that DuckDB has given up
@@ -199,6 +200,19 @@ class TelemetryStore:
                     with suppress(duckdb.TransactionException, duckdb.FatalException):
                         self._writer.execute("ROLLBACK")
 
+    def copy(self, ask: Ask, sql: str, table: str, into: Path, options: str) -> int:  # noqa: ARG002
+        """Write the answer to a question of `reading` as a file; how many rows. `table`: whose columns it has."""
+        return int(ask(f"COPY ({sql}) TO '{str(into).replace(chr(39), chr(39) * 2)}' ({options})")[0]["Count"])
+
+    def stored(self, write: Any, table: str, window: tuple[int, int], key: Sequence[str]) -> str:  # noqa: ARG002
+        """A relation, for the write under way, with the table's rows of a window (µs) at least."""
+        return table
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its files are; None where it has none."""
+        return None if str(self.path) == ":memory:" else Path(self.path).absolute().parent
+
     def recall(self, write: Any, what: Recall, between: Between) -> None:
         """Put the stored rows that are wanted into the temporary table `what.into`, on the writer's connection."""
         write.execute(f"{what.put} ({what.select(between, what.among)})")
@@ -216,8 +230,11 @@ class TelemetryStore:
             self._revive()
             self._writer.execute("CHECKPOINT")
 
-    def space(self) -> tuple[int, int]:
-        """Bytes of the file (and its log) that hold something, and bytes that deleted rows left free in it."""
+    def space(self, table: str = "") -> tuple[int, int]:  # noqa: ARG002  # of a file it is not known
+        """Bytes of the file (and its log) that hold something, and bytes that deleted rows left free in it.
+
+        `table`: of that one alone, where the store can tell.
+        """
         if str(self.path) == ":memory:":
             return 0, 0
         row = self.query("SELECT block_size, used_blocks, free_blocks FROM pragma_database_size()")[0]
