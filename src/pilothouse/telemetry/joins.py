@@ -78,6 +78,9 @@ _MOVED = """CREATE OR REPLACE TEMP TABLE moved AS SELECT make_timestamp(unnest($
   unnest($5::VARCHAR[]) AS own_trace_id, unnest($6::BOOLEAN[]) AS fresh"""
 _CALL_WANTED = "CREATE OR REPLACE TEMP TABLE call_wanted AS SELECT unnest($1::VARCHAR[])"
 _STOPPING = "CREATE OR REPLACE TEMP TABLE stopping AS SELECT span_id FROM joined WHERE stops AND NOT fresh"
+# The traces and requests of which stored rows change.
+CHANGED = """SELECT trace_id AS id FROM joined WHERE NOT fresh
+UNION SELECT unnest([trace_id, own_trace_id, id]) FROM moved WHERE NOT fresh"""
 _SPANS = Amend(table="spans", keys=("trace_id", "span_id"), set=("request_id", "counted_by"), changes="joined")
 _REQUESTS = Amend(table="requests", keys=("id",), set=("trace_id", "parent_span_id", "own_trace_id"), changes="moved")
 

@@ -20,7 +20,7 @@ from pilothouse.config.retention import Keep, RetentionConfig
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import StoreError
 from pilothouse.store.telemetry import TelemetryStore
-from pilothouse.telemetry import payloads
+from pilothouse.telemetry import entries, payloads, rollups
 from pilothouse.telemetry.journal import disk_free
 from pilothouse.telemetry.payloads import DAY_US, Roller
 
@@ -39,7 +39,7 @@ _TABLES: dict[str, tuple[tuple[str, str, str], ...]] = {
     "requests": (("attempts", "ts", "{routes}"), ("scores", "ts", "{routes}"), ("requests", "ts", "{routes}")),
     "payloads": (("payloads", "ts", _BY_OWNER),),  # of a store that keeps them in its table
     "metrics": (("app_metrics", "ts", ""),),
-    "rollups": (("rollup_minute", "minute", ""),),
+    "rollups": tuple((table, "minute", "") for rollup in rollups.ROLLUPS for table in (rollup.minute, rollup.hour)),
 }
 _MAIN = {
     "payloads": "payloads",
@@ -48,6 +48,7 @@ _MAIN = {
     "metrics": "app_metrics",
     "rollups": "rollup_minute",
 }
+_LINES = {"spans": "is_trace", "requests": "NOT is_trace"}  # which entries go with them
 _CAP_ORDER = ("metrics", "spans", "requests")  # after payloads
 
 
@@ -362,6 +363,8 @@ def _delete(write: duckdb.DuckDBPyConnection, group: _Group, since_us: int) -> i
         ).fetchone()
         if table == _MAIN[group.what] and row:
             deleted = int(row[0])
+    if group.what in _LINES:
+        entries.remove(write, since_us, since_us + DAY_US, f"{_LINES[group.what]} AND ({group.condition('{routes}')})")
     return deleted
 
 

@@ -25,7 +25,7 @@ from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import BadRequest, StoreError
 from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.store.telemetry.schema import SCHEMA_VERSION
-from pilothouse.telemetry import payloads, rollups
+from pilothouse.telemetry import entries, payloads, rollups
 
 Format = Literal["parquet", "jsonl"]
 Progress = Callable[[int, int], None]  # steps done, of how many
@@ -265,10 +265,26 @@ def _take(
         [since_us, until_us],
     )
     added = write.execute(f"INSERT INTO {file.table} BY NAME SELECT * FROM arriving").fetchone()  # noqa: S608
-    if file.table == "requests":
-        rollups.add(write, "arriving")
+    if file.table in _DERIVED:
+        _derive(store, write, file.table)
     write.execute("DROP TABLE arriving")
     return int(added[0]) if added else 0
+
+
+_DERIVED = {"requests": "request", "spans": "span", "scores": "score"}
+
+
+def _derive(store: TelemetryStore, write: duckdb.DuckDBPyConnection, table: str) -> None:
+    """Count what arrived, and make its entries."""
+    # An export of an earlier version lacks columns.
+    write.execute(f"CREATE OR REPLACE TEMP TABLE arrived AS FROM {table} LIMIT 0")  # our own names
+    write.execute("INSERT INTO arrived BY NAME SELECT * FROM arriving")
+    if table == "requests":
+        rollups.add(write, "arrived")
+    if table == "spans":
+        rollups.add_spans(write, "arrived")
+    entries.add(store, write, {_DERIVED[table]: "arrived"})
+    write.execute("DROP TABLE arrived")
 
 
 def _asking(write: duckdb.DuckDBPyConnection) -> payloads.Ask:

@@ -17,7 +17,7 @@ from pilothouse.server.evidence import reconstruct, security
 from pilothouse.server.verbs import canaries
 from pilothouse.server.views import overview, traces
 from pilothouse.store.telemetry import TelemetryStore
-from pilothouse.telemetry import evidence, exposition, listing, read, samples, sessions, steps, waterfall
+from pilothouse.telemetry import evidence, exposition, listing, lookup, read, samples, sessions, steps, waterfall
 from pilothouse.telemetry.catalogue import CATALOGUE
 from pilothouse.telemetry.filter import parse
 from pilothouse.telemetry.loader import Loader
@@ -27,6 +27,8 @@ FILTERS = (
     "", "route:docs", "-route:docs", "outcome:failed", "latency>100ms", "cost>0.05", "model:m1", "model:gpt*",
     "tool:tool1", "has:documents", "has:error", "has:retry", "has:guard", "has:score", "label.team:t1", "tokens>60",
     "session:s1", "user:u1,u2", "question", "100", "release:3", "canary:true", "ttft<20ms", "source:otlp", "env:dev",
+    "label.db:x", "label.team:t*", "label.team:*", "question*", '"question 4"', "provider:*", "model:*1", "name:a*nt",
+    "r0004",    "has:tool", "has:fallback", "has:stream", "-has:gateway", "status:500", "attempts>1", "id:r0007", "error:time*,b*m",
 )  # fmt: skip
 
 
@@ -80,6 +82,7 @@ QUESTIONS: dict[str, Callable[[TelemetryStore], Any]] = {
     "trace": lambda s: [read.trace(s, f"{n:032x}") for n in (0, 3, 5_000, 5_005)],
     "span": lambda s: [steps.span(s, f"{n:032x}", f"b{n - 5_000:015x}") for n in (5_000, 5_005)],
     "payload": lambda s: [read.payload(s, "r0003"), read.payload(s, f"{5_000:032x}/b{0:015x}"), read.payload(s, "no")],
+    "whens": lambda s: [lookup.when(s, ident) for ident in ("r0003", f"{3:032x}", f"{5_005:032x}", "no")],
     "traffic": lambda s: read.traffic(s, NOW_US - 9 * DAY_US, NOW_US, 3600),
     "people": lambda s: [sessions.people(s, by, 0) for by in ("session", "user")],
     "turns": lambda s: sessions.turns(s, "s1"),

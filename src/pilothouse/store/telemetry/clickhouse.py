@@ -49,6 +49,8 @@ class ClickHouseStore(TelemetryStore):
     has tables of a later version.
     """
 
+    replaces = True
+
     def __init__(self, url: str, spool: Path, password: str = "") -> None:
         self.path = url
         self._server = Server(url, password)
@@ -64,6 +66,7 @@ class ClickHouseStore(TelemetryStore):
         self._spool = Spool(spool, self._server, self.tables)
         with self._sending:
             self._spool.send()
+        self._made.number_entries(int(self.rows("SELECT coalesce(max(n), 0) FROM entries")[0][0]) + 1)
         if version < SCHEMA_VERSION:
             with self.transaction() as write:
                 write.execute("INSERT INTO meta VALUES ('schema_version', ?)", [str(SCHEMA_VERSION)])

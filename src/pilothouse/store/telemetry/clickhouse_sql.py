@@ -76,6 +76,7 @@ _CALLS: dict[str, Callable[[list[str]], str]] = {
     "map_entries": lambda a: f"({a[0]})::Array(Tuple(key String, value String))",
     "concat": lambda a: "concat(" + ", ".join(f"coalesce({one}, '')" for one in a) + ")",
     "concat_ws": _words,
+    "string_split": lambda a: f"splitByString({a[1]}, {a[0]})",
     "filter": lambda a: f"FILTER (WHERE {a[0]})",
     **{old: (lambda a, new=new: f"{new}({', '.join(a)})") for old, new in _RENAMED.items()},  # type: ignore[misc]
 }

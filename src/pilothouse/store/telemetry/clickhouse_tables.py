@@ -22,12 +22,20 @@ KEYS: dict[str, tuple[str, ...]] = {
     "payload_files": ("file",),
     "removals": ("ts",),
     "rollup_minute": ("minute",),
+    "rollup_hour": ("minute",),
+    "rollup_call_minute": ("minute",),
+    "rollup_call_hour": ("minute",),
+    "entries": ("ts", "id"),
+    "marks": ("mark", "n"),
     "load_positions": ("segment",),
     "meta": ("key",),
 }
-ONCE = ("requests", "attempts", "spans", "scores", "payloads", "payload_files", "load_positions", "meta")
+ONCE = (
+    *("requests", "attempts", "spans", "scores", "payloads", "payload_files", "entries", "marks"),
+    *("load_positions", "meta"),
+)
 UNKNOWN = "unknown_"
-_WHOLE = ("payload_files", "removals", "load_positions", "meta", "losses")  # too small for a partition a day
+_WHOLE = ("payload_files", "removals", "load_positions", "meta", "losses", "marks")  # too small for a partition a day
 _LOOKED_UP = {  # what is looked for without a time
     "requests": ("id", "trace_id", "own_trace_id"),
     "attempts": ("request_id",),
@@ -35,10 +43,12 @@ _LOOKED_UP = {  # what is looked for without a time
     "scores": ("request_id", "trace_id"),
     "payloads": ("owner",),
     "span_events": ("trace_id",),
+    "entries": ("trace_id",),
 }
 _SIMPLE = {
     "VARCHAR": "String", "BIGINT": "Int64", "INTEGER": "Int32", "DOUBLE": "Float64", "BOOLEAN": "Bool",
     "TIMESTAMP": "DateTime64(6, 'UTC')", "DATE": "Date", "UTINYINT": "UInt8", "HUGEINT": "Int64", "UBIGINT": "UInt64",
+    "UINTEGER": "UInt32",
 }  # fmt: skip
 WINDOW = 10_000  # how many of the newest inserts a token is known for
 _FIELD = re.compile(r'"?(\w+)"? (.+)')
@@ -71,7 +81,7 @@ def _inner(text: str) -> list[str]:
 
 def time_of(table: str) -> str:
     """The column that says when."""
-    return "minute" if table == "rollup_minute" else "ts"
+    return "minute" if table.startswith("rollup_") else "ts"
 
 
 def partitioned(table: str) -> bool:

@@ -27,13 +27,17 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": MEMORY_LIMIT,
     "checkpoint_threshold": "128MB",  # the default writes a busy load twice, to the log and to the file
 }
+_LAST_ENTRY = "SELECT greatest((SELECT coalesce(max(n), 0) FROM entries), (SELECT coalesce(max(n), 0) FROM marks))"
 
 
 class TelemetryStore:
     """Opens or creates the store; raises StoreError where the file is held by another process or from a later version.
 
-    `query` may be called from any thread. There is one writer: `transaction` waits for the previous one.
+    `query` may be called from any thread. There is one writer: `transaction` waits for the previous one. `replaces`: of
+    two rows with one key the later takes the earlier's place by itself.
     """
+
+    replaces = False
 
     def __init__(self, path: Path | str) -> None:
         self.path = path
@@ -67,6 +71,7 @@ class TelemetryStore:
             row = write.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
         version = int(row[0]) if row else SCHEMA_VERSION
         self._upgrade(version)
+        self._number_entries()
         if version > SCHEMA_VERSION:
             self._root.close()
             raise StoreError(
@@ -86,6 +91,15 @@ class TelemetryStore:
                     for column in columns:
                         write.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column}")
             write.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", [str(SCHEMA_VERSION)])
+
+    def _number_entries(self) -> None:
+        """New entries get numbers that none has had, as far as anything tells."""
+        row = self._writer.execute(_LAST_ENTRY).fetchone()
+        self.number_entries(int(row[0]) + 1 if row else 1)
+
+    def number_entries(self, begin: int) -> None:
+        """The next entry's number."""
+        self._writer.execute(f"CREATE OR REPLACE SEQUENCE entry_numbers START WITH {begin:d}")
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         cursor = self._root.cursor()
@@ -282,6 +296,7 @@ class TelemetryStore:
                 fresh.replace(path)
             finally:
                 self._open()
+                self._number_entries()
         return True
 
     def close(self) -> None:
