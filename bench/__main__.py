@@ -1,7 +1,7 @@
 """`python -m bench`: every figure of docs/benchmarks.md, in one run on one machine.
 
 --seconds N    of load per figure (default 4)
---only NAME    edge, flags, ingest, redaction, review or footprint
+--only NAME    edge, flags, ingest, redaction, review, questions or footprint
 --no-peers     leave the comparisons out
 --write        put the tables into docs/benchmarks.md
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from bench import edge, flags, footprint, ingest, redaction, review
+from bench import edge, flags, footprint, ingest, questions, redaction, review
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 
@@ -23,7 +23,7 @@ def main() -> None:
     """Run what was asked for, print it as Markdown, and write it into the docs with --write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--only", choices=["edge", "flags", "ingest", "redaction", "review", "footprint"])
+    parser.add_argument("--only", choices=["edge", "flags", "ingest", "redaction", "review", "questions", "footprint"])
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
@@ -32,6 +32,8 @@ def main() -> None:
         tables["footprint"] = footprint.table()
     if options.only in (None, "review"):
         tables["review"] = review.table()
+    if options.only in (None, "questions"):
+        tables["questions"] = questions.table()
     if options.only in (None, "redaction"):
         tables["redaction"] = redaction.table()
     if options.only in (None, "flags"):

@@ -80,15 +80,20 @@ class Product:
 
 
 @contextlib.contextmanager
-def running(upstream: str, workers: int = 1, faulty: str = "", keep: Path | None = None) -> Iterator[Product]:
+def running(
+    upstream: str, workers: int = 1, faulty: str = "", keep: Path | None = None, store: Path | None = None
+) -> Iterator[Product]:
     """Start `pilothouse up` on an app whose route `bench` asks `upstream`, released to prod.
 
     Everything is on: keys, limits, a budget, redaction, the record, the journal. `faulty`: where the route of that
-    name goes. `keep`: where the telemetry store is copied to in the end.
+    name goes. `keep`: where the telemetry store is copied to in the end. `store`: one to begin with; it is moved.
     """
     with tempfile.TemporaryDirectory(prefix="pilothouse-bench-") as folder:
         app, data = Path(folder) / "app", Path(folder) / "data"
         app.mkdir()
+        if store is not None:
+            data.mkdir(mode=0o700)
+            shutil.move(store, data / "telemetry.duckdb")
         (app / "pilothouse.yaml").write_text(APP.format(upstream=upstream, faulty=faulty or upstream))
         (app / "system.md").write_text("You are a careful assistant. Answer in two sentences.\n")
         ports = [free_port() for _ in range(3)]

@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 from pilothouse.store.telemetry import TelemetryStore
-from pilothouse.telemetry import rollups
+from pilothouse.telemetry import backfill, entries, marks, rollups
 
 PARTS = ("prompt", "system", "model", "params", "tools", "schema", "index", "policy")
 
-_MACROS = (
+MACROS = (
     "CREATE OR REPLACE TEMP MACRO u(i, k) AS hash(i * 64 + k) / 18446744073709551616.0",
     "CREATE OR REPLACE TEMP MACRO word(i, k) AS lpad(lower(to_hex(hash(i * 64 + k))), 16, '0')",
     """CREATE OR REPLACE TEMP MACRO hex(i, k, n) AS
@@ -146,7 +146,7 @@ def generate(
     """Fill an empty store with `requests` requests evenly over the `days` before `until_us`, and what hangs on them."""
     span_us = int(days * 86_400e6)
     with store.writer() as write:
-        for macro in _MACROS:
+        for macro in MACROS:
             write.execute(macro)
         write.execute(_RAW, [requests, until_us - span_us, span_us, requests, routes])
         with store.transaction():
@@ -156,7 +156,13 @@ def generate(
             write.execute(_SCORES)
             write.execute(_PAYLOADS, [payload_every])
             rollups.add(write, "requests")
+            rollups.add_spans(write, "spans")
+            entries.add(store, write, {"request": "requests", "span": "spans"})
+            write.execute("INSERT OR REPLACE INTO meta VALUES (?, '1')", [backfill.COUNTED])
         write.execute("DROP TABLE raw")
+    while marks.seal(store):
+        pass
+    rollups.compact(store, 0, until_us + 1)
     store.checkpoint()
 
 

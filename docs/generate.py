@@ -56,6 +56,10 @@ KEYS = {
     "flags.NAME.selects.route": "The route.",
     "flags.NAME.selects.part": "Only this of the 8 parts is taken from that release. Default: all of it.",
     "journal": "How records are kept before they are loaded.",
+    "store": "Where telemetry is kept. See [Stores](../stores.md).",
+    "store.telemetry": "The address of a ClickHouse database, `clickhouse://USER@HOST:8123/DATABASE` (`clickhouses://`, 8443: with TLS; "
+    "extra `clickhouse`). Default: DuckDB in the data directory.",
+    "store.telemetry_password": "A reference to the user's password: `env://NAME` or `file://PATH`.",
     "export": "Each day's records as files, when the day (UTC) is over. See [Export and import](../export.md).",
     "export.to": "A folder, or a URL that fsspec knows, such as `s3://bucket/path` (extra `s3`).",
     "export.format": "`parquet` (the default) or `jsonl`.",
@@ -308,9 +312,8 @@ providers:
 people: {a: {name: A}}
 prices: {p/m: {input: 1 USD, output: 1 USD}}
 journal: {fsync: never}
-spans: {log: {mode: full}}
 counters: {kind: shared}
-store: {state: "postgresql://a@b/c", state_password: env://P}
+store: {state: "postgresql://a@b/c", state_password: env://P, telemetry: "clickhouse://h/d", telemetry_password: env://P}
 limits: [{name: l, requests: 1/s, budget: {per_day: 1 USD}}]
 flags:
   f: {rules: [{when: {a: 1}, serve: on}]}

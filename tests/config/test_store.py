@@ -1,4 +1,4 @@
-"""`store:` names a place, never a password."""
+"""`store:` names places, never a password."""
 
 import re
 from pathlib import Path
@@ -33,6 +33,11 @@ def test_a_password_file_is_found_from_anywhere_and_postgres_is_postgresql(tmp_p
     assert found == StoreConfig(state="postgresql://h/d?sslmode=require", state_password=f"file://{tmp_path}/pw")
 
 
+def test_an_address_is_clickhouse(tmp_path):
+    found = read(tmp_path, "store: {telemetry: 'clickhouses://me@host/db', telemetry_password: file://pw}")
+    assert found == StoreConfig(telemetry="clickhouses://me@host/db", telemetry_password=f"file://{tmp_path}/pw")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -43,6 +48,9 @@ def test_a_password_file_is_found_from_anywhere_and_postgres_is_postgresql(tmp_p
         ("{state: 'postgresql:///d'}", "not an address such as"),
         ("{state: 'postgresql://u@h/d', state_password: hunter2}", "named by reference"),
         ("{stat: x}", "did you mean 'state'"),
+        ("{telemetry: duckdb.file}", "not an address such as clickhouse://"),
+        ("{telemetry: 'clickhouse://me:hunter2@host/db'}", "the password does not belong here"),
+        ("{telemetry: 'clickhouse://host/db', telemetry_password: hunter2}", "named by reference"),
     ],
 )
 def test_what_is_wrong_is_named_and_no_password_is_shown(tmp_path, text, said):

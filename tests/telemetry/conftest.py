@@ -79,6 +79,11 @@ def emptied(store: TelemetryStore) -> TelemetryStore:
             "scores",
             "losses",
             "rollup_minute",
+            "rollup_hour",
+            "rollup_call_minute",
+            "rollup_call_hour",
+            "entries",
+            "marks",
             "load_positions",
         ):
             write.execute(f"DELETE FROM {table}")

@@ -22,6 +22,7 @@ from pilothouse.cli import (
     review,
     route,
     runbook,
+    store,
     trace,
     transfer,
     up,
@@ -77,6 +78,7 @@ app.command("export")(transfer.export)
 app.command("import")(transfer.import_)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
+app.add_typer(store.app, name="store", help="The telemetry store: migrate.")
 app.command("retention")(retention.retention)
 app.command("demo")(demo.demo)
 app.add_typer(alerts.app, name="alerts", help="Alerts: list, ack.")

@@ -90,6 +90,7 @@ class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
     forward: ForwardConfig | None = None
     export: ExportConfig | None = None
     retention: RetentionConfig = RetentionConfig()
+    store: StoreConfig = StoreConfig()
     prices: dict[str, Price] = {}  # by `provider/model`
     limits: tuple[Limit, ...] = ()
     counters: CounterSettings = CounterSettings()
@@ -97,7 +98,6 @@ class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
     drift: DriftConfig = DriftConfig()
     flags: dict[str, Flag] = {}
     flag_rate: Rate | None = None  # how often a key may read flags, at each worker
-    store: StoreConfig = StoreConfig()
 
     def route(self, name: str) -> RouteConfig:
         """The route of that name; ConfigError where the files have none."""
@@ -129,6 +129,7 @@ def load(folder: Path) -> AppConfig:
         forward=_forward(top),
         export=_export(top),
         retention=read_retention(top, routes),
+        store=read_store(top),
         prices=prices,
         limits=app_limits(top),
         counters=counter_settings(top),
@@ -136,7 +137,6 @@ def load(folder: Path) -> AppConfig:
         drift=read_drift(top),
         flags=read_flags(top, routes, people),
         flag_rate=top.maybe("flag_rate", rate),
-        store=read_store(top),
     )
     top.close()
     _known_providers(config, top)

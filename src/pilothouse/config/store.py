@@ -1,19 +1,26 @@
-"""`store:` of pilothouse.yaml: where state is kept when this host's own files are not the place."""
+"""`store:` of pilothouse.yaml: where state and telemetry are kept when this host's own files are not the place."""
 
-import urllib.parse
-from typing import Any
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import msgspec
 
 from pilothouse.config.provider import absolute, reference
-from pilothouse.config.section import Section
+from pilothouse.config.section import Section, text
+
+_CLICKHOUSE = ("clickhouse", "clickhouses")
+_POSTGRESQL = ("postgresql", "postgres")
 
 
 class StoreConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`state`: a PostgreSQL address without a password, empty for this host's file; its password by reference."""
+    """Addresses without passwords, empty for files in the data directory; passwords by reference.
+
+    `state`: a PostgreSQL database. `telemetry`: a ClickHouse database.
+    """
 
     state: str = ""
     state_password: str = ""
+    telemetry: str = ""
+    telemetry_password: str = ""
 
 
 def read_store(top: Section) -> StoreConfig:
@@ -21,18 +28,32 @@ def read_store(top: Section) -> StoreConfig:
     section = top.section("store")
     if section is None:
         return StoreConfig()
+    folder = section.file.parent
     result = StoreConfig(
-        state=section.take("state", _address, ""),
-        state_password=absolute(section.take("state_password", reference, ""), section.file.parent),
+        state=section.take("state", _state, ""),
+        state_password=absolute(section.take("state_password", reference, ""), folder),
+        telemetry=section.take("telemetry", _telemetry, ""),
+        telemetry_password=absolute(section.take("telemetry_password", reference, ""), folder),
     )
     section.close()
     return result
 
 
-def _address(value: Any) -> str:
-    parts = urllib.parse.urlsplit(str(value))
-    if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or parts.path in ("", "/"):
+def _state(value: object) -> str:
+    found = text(value)
+    parts = urlsplit(found)
+    if parts.scheme not in _POSTGRESQL or not parts.hostname or parts.path in ("", "/"):
         raise ValueError("not an address such as postgresql://user@host/database")
-    if parts.password is not None or "password" in urllib.parse.parse_qs(parts.query):
+    if parts.password is not None or "password" in parse_qs(parts.query):
         raise ValueError("the password does not belong here: write `state_password: env://NAME`")
-    return urllib.parse.urlunsplit(parts._replace(scheme="postgresql"))
+    return urlunsplit(parts._replace(scheme="postgresql"))
+
+
+def _telemetry(value: object) -> str:
+    found = text(value)
+    parts = urlsplit(found)
+    if parts.scheme not in _CLICKHOUSE or not parts.hostname:
+        raise ValueError("not an address such as clickhouse://user@host:8123/database")
+    if parts.password is not None:
+        raise ValueError("the password does not belong here: write `telemetry_password: env://NAME`")
+    return found

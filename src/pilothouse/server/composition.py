@@ -28,6 +28,7 @@ from pilothouse.server.forwarding import Told
 from pilothouse.server.hosts import Hosts
 from pilothouse.server.link import LinkServer, PushReport
 from pilothouse.server.loops import Loops
+from pilothouse.server.opening import open_telemetry
 from pilothouse.server.publishing import Publisher
 from pilothouse.store.state import hosts
 from pilothouse.store.state.engine import StateStore
@@ -98,8 +99,8 @@ class Control:
 
     @property
     def one_sight(self) -> bool:
-        """Whether the watcher sees what all hosts serve: each host's DuckDB has what that host has recorded alone."""
-        return self.hosts is None or not self.hosts.others
+        """Whether the watcher sees what all hosts serve: a host's DuckDB has what that host has recorded alone."""
+        return self.hosts is None or not self.hosts.others or bool(self.config.store.telemetry)
 
     async def publish(self) -> PushReport:
         """Build the table of now, keep it on disk, and push it to every worker of every host; raises StoreError."""
@@ -204,7 +205,7 @@ async def open_control(
         if begin is not None:
             await begin(publisher)
             config = await asyncio.to_thread(load, app_dir)
-        telemetry = await asyncio.to_thread(TelemetryStore, data.telemetry)
+        telemetry = await asyncio.to_thread(open_telemetry, config.store, data, app_dir)
     except PilothouseError:
         state.close()
         raise

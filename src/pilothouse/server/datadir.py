@@ -9,8 +9,8 @@ from pilothouse.domain.errors import StoreError
 
 
 class DataDir(msgspec.Struct, frozen=True):
-    """Under `path`: `state.db`, `telemetry.duckdb`, `payloads/`, `journal/<worker>/`, `table.json`, `secret/`, `run/`,
-    `logs/`.
+    """Under `path`: `state.db`, `telemetry.duckdb`, `payloads/`, `spool/`, `journal/<worker>/`, `table.json`,
+    `secret/`, `run/`, `logs/`.
     """
 
     path: Path
@@ -24,6 +24,11 @@ class DataDir(msgspec.Struct, frozen=True):
     def telemetry(self) -> Path:
         """Requests, spans, scores, rollups."""
         return self.path / "telemetry.duckdb"
+
+    @property
+    def spool(self) -> Path:
+        """Writes to a ClickHouse server that it has not taken yet."""
+        return self.path / "spool"
 
     @property
     def journal(self) -> Path:

@@ -19,6 +19,7 @@ from pilothouse.security.files import ensure
 from pilothouse.server import auth, preflight, probe
 from pilothouse.server.child import Child, Spec
 from pilothouse.server.datadir import DataDir, SupervisorState, control_address, write_private
+from pilothouse.server.opening import require_telemetry
 
 PASSWORD_VARIABLE = "PILOTHOUSE_ADMIN_PASSWORD"  # noqa: S105  # the variable's name
 START_S = 60.0  # until everything must answer
@@ -68,6 +69,7 @@ async def supervise(options: UpOptions, announce: Callable[[Ready], None], clock
         options = _with_free_ports(options)
         clock = clock or SystemClock()
         _guard(options, data, clock)
+        require_telemetry(config.store, options.app)
         return await _Supervisor(options, config, data, clock).run(announce)
 
 

@@ -10,6 +10,7 @@ _CLIENT = ", ".join(f"'{code}'" for code in CLIENT_ERRORS)
 
 REQUEST_DIMENSIONS = ("route", "env", "model", "release", "canary", "provider", "outcome", "error_type")
 ATTEMPT_DIMENSIONS = ("route", "env", "model", "release", "canary", "provider", "error_type")
+CALL_DIMENSIONS = ("app", "route", "env", "release", "operation", "provider", "model", "status")
 SCORE_DIMENSIONS = ("route", "env", "model", "release", "canary", "provider", "outcome")
 
 Kind = Literal["count", "ratio", "mean", "quantile"]
@@ -26,7 +27,7 @@ class MetricDef(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     formula: str
     dimensions: tuple[str, ...]
-    table: Literal["requests", "attempts", "scores"] = "requests"
+    table: Literal["requests", "attempts", "scores", "rollup_call_minute"] = "requests"
     kind: Kind
     part: str
     whole: str = "count(*)"
@@ -52,6 +53,29 @@ _ANSWERED = "error_type = '' AND status > 0"
 
 def _request(name: str, unit: str, formula: str, kind: Kind, **rest: object) -> MetricDef:
     return MetricDef(name=name, unit=unit, formula=formula, dimensions=REQUEST_DIMENSIONS, kind=kind, **rest)  # type: ignore[arg-type]
+
+
+def _call(name: str, unit: str, formula: str, kind: Kind, *rollup: str, **rest: object) -> MetricDef:
+    """A metric of calls of models, the gateway's and those of spans, each counted once; from rollups alone."""
+    return MetricDef(
+        name=name,
+        unit=unit,
+        formula=formula,
+        dimensions=CALL_DIMENSIONS,
+        table="rollup_call_minute",
+        kind=kind,
+        part="",
+        rollup=(rollup[0], "".join(rollup[1:])) if rollup else None,
+        **rest,  # type: ignore[arg-type]
+    )
+
+
+def _call_latency(name: str, histogram: str, what: str) -> tuple[MetricDef, ...]:
+    return tuple(
+        _call(f"{name}.p{percent}", "ms", f"{percent}th percentile of {what}", "quantile", q=percent / 100,
+              histogram=histogram)
+        for percent in (50, 95, 99)
+    )  # fmt: skip
 
 
 def _latency(name: str, column: str, histogram: str, what: str) -> tuple[MetricDef, ...]:
@@ -253,6 +277,19 @@ _DEFINITIONS: tuple[MetricDef, ...] = (
         name="score.mean", unit="score", formula="mean value of all scores of how good an answer is",
         dimensions=SCORE_DIMENSIONS, table="scores", kind="mean", part="sum(value)",
     ),
+    _call("calls.count", "calls", "calls of models, of the gateway and of apps that send spans", "count", "sum(calls)"),
+    *_call_latency("calls.latency", "duration_hist", "the time that a call of a model took"),
+    *_call_latency("calls.ttft", "ttft_hist", "the time to a call's first token, where it is known"),
+    _call(
+        "calls.error_rate", "share", "calls of models that failed ÷ calls", "ratio",
+        "sum(calls) FILTER (status = 'error')", "sum(calls)",
+    ),
+    _call("calls.spend", "USD", "sum of calls' known costs; n counts the priced calls", "count",
+          "sum(cost_usd)", "sum(priced)"),
+    _call("calls.tokens.input", "tokens", "mean input tokens of a call, cached ones included", "mean",
+          "sum(input_tokens)", "sum(with_tokens)"),
+    _call("calls.tokens.output", "tokens", "mean output tokens of a call, reasoning included", "mean",
+          "sum(output_tokens)", "sum(with_tokens)"),
 )  # fmt: skip
 
 CATALOGUE: dict[str, MetricDef] = {definition.name: definition for definition in _DEFINITIONS}

@@ -35,7 +35,7 @@ def exposition(store: TelemetryStore, metrics: Metrics, clock: Clock, since_us: 
   sum(duration_sum) AS duration_sum, {dialect.merged("duration_hist")} AS duration_hist,
   {dialect.merged("ttft_hist")} AS ttft_hist
 FROM rollup_minute WHERE source = 'edge' AND minute >= date_trunc('minute', {dialect.at()})
-GROUP BY route, env, provider, model, error_type ORDER BY requests DESC LIMIT {SERIES_MAX}""",  # noqa: S608
+GROUP BY route, env, provider, model, error_type ORDER BY sum(requests) DESC LIMIT {SERIES_MAX}""",  # noqa: S608
         [since_us],
     )
     series = [(_labels(dict(zip(_LABELS, row.values(), strict=False))), row) for row in rows]

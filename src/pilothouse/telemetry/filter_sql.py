@@ -1,29 +1,22 @@
-"""Filters as SQL conditions over requests (`r`) and over the first spans of traces (`s`). Values are always bound.
+"""Filters as SQL conditions over entries (`e`), the rows of the traces list. Values are always bound.
 
-A condition on what only the spans below can say (a model, a tool, tokens, cost) is asked of the whole trace, within the
-time that the list looks at.
+What only the spans below can say (a model, a tool, tokens, cost) stands in the entry of their trace. Words, ids and
+attributes are looked up by their marks first, so that few entries are read; what the entry holds itself is compared.
 """
 
+import re
 from typing import Any
 
 import msgspec
 
 from pilothouse.store.telemetry import dialect
+from pilothouse.telemetry import marks
+from pilothouse.telemetry.entries import SEPARATOR, SPREAD_US
 from pilothouse.telemetry.filter import Query, Range, Term
-
-SPREAD_US = 3_600_000_000  # a trace's spans lie at most so long after the first of them
-MODEL = "coalesce(nullif(r.served_model, ''), r.requested_model)"
-TOKENS = "r.input_uncached + r.cache_read + r.cache_write + r.output_text + r.reasoning"
-OUTCOME = "CASE WHEN s.status = 'error' THEN 'failed' ELSE 'success' END"
-OWN = "coalesce(t.counted_by, '') = ''"  # else another span, or the gateway's request, counts the same call
-SPAN_TOKENS = "t.input_uncached + t.cache_read + t.cache_write + t.output_text + t.reasoning"
-SPAN_COST = "coalesce(t.cost_usd, t.reported_cost_usd)"
-TOOL = "coalesce(nullif(t.attributes['gen_ai.tool.name'], ''), t.name)"
-IS_TOOL = "(t.operation = 'execute_tool' OR t.stage = 'tool')"
 
 
 class Condition(msgspec.Struct):
-    """SQL of an arm with the values of its `?`, in order."""
+    """SQL with the values of its `?`, in order."""
 
     sql: str = "true"
     params: list[Any] = []
@@ -47,73 +40,54 @@ class Window(msgspec.Struct, frozen=True):
         return Condition(" AND ".join(parts), params)
 
 
-# Per arm: an expression of its own row; or of any span of the trace, starting with `any:`; or of all, with `sum:`.
-_REQUEST = {
-    "route": "r.route", "env": "r.env", "outcome": "r.outcome", "error": "r.error_type", "model": MODEL,
-    "provider": "r.provider", "latency": "r.duration_ms", "ttft": "r.ttft_ms", "cost": "r.cost_usd", "tokens": TOKENS,
-    "release": "r.release::VARCHAR", "canary": "r.canary", "user": 'r."user"', "session": "r.session",
-    "tool": f"any:{TOOL}", "api": "r.api", "cache": "r.cache", "status": "r.status", "attempts": "r.attempt_count",
-    "source": "r.source", "app": "r.app", "segment": "r.segment", "key": "r.key_id", "name": "r.route",
+_COLUMNS = {
+    **{
+        name: f"e.{name}"
+        for name in ("route", "env", "outcome", "release", "canary", "session", "api", "cache", "source", "app")
+    },
+    "latency": "e.duration_ms", "ttft": "e.ttft_ms", "cost": "e.cost_usd", "tokens": "e.input_tokens + e.output_tokens",
+    "user": 'e."user"', "status": "nullif(e.status, 0)", "attempts": "e.attempt_count", "segment": "e.segment",
+    "key": "e.key_id", "name": "e.name",
 }  # fmt: skip
-_SPAN = {
-    "route": "s.route", "env": "s.env", "outcome": OUTCOME, "error": "any:t.error_type",
-    "model": "any:coalesce(nullif(t.response_model, ''), t.request_model)", "provider": "any:t.provider",
-    "latency": "s.duration_ms", "ttft": "any:t.ttft_ms", "cost": f"sum:{SPAN_COST}", "tokens": f"sum:{SPAN_TOKENS}",
-    "release": "s.release", "canary": "false", "user": 's."user"', "session": "s.session", "tool": f"any:{TOOL}",
-    "source": "'otlp'", "app": "s.app", "name": "s.name",
+# Of a trace, any of its spans.
+SETS = {"model": "e.models", "provider": "e.providers", "error": "e.errors", "tool": "e.tools"}
+_HAS = {
+    "tool": "e.tools <> ''", "documents": "e.documents", "error": "e.failed", "retry": "e.retry",
+    "fallback": "e.fallback", "guard": "e.guard", "score": "e.scored", "stream": "e.stream",
+    "gateway": "NOT e.is_trace",
 }  # fmt: skip
-_SPANS_BELOW = {"tool": IS_TOOL, "documents": "t.documents IS NOT NULL AND len(t.documents) > 0"}
-_HAS_REQUEST = {
-    "error": "r.outcome = 'failed' OR coalesce(r.error_type, '') <> ''",
-    "retry": "r.attempt_count > 1",
-    "fallback": "r.fallback_used OR coalesce(r.way, '') <> ''",
-    "guard": "len(r.guard_hits) > 0",
-    "score": "r.id IN (SELECT request_id FROM scores)",
-    "stream": "r.stream",
-    "gateway": "true",
-}
-_HAS_SPAN = {"error": "any:t.status = 'error'", "score": "s.trace_id IN (SELECT trace_id FROM scores)"}
+_TEXTS = ("e.name", "e.route", "e.error_type", "e.error_message", "e.preview_in", "e.preview_out")
+_IDS = ("e.id", "e.trace_id", "e.own_trace_id", "e.root_id")
 
 
-def conditions(query: Query, window: Window) -> tuple[Condition, Condition]:
-    """What a request, and what a trace's first span, must meet. Evals and replays only where `source` is asked for."""
-    request, span = window.of("r.ts"), window.of("s.ts")
+def conditions(query: Query) -> Condition:
+    """What an entry must meet. Evals and replays only where `source` is asked for."""
+    made = Condition("e.listed")
     if not any(term.field in ("source", "id") for term in query.terms):
-        request.sql += " AND r.source = 'edge'"
+        made.sql += " AND e.source IN ('edge', 'otlp')"
     for term in query.terms:
-        for arm, into in (("r", request), ("s", span)):
-            made = _condition(term, arm, window)
-            into.sql += f" AND NOT coalesce(({made.sql}), false)" if term.negated else f" AND ({made.sql})"
-            into.params = into.params + made.params
-    return request, span
+        one = _condition(term)
+        made.sql += f" AND NOT coalesce(({one.sql}), false)" if term.negated else f" AND ({one.sql})"
+        made.params = made.params + one.params
+    return made
 
 
-def _condition(term: Term, arm: str, window: Window) -> Condition:
+def _condition(term: Term) -> Condition:
     if not term.field:
-        return _words(term.values[0], arm)
+        return _words(term.values[0])
     if term.field == "id":
-        return _ident(term.values, arm)
+        return any_of([_ident(value) for value in term.values])
     if term.field == "has":
-        return _any_of([_has(value, arm, window) for value in term.values])
+        return any_of([Condition(_HAS[value]) for value in term.values])
     if term.field.startswith("label."):
-        return _label(term, arm)
-    expression = (_REQUEST if arm == "r" else _SPAN).get(term.field, "NULL")
-    kind, inner = (expression[:3], expression[4:]) if expression[:4] in ("any:", "sum:") else ("", expression)
-    inner = f"sum({inner})" if kind == "sum" else inner
-    made = _any_of([_one(term, inner, value) for value in term.values or term.ranges])
-    if kind == "any":
-        only = f"{IS_TOOL} AND " if term.field == "tool" else ""
-        return _in_trace(arm, window, Condition(f"{only}({made.sql})", made.params))
-    return _in_trace(arm, window, Condition(OWN), made) if kind == "sum" else made
+        return any_of([_label(term.field.removeprefix("label."), value) for value in term.values])
+    if term.field in SETS:
+        return any_of([_among(SETS[term.field], value) for value in term.values])
+    return any_of([_one(term, _COLUMNS[term.field], value) for value in term.values or term.ranges])
 
 
-def _label(term: Term, arm: str) -> Condition:
-    key = term.field.removeprefix("label.")
-    made = _any_of([_text("r.labels[?]" if arm == "r" else "s.attributes[?]", value) for value in term.values])
-    return Condition(made.sql, [one for value in made.params for one in (key, value)])
-
-
-def _any_of(made: list[Condition]) -> Condition:
+def any_of(made: list[Condition]) -> Condition:
+    """One of them is enough."""
     return Condition(" OR ".join(f"({one.sql})" for one in made), [value for one in made for value in one.params])
 
 
@@ -121,16 +95,38 @@ def _one(term: Term, expression: str, value: str | Range) -> Condition:
     if isinstance(value, Range):
         return _between(expression, value)
     if term.known is not None and term.known.kind == "flag":
-        return Condition(f"coalesce({expression}, false) = ?", [value == "true"])
+        return Condition(f"{expression} = ?", [value == "true"])
     return _text(expression, value)
 
 
 def _text(expression: str, value: str) -> Condition:
+    """Equal; with `*`, in any case."""
     if "*" not in value:
         return Condition(f"{expression} = ?", [value])
+    inner = value.strip("*").lower()
+    if not inner:
+        return Condition(f"{expression} <> ''")  # whatever it is, but something
+    if "*" not in inner:  # what is asked for most, by what is quick
+        if value.startswith("*") and value.endswith("*"):
+            return Condition(f"contains(lower({expression}), ?)", [inner])
+        if value.endswith("*"):
+            return Condition(f"starts_with(lower({expression}), ?)", [inner])
     pattern = value.replace("!", "!!").replace("%", "!%").replace("_", "!_").replace("*", "%")
-    some = pattern if pattern.strip("%") else "_%"  # `*` alone: whatever it is, but something
-    return Condition(f"{expression} ILIKE ? ESCAPE '!'", [some])
+    return Condition(f"{expression} ILIKE ? ESCAPE '!'", [pattern])
+
+
+def _among(names: str, value: str) -> Condition:
+    """One of the names of a set is so."""
+    if "*" not in value:
+        return Condition(f"contains({names}, ?)", [f"{SEPARATOR}{value}{SEPARATOR}"])
+    inner = value.strip("*").lower()
+    if not inner:
+        return Condition(f"{names} <> ''")
+    if "*" in inner:
+        pattern = f"[^{SEPARATOR}]*".join(re.escape(part) for part in value.split("*"))
+        return Condition(f"regexp_matches({names}, ?)", [f"(?i){SEPARATOR}{pattern}{SEPARATOR}"])
+    begin, end = ("" if value.startswith("*") else SEPARATOR), ("" if value.endswith("*") else SEPARATOR)
+    return Condition(f"contains(lower({names}), ?)", [begin + inner + end])
 
 
 def _between(expression: str, r: Range) -> Condition:
@@ -144,34 +140,35 @@ def _between(expression: str, r: Range) -> Condition:
     return Condition(" AND ".join(parts), params)
 
 
-def _in_trace(arm: str, window: Window, where: Condition, having: Condition | None = None) -> Condition:
-    """A condition on the other spans of the same trace."""
-    time = window.of("t.ts", SPREAD_US)
-    sql = f"{arm}.trace_id IN (SELECT t.trace_id FROM spans t WHERE {time.sql} AND {where.sql}"  # noqa: S608  # own fragments
-    params = time.params + where.params
-    if having is None:
-        return Condition(sql + ")", params)
-    return Condition(f"{sql} GROUP BY t.trace_id HAVING {having.sql})", params + having.params)
+def _words(text: str) -> Condition:
+    """The text stands in one of the line's texts, by whole words; or it is an id."""
+    words = marks.words(text)
+    said = any_of([Condition(f"contains(lower({column}), ?)", [text.lower()]) for column in _TEXTS])
+    if not words:
+        return said
+    if words == [text.lower()]:  # a word alone, which may be an id
+        return Condition(marks.having([[word] for word in dict.fromkeys((*words, text))]))
+    found = any_of([said, *(Condition(f"{column} = ?", [text]) for column in _IDS)])
+    return Condition(f"{marks.having([words, [text]])} AND ({found.sql})", found.params)
 
 
-def _words(word: str, arm: str) -> Condition:
-    columns = ("preview_in", "preview_out", "error_message", "route") if arm == "r" else (
-        "name", "preview_in", "preview_out", "error_type"
-    )  # fmt: skip
-    parts = [f"contains(lower({arm}.{column}), ?)" for column in columns]
-    ids = ("r.id", "r.trace_id", "r.own_trace_id") if arm == "r" else ("s.trace_id", "s.span_id")
-    parts += [f"{column} = ?" for column in ids]
-    return Condition(" OR ".join(parts), [word.lower()] * len(columns) + [word] * len(ids))
+def _ident(value: str) -> Condition:
+    if "*" in value:
+        return any_of([_text(column, value) for column in _IDS])
+    same = any_of([Condition(f"{column} = ?", [value]) for column in _IDS])
+    return Condition(f"{marks.having([[value]])} AND ({same.sql})", same.params)
 
 
-def _ident(values: tuple[str, ...], arm: str) -> Condition:
-    columns = ("r.id", "r.trace_id", "r.own_trace_id") if arm == "r" else ("s.trace_id", "s.span_id")
-    return _any_of([_text(column, value) for value in values for column in columns])
+def _label(key: str, value: str) -> Condition:
+    """A label of the request, or an attribute of any span of the trace."""
+    if not value.strip("*") or "*" not in value:
+        return Condition(marks.having([[marks.pair(key, "" if not value.strip("*") else value)]]))
+    of_span, of_request = _text("t.attributes[?]", value), _text("q.labels[?]", value)
+    return Condition(
+        f"{marks.having([[marks.pair(key)]])} AND (e.trace_id IN (SELECT t.trace_id FROM spans t WHERE {of_span.sql}) "  # noqa: S608
+        f"OR e.id IN (SELECT q.id FROM requests q WHERE {of_request.sql}))",
+        [key, *of_span.params, key, *of_request.params],
+    )
 
 
-def _has(what: str, arm: str, window: Window) -> Condition:
-    if what in _SPANS_BELOW:
-        return _in_trace(arm, window, Condition(_SPANS_BELOW[what]))
-    sql = (_HAS_REQUEST if arm == "r" else _HAS_SPAN).get(what, "false")
-    below = Condition(sql.removeprefix("any:"))
-    return _in_trace(arm, window, below) if sql.startswith("any:") else below
+__all__ = ["SETS", "SPREAD_US", "Condition", "Window", "any_of", "conditions"]

@@ -78,6 +78,9 @@ _MOVED = """CREATE OR REPLACE TEMP TABLE moved AS SELECT make_timestamp(unnest($
   unnest($5::VARCHAR[]) AS own_trace_id, unnest($6::BOOLEAN[]) AS fresh"""
 _CALL_WANTED = "CREATE OR REPLACE TEMP TABLE call_wanted AS SELECT unnest($1::VARCHAR[])"
 _STOPPING = "CREATE OR REPLACE TEMP TABLE stopping AS SELECT span_id FROM joined WHERE stops AND NOT fresh"
+# The traces and requests of which stored rows change.
+CHANGED = """SELECT trace_id AS id FROM joined WHERE NOT fresh
+UNION SELECT unnest([trace_id, own_trace_id, id]) FROM moved WHERE NOT fresh"""
 _SPANS = Amend(table="spans", keys=("trace_id", "span_id"), set=("request_id", "counted_by"), changes="joined")
 _REQUESTS = Amend(table="requests", keys=("id",), set=("trace_id", "parent_span_id", "own_trace_id"), changes="moved")
 
@@ -131,24 +134,26 @@ class Changes:
         spans = {(span.trace_id, span.span_id): span for span in (Seen(*row) for row in rows)}
         requests = {asked.id: asked for asked in self._asked()}
         self._near = self._around([*spans.values(), *requests.values()])
-        traces = {trace for trace, _ in spans} | {asked.trace_id for asked in requests.values() if asked.parent}
-        self._spans(spans, "trace_id", traces, _ASKS_OR_PLAIN)
+        self._spans(spans, "trace_id", _traces(spans) | _parents_traces(requests), _ASKS_OR_PLAIN)
         told = _told(spans.values())
         answers = self._find("attempts", "response_id", _ANSWER, told, f"AND t.delivered {_NEWEST}")
-        told |= {answer for asked in requests.values() for answer in asked.answers}
-        traces = {trace for trace, _ in spans}
+        told.update(*(asked.answers for asked in requests.values()))
+        traces = _traces(spans)
         self._spans(spans, "response_id", told, _NEWEST)
-        self._spans(spans, "trace_id", {trace for trace, _ in spans} - traces, _ASKS_OR_PLAIN)
-        more = self._find("requests", "trace_id", _REQUEST, {trace for trace, _ in spans}, "AND t.parent_span_id <> ''")
-        more += self._find("requests", "id", _REQUEST, {ident for ident, _ in answers} - requests.keys())
-        for asked in (Asked(*row) for row in more):
-            requests.setdefault(asked.id, asked)
-        around = {asked.trace_id for asked in requests.values() if asked.parent} - {trace for trace, _ in spans}
-        self._spans(spans, "trace_id", around, _ASKS_OR_PLAIN)
-        for ident, answer in answers:
-            if ident in requests:
-                requests[ident].answers.add(answer)
+        self._spans(spans, "trace_id", _traces(spans) - traces, _ASKS_OR_PLAIN)
+        self._requests(requests, _traces(spans), answers)
+        self._spans(spans, "trace_id", _parents_traces(requests) - _traces(spans), _ASKS_OR_PLAIN)
         return Kin(spans.values(), requests.values())
+
+    def _requests(self, known: dict[str, Asked], traces: set[str], answers: list[tuple[Any, ...]]) -> None:
+        """Add the stored requests of these traces, and those that gave these answers."""
+        found = self._find("requests", "trace_id", _REQUEST, traces, "AND t.parent_span_id <> ''")
+        found += self._find("requests", "id", _REQUEST, {ident for ident, _ in answers} - known.keys())
+        for asked in (Asked(*row) for row in found):
+            known.setdefault(asked.id, asked)
+        for ident, answer in answers:
+            if ident in known:
+                known[ident].answers.add(answer)
 
     def _asked(self) -> list[Asked]:
         """The batch's requests that have a parent or told their client a response id."""
@@ -213,6 +218,14 @@ def forget(write: Any) -> None:
 def _ids(key: str) -> tuple[str, str]:
     trace, _, span = key.partition("/")
     return trace, span
+
+
+def _traces(spans: Iterable[tuple[str, str]]) -> set[str]:
+    return {trace for trace, _ in spans}
+
+
+def _parents_traces(requests: dict[str, Asked]) -> set[str]:
+    return {asked.trace_id for asked in requests.values() if asked.parent}
 
 
 def _told(spans: Iterable[Seen]) -> set[str]:

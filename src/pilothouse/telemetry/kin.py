@@ -159,16 +159,21 @@ class Kin:
         have = {(asked.id, span.scope) for asked, span, _ in self.matched}
         have |= {(span.request_id, span.scope) for span in self._asking if span.request_id}
         sharing: defaultdict[tuple[str, str], list[tuple[Asked, Seen]]] = defaultdict(list)
-        for asked in self.requests:
-            for answer in asked.answers:
-                for span in self._telling.get(answer, ()):
-                    free = not span.request_id and span.key not in taken and (asked.id, span.scope) not in have
-                    if free and span.family == asked.family:
-                        sharing[answer, span.scope].append((asked, span))
+        for asked, answer, span in self._sharing():
+            if not span.request_id and span.key not in taken and (asked.id, span.scope) not in have:
+                sharing[answer, span.scope].append((asked, span))
         for (answer, _), pairs in sharing.items():
             sole = len(pairs) == 1 and len(answer) >= LONG_ID
             for asked, span in _nearest_pairs([p for p in pairs if sole or together(*p, SLACK_US)]):
                 yield asked, span, True
+
+    def _sharing(self) -> Iterator[tuple[Asked, str, Seen]]:
+        """Requests and spans that tell the same response id."""
+        for asked in self.requests:
+            for answer in asked.answers:
+                for span in self._telling.get(answer, ()):
+                    if span.family == asked.family:
+                        yield asked, answer, span
 
     def _twins(self) -> Iterator[tuple[Seen, Seen]]:
         for spans in self._telling.values():

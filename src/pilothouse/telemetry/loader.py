@@ -16,7 +16,7 @@ from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import StoreError
 from pilothouse.domain.record import EventRecord, LossRecord, MetricRecord, Record, ScoreRecord, SpanRecord
 from pilothouse.store.telemetry import TelemetryStore, lines
-from pilothouse.telemetry import arrivals, backlog, joins, rollups
+from pilothouse.telemetry import arrivals, backfill, backlog, entries, joins, marks, rollups
 from pilothouse.telemetry.journal import disk_free
 from pilothouse.telemetry.segments import Position, Segment, Slice, segments, take
 
@@ -74,6 +74,7 @@ class Loader:
         self._step_bytes = step_bytes
         self._next_tidy = 0.0
         self._dirty_us = 0  # rollups of minutes from here on may have several rows per key; after a start, all
+        self._backfill: backfill.Backfill | None = None
         self._decode_kind = msgspec.json.Decoder(_Kind).decode
         self._positions = {
             row[0]: Position(*row[1:])
@@ -90,6 +91,10 @@ class Loader:
 
     def _load_steps(self, began: float) -> LoadReport:
         loaded = torn = repeated = touched = 0
+        if self._backfill is None:
+            backfill.begin(self._store, self._clock.now_us())
+            self._backfill = backfill.Backfill(self._store)
+        self._backfill.step()
         for _ in range(STEPS):
             slices = self._gather()
             if not slices:
@@ -228,9 +233,12 @@ class Loader:
         for kind in staged:
             for insert in lines.INSERTS[kind]:
                 write.execute(insert)
-        if "request" in staged:
-            oldest_us = rollups.add(write, lines.batch("request"))
+        for kind, add in (("request", rollups.add), ("span", rollups.add_spans)):
+            if kind in staged and (oldest_us := add(write, lines.batch(kind))):
+                self._dirty_us = min(self._dirty_us, oldest_us)
+        if oldest_us := rollups.take_back(write, "stopped"):
             self._dirty_us = min(self._dirty_us, oldest_us)
+        entries.add(self._store, write, {kind: lines.batch(kind) for kind in staged}, joins.CHANGED)
         for loss in losses:
             write.execute(
                 "INSERT INTO losses VALUES (make_timestamp(?::BIGINT), ?, ?, ?, ?)",
@@ -266,6 +274,7 @@ class Loader:
         now_us = self._clock.now_us()
         before_us = now_us - int(COMPACT_AGE_S * 1e6)
         rollups.compact(self._store, self._dirty_us, before_us)
+        marks.seal(self._store)
         self._dirty_us = before_us
         done = [segment for segment in segments(self._root) if self._position(segment).done]
         kept_bytes = deleted = 0

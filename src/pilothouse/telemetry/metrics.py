@@ -9,6 +9,7 @@ from pilothouse.domain.wires import MetricPoint, MetricQuery, Metrics
 from pilothouse.stats import histogram
 from pilothouse.stats.proportions import wilson
 from pilothouse.store.telemetry import HISTOGRAM_MS, TelemetryStore, dialect
+from pilothouse.telemetry import rollups
 from pilothouse.telemetry.catalogue import CATALOGUE, MetricDef
 from pilothouse.telemetry.questions import NO_QUALITY
 
@@ -64,15 +65,23 @@ def _answer(
     store: TelemetryStore, definition: MetricDef, query: MetricQuery, until_us: int, source: str
 ) -> list[MetricPoint]:
     long = until_us - query.since_us > RAW_S * 1_000_000 and bool(definition.rollup or definition.histogram)
-    table, time = ("rollup_minute", "minute") if long else (definition.table, "ts")
-    groups = _groups(query, table, time)
-    part, whole = _expressions(definition, long)
-    where, params = _filters(query, table, time, until_us)
+    calls = definition.table == "rollup_call_minute"
+    rolled = rollups.CALLS if calls else rollups.REQUESTS if long else None
+    groups = _groups(query, "rollup_minute" if rolled else definition.table, "minute" if rolled else "ts")
+    part, whole = _expressions(definition, long or calls)
+    if rolled:
+        relation, params = rollups.source(rolled, query.since_us, until_us, query.bucket_s)
+        where, more = _filters(query, "rollup_minute")
+    else:
+        relation = _SCORES if definition.table == "scores" else definition.table
+        where, more = _filters(query, definition.table)
+        where, params = f"{where} AND ts >= {dialect.at()} AND ts < {dialect.at()}", []
+        more += [query.since_us, until_us]
+    sources = "source IN (?, 'otlp')" if calls else "source = ?"
     rows = store.query(
         f"SELECT {', '.join([*groups, f'{part} AS part', f'{whole} AS whole'])} "  # noqa: S608  # whitelisted names
-        f"FROM {_SCORES if table == 'scores' else table} WHERE {where} AND source = ? "
-        + ("GROUP BY ALL ORDER BY ALL" if groups else ""),
-        [*params, source],
+        f"FROM {relation} rolled WHERE {where} AND {sources} " + ("GROUP BY ALL ORDER BY ALL" if groups else ""),
+        [*params, *more, source],
     )
     if "error_type" in query.by and definition.kind == "ratio":
         _whole_over_types(rows, query)
@@ -98,18 +107,16 @@ def _expressions(definition: MetricDef, long: bool) -> tuple[str, str]:
     return definition.part, definition.part if definition.name == "requests.count" else definition.whole
 
 
-def _filters(query: MetricQuery, table: str, time: str, until_us: int) -> tuple[str, list[Any]]:
-    since = f"date_trunc('minute', {dialect.at()})" if table == "rollup_minute" else dialect.at()
-    where = [f"{time} >= {since}", f"{time} < {dialect.at()}"]
-    params: list[Any] = [query.since_us, until_us]
+def _filters(query: MetricQuery, table: str) -> tuple[str, list[Any]]:
+    where, params = ["true"], list[Any]()
     for name in ("route", "env", "model"):
         if value := getattr(query, name):
             where.append(f"{_MODEL[table] if name == 'model' else name} = ?")
             params.append(value)
     for name in ("release", "canary"):
         if (value := getattr(query, name)) is not None:
-            where.append(f"{name} = ?")
-            params.append(value)
+            where.append(f"{name}::VARCHAR = ?" if name == "release" else f"{name} = ?")
+            params.append(str(value) if name == "release" else value)
     return " AND ".join(where), params
 
 

@@ -21,6 +21,8 @@ import msgspec
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import StoreError
 from pilothouse.store.telemetry import TelemetryStore
+from pilothouse.telemetry import lookup
+from pilothouse.telemetry.filter_sql import Condition, Window
 
 FOLDER = "payloads"
 ROLL_ROWS = 50_000  # so many of one day are moved while the day goes on …
@@ -28,6 +30,7 @@ ROLL_BYTES = 128 << 20  # … and no more text than this into the files of one r
 GRACE_US = 600_000_000  # how long after midnight a day is waited for
 LATE_S = 3600.0  # between rolls of what comes for days that are over: each makes a file
 GROUP_ROWS = 2048  # of a row group: what is read and unpacked to open one payload
+LOOKED_UP_MAX = 4  # owners whose time is looked up, to read less
 DAY_US = 86_400_000_000
 COLUMNS = "owner, ts, request, response, upstream"
 _BODIES = "owner, request, response, upstream"
@@ -46,8 +49,8 @@ class Rolled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def folder(store: TelemetryStore) -> Path | None:
-    """Where the store's payload files are; None for a store in memory, which has none."""
-    return None if str(store.path) == ":memory:" else Path(store.path).absolute().parent / FOLDER
+    """Where the store's payload files are; None for a store without: payloads stay in its table."""
+    return None if store.folder is None else store.folder / FOLDER
 
 
 def fetch(store: TelemetryStore, owners: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -65,14 +68,24 @@ def _fetch(store: TelemetryStore, owners: Sequence[str]) -> dict[str, dict[str, 
         marks = ", ".join("?" * len(owners))
         rows = ask(f"SELECT {_BODIES} FROM payloads WHERE owner IN ({marks})", list(owners))  # noqa: S608  # marks alone
         missing = sorted(set(owners) - {row["owner"] for row in rows})
-        files = _files_of(ask, missing)
+        files = _files_of(store, ask, missing)
         if files:
             marks = ", ".join("?" * len(missing))
             rows += ask(f"SELECT {_BODIES} FROM {_read(store, files)} WHERE owner IN ({marks})", missing)  # noqa: S608
     return {row.pop("owner"): {name: text or "" for name, text in row.items()} for row in rows}
 
 
-def _files_of(ask: Ask, owners: list[str]) -> list[str]:
+def _near(store: TelemetryStore, idents: list[str]) -> Condition:
+    """The time of these, where they are few: to look for it is worth it then."""
+    if len(set(idents)) > LOOKED_UP_MAX:
+        return Condition()
+    windows = [lookup.when(store, ident) for ident in set(idents)]
+    if not all(window.until_us for window in windows):
+        return Condition()
+    return Window(min(w.since_us for w in windows), max(w.until_us for w in windows)).of("ts")
+
+
+def _files_of(store: TelemetryStore, ask: Ask, owners: list[str]) -> list[str]:
     """The files in whose time these owners are: the requests' and the spans' rows say when that was."""
     if not owners or not ask("SELECT 1 FROM payload_files LIMIT 1"):
         return []
@@ -81,12 +94,14 @@ def _files_of(ask: Ask, owners: list[str]) -> list[str]:
     times = []
     if requests:
         marks = ", ".join("?" * len(requests))
-        times += ask(f"SELECT ts FROM requests WHERE id IN ({marks})", requests)  # noqa: S608  # marks alone
+        near = _near(store, requests)
+        times += ask(f"SELECT ts FROM requests WHERE id IN ({marks}) AND {near.sql}", [*requests, *near.params])  # noqa: S608
     if spans:
         marks = ", ".join(["(?, ?)"] * len(spans))
+        near = _near(store, [trace for trace, _ in spans])
         times += ask(
-            f"SELECT ts FROM spans WHERE (trace_id, span_id) IN (VALUES {marks})",  # noqa: S608  # marks alone
-            [part for pair in spans for part in pair],
+            f"SELECT ts FROM spans WHERE (trace_id, span_id) IN (VALUES {marks}) AND {near.sql}",  # noqa: S608
+            [*(part for pair in spans for part in pair), *near.params],
         )
     rows = ask(
         "SELECT file FROM payload_files WHERE EXISTS "
@@ -103,6 +118,8 @@ def source(store: TelemetryStore, ask: Ask, since_us: int, until_us: int) -> str
         [since_us, until_us],
     )
     hot = f"SELECT {COLUMNS} FROM payloads"  # noqa: S608  # our own names
+    if folder(store) is None:
+        return "payloads"
     if not files:
         return f"({hot})"
     return f"({hot} UNION ALL SELECT {COLUMNS} FROM {_read(store, [row['file'] for row in files])})"  # noqa: S608

@@ -108,7 +108,7 @@ GROUP BY route, env, provider ORDER BY attempts DESC"""
 
 PROVIDER_ERRORS = f"""
 SELECT route, env, provider, error_type, count(*) AS n FROM attempts
-WHERE {_WINDOW} AND error_type <> '' GROUP BY ALL ORDER BY n DESC"""
+WHERE {_WINDOW} AND error_type <> '' GROUP BY ALL ORDER BY count(*) DESC"""
 
 FIELDS = f"""
 SELECT route, env, what, field, count(*) AS n FROM (
@@ -128,7 +128,7 @@ WHERE source = 'edge' AND ts >= make_timestamp($base) AND ts < make_timestamp($s
 
 KINDS = f"""
 SELECT route, env, kind, count(*) AS n, count(*) FILTER (cancelled) AS cancelled FROM attempts
-WHERE {_WINDOW} GROUP BY ALL ORDER BY n DESC"""
+WHERE {_WINDOW} GROUP BY ALL ORDER BY count(*) DESC"""
 
 WAYS = """
 SELECT route, env, way, count(*) FILTER (ts >= make_timestamp($since)) AS n, epoch_us(max(ts)) AS last_us
@@ -144,7 +144,7 @@ GROUP BY ALL ORDER BY n DESC"""
 # How many wait at once: each adds one when it comes, and takes it off when its wait is over.
 QUEUE = f"""
 WITH waiting AS (
-  SELECT route, env, epoch_us(ts) AS came, queued_ms FROM requests WHERE {_WINDOW} AND queued_ms > 0),
+  SELECT route, env, epoch_us(ts)::DOUBLE AS came, queued_ms FROM requests WHERE {_WINDOW} AND queued_ms > 0),
 steps AS (
   SELECT route, env, came AS moment, 1 AS step FROM waiting
   UNION ALL SELECT route, env, came + queued_ms * 1000, -1 FROM waiting),
@@ -176,7 +176,7 @@ QUALIFY row_number() OVER (PARTITION BY route, env ORDER BY cost DESC, segment) 
 CONTEXTS = f"""
 SELECT route, env, provider, model, count(*) AS n, avg(tokens) AS mean, quantile_cont(tokens, 0.95) AS p95
 FROM (SELECT *, input_uncached + cache_read + cache_write AS tokens FROM attempts WHERE {_WINDOW} AND delivered)
-WHERE tokens IS NOT NULL GROUP BY route, env, provider, model ORDER BY n DESC"""
+WHERE tokens IS NOT NULL GROUP BY route, env, provider, model ORDER BY count(*) DESC"""
 
 CACHE_BEFORE = """
 SELECT route, env, count(*) FILTER (cache IN ('miss', 'hit', 'semantic')) AS asked,
@@ -313,9 +313,9 @@ WHERE ts >= make_timestamp($since) GROUP BY route, env"""
 STAGED = """
 WITH traced AS (SELECT DISTINCT trace_id FROM review_traces WHERE recent),
 bars AS (
-  SELECT trace_id, epoch_us(ts) AS a, epoch_us(ts) + duration_ms * 1000 AS b, stage <> '' AS staged
+  SELECT trace_id, epoch_us(ts)::DOUBLE AS a, epoch_us(ts) + duration_ms * 1000 AS b, stage <> '' AS staged
   FROM spans SEMI JOIN traced USING (trace_id)
-  UNION ALL SELECT trace_id, epoch_us(ts), epoch_us(ts) + duration_ms * 1000, true
+  UNION ALL SELECT trace_id, epoch_us(ts)::DOUBLE, epoch_us(ts) + duration_ms * 1000, true
   FROM review_requests SEMI JOIN traced USING (trace_id)),
 covered AS (
   SELECT trace_id, a, b, staged, max(b) FILTER (staged) OVER (

@@ -8,7 +8,7 @@ import msgspec
 from pilothouse.domain.errors import BadRequest
 from pilothouse.stats import histogram
 from pilothouse.store.telemetry import HISTOGRAM_MS, TelemetryStore, dialect
-from pilothouse.telemetry import payloads
+from pilothouse.telemetry import lookup, payloads, rollups
 from pilothouse.telemetry.waterfall import Waterfall, spans, trace, without_ts
 
 __all__ = [
@@ -32,13 +32,20 @@ _AT_ONCE = 500  # ids of one query
 
 def request_row(store: TelemetryStore, request_id: str) -> dict[str, Any] | None:
     """Everything but payloads about one request, with its attempts and its scores."""
-    found = store.query("SELECT *, epoch_us(ts) AS ts_us FROM requests WHERE id = ? LIMIT 1", [request_id])
+    time = lookup.within(store, request_id, "ts")
+    found = store.query(
+        f"SELECT *, epoch_us(ts) AS ts_us FROM requests WHERE id = ? AND {time.sql} LIMIT 1",  # noqa: S608  # bound
+        [request_id, *time.params],
+    )
     if not found:
         return None
     row = without_ts(found[0])
     row["attempts"] = [
         without_ts(attempt)
-        for attempt in store.query("SELECT * FROM attempts WHERE request_id = ? ORDER BY n", [request_id])
+        for attempt in store.query(
+            f"SELECT * FROM attempts WHERE request_id = ? AND {time.sql} ORDER BY n",  # noqa: S608  # bound
+            [request_id, *time.params],
+        )
     ]
     row["scores"] = [
         without_ts(score)
@@ -129,14 +136,14 @@ def traffic(
     """Traffic of all routes (or one), from minute rollups in one query, busiest route first."""
     if bucket_s < 60:
         raise BadRequest("a bucket is at least a minute", where="bucket_s", hint="rollups are kept by the minute")
+    source, window = rollups.source(rollups.REQUESTS, since_us, until_us, bucket_s)
     rows = store.rows(
         f"""SELECT route, env, epoch_us({dialect.time_bucket("minute", bucket_s)}) AS bucket, sum(requests)::BIGINT,
   coalesce(sum(requests) FILTER (outcome = 'failed'), 0)::BIGINT, sum(fallbacks)::BIGINT, sum(cost_usd),
   sum(priced)::BIGINT, sum(structured)::BIGINT, sum(valid)::BIGINT, {dialect.merged("duration_hist")}
-FROM rollup_minute WHERE source = 'edge' AND minute >= {dialect.at()} AND minute < {dialect.at()}
-  AND (? = '' OR route = ?) AND (? = '' OR env = ?)
+FROM {source} rolled WHERE source = 'edge' AND (? = '' OR route = ?) AND (? = '' OR env = ?)
 GROUP BY ALL ORDER BY route, env, bucket""",  # noqa: S608  # our own fragments
-        [since_us, until_us, route, route, env, env],
+        [*window, route, route, env, env],
     )
     by_route: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
     for name, environment, *rest in rows:

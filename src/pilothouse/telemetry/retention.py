@@ -20,7 +20,7 @@ from pilothouse.config.retention import Keep, RetentionConfig
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import StoreError
 from pilothouse.store.telemetry import TelemetryStore
-from pilothouse.telemetry import payloads
+from pilothouse.telemetry import entries, payloads, rollups
 from pilothouse.telemetry.journal import disk_free
 from pilothouse.telemetry.payloads import DAY_US, Roller
 
@@ -31,14 +31,24 @@ ROOM, ROOM_FILE = 8 << 20, ".room"  # bytes, beside the payload files
 FREE_SHARE = 0.5  # … and their share of it
 
 # class → tables, each with its time and what tells that a row is of the routes `{routes}`
+_BY_OWNER = """owner IN (SELECT id FROM requests WHERE {routes}
+  UNION ALL SELECT trace_id || '/' || span_id FROM spans WHERE {routes})"""
 _BY_TRACE = "trace_id IN (SELECT trace_id FROM spans WHERE {routes})"
 _TABLES: dict[str, tuple[tuple[str, str, str], ...]] = {
     "spans": (("span_events", "ts", _BY_TRACE), ("spans", "ts", "{routes}")),
     "requests": (("attempts", "ts", "{routes}"), ("scores", "ts", "{routes}"), ("requests", "ts", "{routes}")),
+    "payloads": (("payloads", "ts", _BY_OWNER),),  # of a store that keeps them in its table
     "metrics": (("app_metrics", "ts", ""),),
-    "rollups": (("rollup_minute", "minute", ""),),
+    "rollups": tuple((table, "minute", "") for rollup in rollups.ROLLUPS for table in (rollup.minute, rollup.hour)),
 }
-_MAIN = {"spans": "spans", "requests": "requests", "metrics": "app_metrics", "rollups": "rollup_minute"}
+_MAIN = {
+    "payloads": "payloads",
+    "spans": "spans",
+    "requests": "requests",
+    "metrics": "app_metrics",
+    "rollups": "rollup_minute",
+}
+_LINES = {"spans": "is_trace", "requests": "NOT is_trace"}  # which entries go with them
 _CAP_ORDER = ("metrics", "spans", "requests")  # after payloads
 
 
@@ -103,6 +113,7 @@ class Keeper:
         self._config = config
         self._roller = roller or Roller(store, clock)
         folder = payloads.folder(store)
+        self._in_files = folder is not None  # where payloads are; else they are rows like others
         self._room = None if folder is None else folder / ROOM_FILE
 
     def tidy(self, exported_us: int | None = None) -> list[Removal]:
@@ -173,7 +184,7 @@ class Keeper:
 
     def _days(self, group: _Group, before: int) -> list[int]:
         """Numbers of the days before `before` (days since 1970) that have rows of the group."""
-        if group.what == "payloads":
+        if group.what == "payloads" and self._in_files:
             table, time, shape = "payload_files", "day::TIMESTAMP", "{routes}"
         else:
             table, time, shape = next(found for found in _TABLES[group.what] if found[0] == _MAIN[group.what])
@@ -190,7 +201,7 @@ class Keeper:
         since_us, now_us = day * DAY_US, self._clock.now_us()
         try:
             with self._store.transaction() as write:
-                if group.what == "payloads":
+                if group.what == "payloads" and self._in_files:
                     files = _list_off(write, group, since_us)
                     count, size = sum(n for _, n, _ in files), sum(n for _, _, n in files)
                 else:
@@ -241,13 +252,19 @@ class Keeper:
         """(rows, day, bytes) that may go, in the order in which they should."""
         everything = _Group("payloads")
         for day in self._days(everything, today + 1):
-            yield everything, day, 0
+            yield everything, day, 0 if self._in_files else self._share("payloads", day)
         used = self._store.space()[0]
         total = sum(self._count(_MAIN[what]) for what in _CAP_ORDER) or 1
         for what in _CAP_ORDER:
             for group, floor in _floors(config, what):
                 for day in self._days(group, min(today, today - floor)):
-                    yield group, day, used * self._count(_MAIN[what], day) // total
+                    share = used * self._count(_MAIN[what], day) // total if self._in_files else self._share(what, day)
+                    yield group, day, share
+
+    def _share(self, what: str, day: int) -> int:
+        """About how many bytes of the tables of a class are a day's, where the store knows what a table takes."""
+        used = sum(self._store.space(table)[0] for table, _, _ in _TABLES[what])
+        return used * self._count(_MAIN[what], day) // max(1, self._count(_MAIN[what]))
 
     def _count(self, table: str, day: int | None = None) -> int:
         window = (
@@ -266,7 +283,8 @@ class Keeper:
             raise StoreError(f"the store's log cannot be folded in: {reason}", where=str(self._store.path)) from error
         used, free = self._store.space()
         worth = needed or (free >= FREE_MIN and free >= FREE_SHARE * (used + free))
-        if used and worth and disk_free(Path(self._store.path).absolute().parent) > used + ROOM:
+        folder = self._store.folder
+        if used and worth and (folder is None or disk_free(folder) > used + ROOM):
             self._store.rewrite()
 
     # ---- on a full disk --------------------------------------------------------------------------------------
@@ -345,6 +363,8 @@ def _delete(write: duckdb.DuckDBPyConnection, group: _Group, since_us: int) -> i
         ).fetchone()
         if table == _MAIN[group.what] and row:
             deleted = int(row[0])
+    if group.what in _LINES:
+        entries.remove(write, since_us, since_us + DAY_US, f"{_LINES[group.what]} AND ({group.condition('{routes}')})")
     return deleted
 
 

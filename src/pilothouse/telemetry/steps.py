@@ -6,6 +6,8 @@ import msgspec
 
 from pilothouse.domain.record import Document, SpanEvent
 from pilothouse.store.telemetry import TelemetryStore
+from pilothouse.telemetry import lookup
+from pilothouse.telemetry.entries import SPREAD_US
 
 EVENTS_MAX = 200
 
@@ -65,7 +67,11 @@ _BUCKETS = ("input_uncached", "cache_read", "cache_write", "output_text", "reaso
 
 def span(store: TelemetryStore, trace_id: str, span_id: str) -> SpanDetail | None:
     """The span; None where it is not stored. One that was exported twice is shown once."""
-    found = store.query("SELECT * FROM spans WHERE trace_id = ? AND span_id = ? LIMIT 1", [trace_id, span_id])
+    time = lookup.within(store, trace_id, "ts")
+    found = store.query(
+        f"SELECT * FROM spans WHERE trace_id = ? AND span_id = ? AND {time.sql} LIMIT 1",  # noqa: S608  # bound
+        [trace_id, span_id, *time.params],
+    )
     if not found:
         return None
     row = found[0]
@@ -77,9 +83,10 @@ def span(store: TelemetryStore, trace_id: str, span_id: str) -> SpanDetail | Non
 
 def said(store: TelemetryStore, trace_id: str, span_id: str) -> list[Said]:
     """Log records of a span in order of time."""
+    time = lookup.within(store, trace_id, "ts", SPREAD_US)
     rows: list[dict[str, Any]] = store.query(
-        "SELECT epoch_us(ts) AS ts_us, name, coalesce(body, '') AS body, attributes FROM span_events "
-        "WHERE trace_id = ? AND span_id = ? ORDER BY ts LIMIT ?",
-        [trace_id, span_id, EVENTS_MAX],
+        "SELECT epoch_us(ts) AS ts_us, name, coalesce(body, '') AS body, attributes FROM span_events "  # noqa: S608
+        f"WHERE trace_id = ? AND span_id = ? AND {time.sql} ORDER BY ts LIMIT ?",  # bound
+        [trace_id, span_id, *time.params, EVENTS_MAX],
     )
     return [msgspec.convert({n: v for n, v in row.items() if v is not None}, Said) for row in rows]

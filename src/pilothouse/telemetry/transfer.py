@@ -25,7 +25,7 @@ from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import BadRequest, StoreError
 from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.store.telemetry.schema import SCHEMA_VERSION
-from pilothouse.telemetry import payloads, rollups
+from pilothouse.telemetry import entries, payloads, rollups
 
 Format = Literal["parquet", "jsonl"]
 Progress = Callable[[int, int], None]  # steps done, of how many
@@ -193,13 +193,13 @@ def _write(
 ) -> ExportedFile:
     (table, condition), (since_us, until_us) = rows_of, bounds
     path.parent.mkdir(parents=True, exist_ok=True)
-    literal = str(path).replace("'", "''")
     with store.reading() as ask:
         rows_in = payloads.source(store, ask, since_us, until_us) if table == "payloads" else table
-        rows = ask(
-            f"COPY (SELECT * FROM {rows_in} WHERE ts >= make_timestamp({since_us}) AND ts < make_timestamp({until_us}) "  # noqa: S608
-            f"AND ({condition}) ORDER BY ts) TO '{literal}' ({_COPY[path.suffix]})"
-        )[0]["Count"]
+        wanted = (
+            f"SELECT * FROM {rows_in} WHERE ts >= make_timestamp({since_us}) AND ts < make_timestamp({until_us}) "  # noqa: S608
+            f"AND ({condition}) ORDER BY ts"
+        )
+        rows = store.copy(ask, wanted, table, path, _COPY[path.suffix])
     if not rows:
         path.unlink()
         return ExportedFile(path=str(relative), table=table, rows=0, bytes=0, sha256="")
@@ -255,19 +255,36 @@ def _take(
     same = " AND ".join(f"t.{name} IS NOT DISTINCT FROM a.{name}" for name in key or chosen.split(", "))
     bounds = write.execute("SELECT epoch_us(min(ts)), epoch_us(max(ts)) FROM arriving").fetchone()
     since_us, until_us = bounds if bounds and bounds[0] is not None else (0, 0)
-    there = file.table
-    if there == "payloads":
+    if file.table == "payloads" and payloads.folder(store) is not None:
         there = payloads.source(store, _asking(write), since_us, until_us + 1)
+    else:
+        there = store.stored(write, file.table, (since_us, until_us), key)
     write.execute(
         f"DELETE FROM arriving a USING {there} t "  # noqa: S608  # our own names
         f"WHERE t.ts >= make_timestamp(?::BIGINT) AND t.ts <= make_timestamp(?::BIGINT) AND {same}",
         [since_us, until_us],
     )
     added = write.execute(f"INSERT INTO {file.table} BY NAME SELECT * FROM arriving").fetchone()  # noqa: S608
-    if file.table == "requests":
-        rollups.add(write, "arriving")
+    if file.table in _DERIVED:
+        _derive(store, write, file.table)
     write.execute("DROP TABLE arriving")
     return int(added[0]) if added else 0
+
+
+_DERIVED = {"requests": "request", "spans": "span", "scores": "score"}
+
+
+def _derive(store: TelemetryStore, write: duckdb.DuckDBPyConnection, table: str) -> None:
+    """Count what arrived, and make its entries."""
+    # An export of an earlier version lacks columns.
+    write.execute(f"CREATE OR REPLACE TEMP TABLE arrived AS FROM {table} LIMIT 0")  # our own names
+    write.execute("INSERT INTO arrived BY NAME SELECT * FROM arriving")
+    if table == "requests":
+        rollups.add(write, "arrived")
+    if table == "spans":
+        rollups.add_spans(write, "arrived")
+    entries.add(store, write, {_DERIVED[table]: "arrived"})
+    write.execute("DROP TABLE arrived")
 
 
 def _asking(write: duckdb.DuckDBPyConnection) -> payloads.Ask:

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 from pilothouse.store.telemetry import TelemetryStore
+from pilothouse.telemetry import lookup
+from pilothouse.telemetry.entries import SPREAD_US
 
 UNACCOUNTED = "unaccounted"
 DEPTH_MAX = 200  # the critical path is not followed further down: such a chain is a loop that the app ran away in
@@ -74,7 +76,11 @@ class Waterfall(msgspec.Struct, kw_only=True):
 
 def spans(store: TelemetryStore, trace_id: str) -> list[dict[str, Any]]:
     """The spans of a trace in order of time, without payloads."""
-    rows = store.query("SELECT *, epoch_us(ts) AS ts_us FROM spans WHERE trace_id = ? ORDER BY ts", [trace_id])
+    time = lookup.within(store, trace_id, "ts")
+    rows = store.query(
+        f"SELECT *, epoch_us(ts) AS ts_us FROM spans WHERE trace_id = ? AND {time.sql} ORDER BY ts",  # noqa: S608
+        [trace_id, *time.params],
+    )
     return [without_ts(row) for row in rows]
 
 
@@ -97,19 +103,25 @@ def trace(store: TelemetryStore, trace_id: str) -> Waterfall | None:
 
     A request that was put into its client's trace is found by the trace that it came with, too.
     """
-    found = store.rows(_LIGHT, [trace_id])
-    requests = store.query("SELECT *, epoch_us(ts) AS ts_us FROM requests WHERE trace_id = ? ORDER BY ts", [trace_id])
+    window = lookup.when(store, trace_id)
+    time, near = window.of("ts"), window.of("ts", SPREAD_US)
+    found = store.rows(f"{_LIGHT} AND {time.sql}", [trace_id, *time.params])
+    requests = store.query(
+        f"SELECT *, epoch_us(ts) AS ts_us FROM requests WHERE trace_id = ? AND {time.sql} ORDER BY ts",  # noqa: S608
+        [trace_id, *time.params],
+    )
     if not found and not requests:
         moved = store.rows("SELECT trace_id FROM requests WHERE own_trace_id = ? LIMIT 1", [trace_id])
         return trace(store, moved[0][0]) if moved and moved[0][0] != trace_id else None
     if elsewhere := {row[10] for row in found} - {"", *(row["id"] for row in requests)}:
         requests += store.query(
-            "SELECT *, epoch_us(ts) AS ts_us FROM requests WHERE id IN (SELECT unnest(?::VARCHAR[])) ORDER BY ts",
-            [sorted(elsewhere)],
+            "SELECT *, epoch_us(ts) AS ts_us FROM requests WHERE id IN (SELECT unnest(?::VARCHAR[])) "  # noqa: S608
+            f"AND {near.sql} ORDER BY ts",
+            [sorted(elsewhere), *near.params],
         )
     attempts = store.query(
-        "SELECT * FROM attempts WHERE request_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY n",
-        [[row["id"] for row in requests]],
+        f"SELECT * FROM attempts WHERE request_id IN (SELECT unnest(?::VARCHAR[])) AND {near.sql} ORDER BY n",  # noqa: S608
+        [[row["id"] for row in requests], *near.params],
     ) if requests else []  # fmt: skip
     start_us = min([row[4] for row in found] + [row["ts_us"] for row in requests])
     asked = {row["id"]: _request_step(row, start_us) for row in requests}

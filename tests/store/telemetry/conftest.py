@@ -1,33 +1,24 @@
 """Both engines behind one fixture: DuckDB, and ClickHouse's engine (chDB) behind its HTTP interface."""
 
-import subprocess
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
+from tests.store.telemetry.engine import engine
+from tests.store.telemetry.rows import loaded
 
 from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.store.telemetry.clickhouse import ClickHouseStore
 
-ROOT = Path(__file__).parents[3]
-PYTHON = ROOT / ".venv-chdb" / "bin" / "python"
 Opens = Callable[[], TelemetryStore]
 _numbers = count(1)
 
 
 @pytest.fixture(scope="session")
 def clickhouse_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    if not PYTHON.exists():
-        pytest.skip("ClickHouse's engine is not installed here: make chdb")
-    folder = tmp_path_factory.mktemp("chdb")
-    server = Path(__file__).parent / "chdb" / "server.py"
-    with subprocess.Popen(
-        [PYTHON, server, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
-        process.communicate()
+    with engine(tmp_path_factory.mktemp("chdb")) as (port, _):
+        yield port
 
 
 @pytest.fixture
@@ -51,3 +42,18 @@ def store(opens: Opens) -> Iterator[TelemetryStore]:
     opened = opens()
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def both(
+    clickhouse_port: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[TelemetryStore, TelemetryStore]]:
+    """DuckDB and ClickHouse with the same rows, for tests that leave them as they are."""
+    folder = tmp_path_factory.mktemp("both")
+    duck = TelemetryStore(folder / "telemetry.duckdb")
+    house = ClickHouseStore(f"clickhouse://localhost:{clickhouse_port}/both", folder / "spool")
+    for store, root in ((duck, folder / "a"), (house, folder / "b")):
+        loaded(store, root)
+    yield duck, house
+    house.close()
+    duck.close()

@@ -86,12 +86,12 @@ def plaintext(control: Control, files: list[Path]) -> list[PlaintextFact]:
     ]
 
 
+USED = f"SELECT key_id, list(DISTINCT env) FROM requests WHERE ts >= {dialect.at()} AND env <> '' GROUP BY key_id"  # noqa: S608
+
+
 def keys_of(control: Control, conn: Connection, since_us: int) -> list[KeyFact]:
     """Our API keys with the environments of the requests they made."""
-    seen = control.telemetry.rows(
-        f"SELECT key_id, list(DISTINCT env) FROM requests WHERE ts >= {dialect.at()} AND env <> '' GROUP BY key_id",  # noqa: S608
-        [since_us],
-    )
+    seen = control.telemetry.rows(USED, [since_us])
     envs = {key: tuple(sorted(found)) for key, found in seen}
     return [
         KeyFact(id=k.id, name=k.name, env=k.env, revoked=bool(k.revoked_us), request_envs=envs.get(k.id, ()))

@@ -4,11 +4,11 @@ A changed row is sent whole once more; of two rows with one key the later is kep
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pilothouse.store.telemetry.clickhouse_tables import KNOWN, UNKNOWN
+from pilothouse.store.telemetry.clickhouse_tables import Column, as_made
 from pilothouse.store.telemetry.recall import Amend, Between, Recall, within
 
 AT_ONCE = 2_000  # keys in one question
@@ -22,20 +22,16 @@ def recall(write: Any, fetch: Fetch, what: Recall, between: Between) -> None:
             write.execute(f"{what.put} read_parquet('{path}')")
 
 
-def amend(write: Any, fetch: Fetch, what: Amend, between: Between) -> None:
+def amend(write: Any, fetch: Fetch, columns: Sequence[Column], what: Amend, between: Between) -> None:
     """Make the changed rows anew in memory, to be sent with the write that is under way."""
     key = what.keys[-1]
     changed = ", ".join(f"c.{name} AS {name}" for name in what.set)
-    listed = UNKNOWN.get(what.table)
-    known = f"{listed}{KNOWN}" if listed else ""
-    replaced = f"{changed}, CASE WHEN t.{known} THEN t.{listed} END AS {listed}" if listed else changed
-    exclude = f"EXCLUDE ({known})" if listed else ""
     for among in _keys(write, f"SELECT {key} FROM {what.changes}"):  # noqa: S608  # our own names
         sql = f"SELECT * FROM {what.table} t WHERE {within(between)} AND t.{key} IN ({among})"  # noqa: S608
         for path in _fetched(fetch, sql):
             write.execute(
-                f"INSERT INTO {what.table} BY NAME SELECT t.* {exclude} REPLACE ({replaced}) "  # noqa: S608  # our own names
-                f"FROM (SELECT * REPLACE (ts::TIMESTAMP AS ts) FROM read_parquet('{path}')) t "
+                f"INSERT INTO {what.table} BY NAME SELECT t.* REPLACE ({changed}) "  # noqa: S608  # our own names
+                f"FROM (SELECT {as_made(what.table, columns)} FROM read_parquet('{path}')) t "
                 f"JOIN {what.changes} c ON {what.same}"
             )
 

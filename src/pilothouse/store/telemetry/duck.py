@@ -14,6 +14,7 @@ from pilothouse.store.telemetry.recall import Amend, Between, Recall, within
 from pilothouse.store.telemetry.schema import ADDED, SCHEMA_VERSION, TABLES
 
 Params = Sequence[Any] | dict[str, Any]  # positional for `?`, or by name for `$name`
+Ask = Callable[..., list[dict[str, Any]]]
 
 MEMORY_LIMIT = "1GB"
 REVIVE_S = 1.0  # how long is waited for readers of a file that DuckDB has given up
@@ -26,13 +27,17 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": MEMORY_LIMIT,
     "checkpoint_threshold": "128MB",  # the default writes a busy load twice, to the log and to the file
 }
+_LAST_ENTRY = "SELECT greatest((SELECT coalesce(max(n), 0) FROM entries), (SELECT coalesce(max(n), 0) FROM marks))"
 
 
 class TelemetryStore:
     """Opens or creates the store; raises StoreError where the file is held by another process or from a later version.
 
-    `query` may be called from any thread. There is one writer: `transaction` waits for the previous one.
+    `query` may be called from any thread. There is one writer: `transaction` waits for the previous one. `replaces`: of
+    two rows with one key the later takes the earlier's place by itself.
     """
+
+    replaces = False
 
     def __init__(self, path: Path | str) -> None:
         self.path = path
@@ -66,6 +71,7 @@ class TelemetryStore:
             row = write.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
         version = int(row[0]) if row else SCHEMA_VERSION
         self._upgrade(version)
+        self._number_entries()
         if version > SCHEMA_VERSION:
             self._root.close()
             raise StoreError(
@@ -85,6 +91,15 @@ class TelemetryStore:
                     for column in columns:
                         write.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column}")
             write.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", [str(SCHEMA_VERSION)])
+
+    def _number_entries(self) -> None:
+        """New entries get numbers that none has had, as far as anything tells."""
+        row = self._writer.execute(_LAST_ENTRY).fetchone()
+        self.number_entries(int(row[0]) + 1 if row else 1)
+
+    def number_entries(self, begin: int) -> None:
+        """The next entry's number."""
+        self._writer.execute(f"CREATE OR REPLACE SEQUENCE entry_numbers START WITH {begin:d}")
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         cursor = self._root.cursor()
@@ -199,6 +214,19 @@ class TelemetryStore:
                     with suppress(duckdb.TransactionException, duckdb.FatalException):
                         self._writer.execute("ROLLBACK")
 
+    def copy(self, ask: Ask, sql: str, table: str, into: Path, options: str) -> int:  # noqa: ARG002
+        """Write the answer to a question of `reading` as a file; how many rows. `table`: whose columns it has."""
+        return int(ask(f"COPY ({sql}) TO '{str(into).replace(chr(39), chr(39) * 2)}' ({options})")[0]["Count"])
+
+    def stored(self, write: Any, table: str, window: tuple[int, int], key: Sequence[str]) -> str:  # noqa: ARG002
+        """A relation, for the write under way, with the table's rows of a window (µs) at least."""
+        return table
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its files are; None where it has none."""
+        return None if str(self.path) == ":memory:" else Path(self.path).absolute().parent
+
     def recall(self, write: Any, what: Recall, between: Between) -> None:
         """Put the stored rows that are wanted into the temporary table `what.into`, on the writer's connection."""
         write.execute(f"{what.put} ({what.select(between, what.among)})")
@@ -216,8 +244,11 @@ class TelemetryStore:
             self._revive()
             self._writer.execute("CHECKPOINT")
 
-    def space(self) -> tuple[int, int]:
-        """Bytes of the file (and its log) that hold something, and bytes that deleted rows left free in it."""
+    def space(self, table: str = "") -> tuple[int, int]:  # noqa: ARG002  # of a file it is not known
+        """Bytes of the file (and its log) that hold something, and bytes that deleted rows left free in it.
+
+        `table`: of that one alone, where the store can tell.
+        """
         if str(self.path) == ":memory:":
             return 0, 0
         row = self.query("SELECT block_size, used_blocks, free_blocks FROM pragma_database_size()")[0]
@@ -265,6 +296,7 @@ class TelemetryStore:
                 fresh.replace(path)
             finally:
                 self._open()
+                self._number_entries()
         return True
 
     def close(self) -> None:

@@ -8,6 +8,10 @@ payload_files                               the Parquet files that hold all othe
 removals                                    what retention took away; `told`: it stands in the audit trail
 rollup_minute                               counts per minute and (route, env, release, canary, model, outcome, error);
                                             several rows per key until compacted, so readers always sum
+rollup_hour                                 the same by the hour, for long windows
+rollup_call_minute, rollup_call_hour        counts of calls of models, of the gateway's requests and of apps' own spans
+entries                                     a row for each line of the traces list, with what it may be asked for by
+marks                                       which entries have which words and attributes
 load_positions                              how far each journal segment is loaded, written in the load's transaction
 """
 
@@ -116,6 +120,38 @@ CREATE TABLE IF NOT EXISTS rollup_minute (
   duration_sum DOUBLE, duration_hist BIGINT[], ttft_hist BIGINT[]
 )"""  # histograms: counts per bucket of HISTOGRAM_MS, and one more for what is above the last bound
 
+ROLLUP_HOUR = ROLLUP_MINUTE.replace("rollup_minute", "rollup_hour")  # `minute`: where the hour begins
+
+ROLLUP_CALL_MINUTE = """
+CREATE TABLE IF NOT EXISTS rollup_call_minute (
+  minute TIMESTAMP, source VARCHAR, app VARCHAR, route VARCHAR, env VARCHAR, release VARCHAR, operation VARCHAR,
+  provider VARCHAR, model VARCHAR, status VARCHAR,
+  calls BIGINT, with_tokens BIGINT, input_tokens BIGINT, output_tokens BIGINT, priced BIGINT, cost_usd DOUBLE,
+  duration_sum DOUBLE, duration_hist BIGINT[], ttft_hist BIGINT[]
+)"""  # status: ok or error; a call that turned out to be counted elsewhere is taken back by a row that counts less
+
+ROLLUP_CALL_HOUR = ROLLUP_CALL_MINUTE.replace("rollup_call_minute", "rollup_call_hour")
+
+ENTRIES = """
+CREATE TABLE IF NOT EXISTS entries (
+  n BIGINT, id VARCHAR, ts TIMESTAMP, trace_id VARCHAR, own_trace_id VARCHAR, root_id VARCHAR, is_trace BOOLEAN,
+  listed BOOLEAN, first TIMESTAMP, last TIMESTAMP, source VARCHAR, env VARCHAR, route VARCHAR, app VARCHAR,
+  name VARCHAR, release VARCHAR, canary BOOLEAN, outcome VARCHAR, status INTEGER, error_type VARCHAR,
+  error_message VARCHAR,
+  model VARCHAR, requested_model VARCHAR, session VARCHAR, "user" VARCHAR, attempt_count INTEGER, span_count INTEGER,
+  duration_ms DOUBLE, ttft_ms DOUBLE, input_tokens BIGINT, output_tokens BIGINT, cost_usd DOUBLE,
+  preview_in VARCHAR, preview_out VARCHAR, api VARCHAR, cache VARCHAR, segment VARCHAR, key_id VARCHAR,
+  models VARCHAR, providers VARCHAR, errors VARCHAR, tools VARCHAR, failed BOOLEAN, retry BOOLEAN, fallback BOOLEAN,
+  guard BOOLEAN, stream BOOLEAN, documents BOOLEAN, scored BOOLEAN
+)"""
+# id: of the request, or of the trace; n: a number of its own, a new one whenever the entry is made anew
+# first, last: from when to when its rows are; models … tools: names, each between two characters 31
+
+ENTRIES_INDEX = "CREATE INDEX IF NOT EXISTS entries_n ON entries (n)"  # a page's rows lie far apart
+
+MARKS = """
+CREATE TABLE IF NOT EXISTS marks (mark UINTEGER, n BIGINT)"""
+
 LOAD_POSITIONS = """
 CREATE TABLE IF NOT EXISTS load_positions (
   segment VARCHAR PRIMARY KEY, loaded_bytes BIGINT, lines BIGINT, torn BIGINT, done BOOLEAN, ts TIMESTAMP
@@ -136,6 +172,12 @@ TABLES = (
     PAYLOAD_FILES,
     REMOVALS,
     ROLLUP_MINUTE,
+    ROLLUP_HOUR,
+    ROLLUP_CALL_MINUTE,
+    ROLLUP_CALL_HOUR,
+    ENTRIES,
+    ENTRIES_INDEX,
+    MARKS,
     LOAD_POSITIONS,
     META,
 )
