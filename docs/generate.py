@@ -56,7 +56,7 @@ KEYS = {
     "flags.NAME.selects.route": "The route.",
     "flags.NAME.selects.part": "Only this of the 8 parts is taken from that release. Default: all of it.",
     "journal": "How records are kept before they are loaded.",
-    "store": "Where telemetry is kept. See [Stores](../stores.md).",
+    "store": "Where state and telemetry are kept; without it in files of this host. See [Stores](../stores.md).",
     "store.telemetry": "The address of a ClickHouse database, `clickhouse://USER@HOST:8123/DATABASE` (`clickhouses://`, 8443: with TLS; "
     "extra `clickhouse`). Default: DuckDB in the data directory.",
     "store.telemetry_password": "A reference to the user's password: `env://NAME` or `file://PATH`.",
@@ -88,7 +88,6 @@ KEYS = {
     "drift": "Questions put to the models that serve production. See [Releases](../releases.md#when-the-provider-changes).",
     "drift.probes": "How many, once a day to each model, 0 to 30. Default 0, since each costs money.",
     "limits": "Limits and budgets across routes: a list. See [Limits and budgets](../limits.md).",
-    "store": "Where state is kept; without it in a file of this host. See [Several hosts](../hosts.md).",
     "store.state": "A PostgreSQL address without a password: `postgresql://user@host/database`.",
     "store.state_password": "A reference to its password: `env://NAME` or `file:///PATH`.",
     "counters": "Where limits and budgets are counted. See [Limits and budgets](../limits.md#where-they-are-counted).",

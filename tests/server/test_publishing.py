@@ -32,8 +32,8 @@ def host(name="b", age_s=0.1, revision=7, **workers):
             [host(edge_0=6, age_s=60, revision=6)],
             True,
             (
-                "on 2 of 3 workers on 1 of 2 hosts in 0.01 s; b is cut off: what it holds stays until it is back, and then "
-                "it follows"
+                "on 2 of 3 workers on 1 of 2 hosts in 0.01 s; b is cut off: "
+                "what it holds stays until it is back, and then it follows"
             ),
         ),
         (HERE, [host(edge_0=7, age_s=60)], True, "on 3 of 3 workers on 2 hosts in 0.01 s"),  # it said so, and then went

@@ -44,11 +44,11 @@ def migrate(
             hint="stop `pilothouse up` first", code="already_running",
         )  # fmt: skip
     home.make()
-    asked = StoreConfig(telemetry=source, password=from_password) if source else _configured(folder)
+    asked = StoreConfig(telemetry=source, telemetry_password=from_password) if source else _configured(folder)
     _refuse_nothing(asked, home)
     first = _opened(asked, home, folder, home.spool)
     try:
-        second = _opened(StoreConfig(telemetry=to, password=to_password), home, folder, home.path / SPOOL)
+        second = _opened(StoreConfig(telemetry=to, telemetry_password=to_password), home, folder, home.path / SPOOL)
         try:
             found = _followed(first, second, quiet=as_json)
         finally:

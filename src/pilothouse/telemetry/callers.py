@@ -9,7 +9,7 @@ import msgspec
 from pilothouse.domain.callers import Callers
 from pilothouse.store.telemetry import TelemetryStore, dialect
 from pilothouse.telemetry import payloads
-from pilothouse.telemetry.filter_sql import IS_TOOL, TOOL
+from pilothouse.telemetry.entries import IS_TOOL, TOOL
 
 SAMPLE = 1_000  # newest requests whose bodies are read
 _LONGEST_VALUE = 60  # characters of a text that may be one of an enum
