@@ -12,7 +12,8 @@ EVERY_S = 1.0
 class FlagCounts:
     """Counts of one worker since they were last taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, worker: str = "") -> None:
+        self._worker = worker
         self._counts: dict[tuple[str, str, str, str], int] = {}
         self.total = 0  # since the worker's start
 
@@ -36,5 +37,5 @@ class FlagCounts:
                 env=env,
                 app="pilothouse",
                 value=float(n),
-                attributes={"flag": flag, "variant": variant, "reason": reason},
+                attributes={"flag": flag, "variant": variant, "reason": reason, "worker": self._worker},
             )

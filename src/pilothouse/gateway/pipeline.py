@@ -90,7 +90,7 @@ class Gateway:
         kept = self.shared / "delayed" if self.shared is not None else None
         self.later = Later(self.attempts.calls, self.clock, kept)
         self._looks = Looks(self.redact, self.credentials)
-        self.counts = FlagCounts()
+        self.counts = FlagCounts(self.worker)
         self._book = PriceBook()
         self._delivery = Delivery(self.attempts, self.answers)
         self._loop: asyncio.AbstractEventLoop | None = None

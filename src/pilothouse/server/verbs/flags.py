@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import msgspec
+
 from pilothouse.domain.errors import BadRequest
 from pilothouse.domain.flag_evaluation import KEY, Evaluation, evaluate
 from pilothouse.releases import flags
@@ -14,6 +16,7 @@ from pilothouse.server.reach import reach
 async def change(control: Control, order: FlagOrder) -> dict[str, Any]:
     """Change a flag and push; raises NotFound, BadRequest, Refused, Conflict."""
     began = control.clock.monotonic()
+    order = msgspec.structs.replace(order, reason=control.typed(order.reason))
     done: FlagChanged = await asyncio.to_thread(flags.change, control.state, control.config, order, control.clock)
     report = await control.publish()
     made = {
