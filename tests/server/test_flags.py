@@ -116,6 +116,8 @@ def test_switching_a_flow_off_is_exercise_and_the_review_says_so(product: tuple[
     after = switch()
     assert after["status"] == "WARN" and after["value"].startswith("exercised")  # `colour` has no owner
     assert "colour: unowned" in after["detail"]
+    marks = [mark["text"] for mark in one.get("/overview.json")["marks"]]
+    assert marks[-2:] == ["refunds: disabled, gives off", "refunds: on"]
     assert {row["key"] for row in one.verb("flag", "list", "--stale")["flags"]} == {"colour"}
 
 

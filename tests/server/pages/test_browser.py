@@ -134,6 +134,20 @@ def test_keys_move_through_rows_open_one_search_and_change_page(wide):
     assert not wide.complaints
 
 
+def test_a_flag_is_changed_only_with_its_key_typed(wide):
+    page = wide.open("flag")
+    button = page.locator("form.verb button.danger")
+    assert button.is_disabled()
+    page.select_option("form.verb select[name=what]", "rollout:short")
+    page.fill("form.verb input[name=share]", "25")
+    page.fill("form.verb input[name=confirm]", "checkout")
+    assert button.is_disabled()
+    page.fill("form.verb input[name=confirm]", "checkout-copy")
+    button.click()
+    page.wait_for_selector(".said:has-text('rollout short to 25%')")
+    assert not wide.complaints
+
+
 def test_a_filter_is_completed_with_keys_and_narrows_the_list_without_a_new_page(wide):
     page = wide.open("traces")
     before = page.locator(".count b").inner_text()

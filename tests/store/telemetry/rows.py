@@ -64,7 +64,7 @@ def made(count: int = 120) -> Iterator[Any]:
             redaction=Redaction(status="redacted", secrets=n % 2), log_mode="redacted",
             upstream_hash="d" * 64, preview_in=f"Question {n}?", preview_out="ünïcode ✓",
             payload=Payload(request=f'{{"n":{n}}}', response="answer " * n), labels={"team": f"t{n % 2}"},
-            api="chat", cache=("", "miss", "hit")[n % 3],
+            api="chat", cache=("", "miss", "hit")[n % 3], flags={"beta": "two"} if n % 6 == 0 else {},
         )  # fmt: skip
         if n % 3 == 0:
             yield SpanRecord(
@@ -93,6 +93,10 @@ def made(count: int = 120) -> Iterator[Any]:
                       attributes={"a": "b"})  # fmt: skip
     yield MetricRecord(ts_us=NOW_US, name="gen_ai.client.token.usage", type="histogram", value=5.0, count=2,
                        bounds=[1.0, 2.0], counts=[0, 1, 1], attributes={"m": "x"})  # fmt: skip
+    for n in range(12):
+        yield MetricRecord(ts_us=NOW_US - n * HOUR_US, name="pilothouse.flag.evaluations", type="sum", value=n + 1.0,
+                           temporality="delta", env=("prod", "dev")[n % 4 == 3], app="pilothouse",
+                           attributes={"flag": f"f{n % 2}", "variant": ("on", "off")[n % 3 == 0]})  # fmt: skip
     yield LossRecord(ts_us=NOW_US - 5, worker="edge-1", what="span", count=3, reason="full")
 
 

@@ -17,7 +17,18 @@ from pilothouse.server.evidence import reconstruct, security
 from pilothouse.server.verbs import canaries
 from pilothouse.server.views import overview, traces
 from pilothouse.store.telemetry import TelemetryStore
-from pilothouse.telemetry import evidence, exposition, listing, lookup, read, samples, sessions, steps, waterfall
+from pilothouse.telemetry import (
+    evidence,
+    exposition,
+    flag_uses,
+    listing,
+    lookup,
+    read,
+    samples,
+    sessions,
+    steps,
+    waterfall,
+)
 from pilothouse.telemetry.catalogue import CATALOGUE
 from pilothouse.telemetry.filter import parse
 from pilothouse.telemetry.loader import Loader
@@ -91,6 +102,11 @@ QUESTIONS: dict[str, Callable[[TelemetryStore], Any]] = {
         evidence.gather(s, FrozenClock(NOW_US), NOW_US - 3 * DAY_US, NOW_US + 1), took_ms=0.0
     ),
     "metrics": _metrics,
+    "flags": lambda s: [
+        flag_uses.uses(s, NOW_US - DAY_US),
+        flag_uses.uses(s, NOW_US - DAY_US, "prod", "f1"),
+        flag_uses.over_time(s, "f0", "prod", NOW_US - DAY_US, 7_200),
+    ],
     "server": _server,
     "waterfall": lambda s: [waterfall.spans(s, f"{n:032x}") for n in (0, 9, 5_000)],
     "exposition": lambda s: exposition.exposition(

@@ -32,6 +32,12 @@ _MARKS: dict[str, MarkKind] = {
     "model.unpin": "other",
     "provider.drift": "other",
     "pointer.refused": "other",
+    "flag.set": "other",
+    "flag.rollout": "other",
+    "flag.rules": "other",
+    "flag.enable": "other",
+    "flag.disable": "other",
+    "flag.reset": "other",
 }
 _STABLE = ("release.rollback", "release.promote", "release.revert_part", "release.restore")
 
@@ -43,7 +49,7 @@ def overview(control: Control, window: Window, env: str) -> Overview:
     since -= since % (bucket * 1_000_000)
     with control.state.read() as conn:
         points = {pointer.route: pointer for pointer in pointers.every(conn) if pointer.env == env}
-        moves = changes.find(conn, env=env, actions=tuple(_MARKS), since_us=since)
+        moves = [one for one in changes.find(conn, env=env, actions=tuple(_MARKS), since_us=since) if one.change.route]
         firing = [alert for alert in alerts.list_alerts(conn, states=SHOWN_ALERTS) if alert.env == env]
     traffic = {one.route: one for one in read.traffic(control.telemetry, since, now, bucket, env=env)}
     priced = _priced(control, since, now, env)
@@ -137,6 +143,8 @@ def mark(change: ChainedChange) -> Mark:
         text = one.action.replace(".", " ")
     if one.action in ("provider.drift", "pointer.refused"):
         text = one.reason
+    if one.object_type == "flag":
+        text = f"{one.object_id.rpartition('@')[0]}: {one.detail['said']}"
     return Mark(ts_us=change.ts_us, route=one.route, kind=_MARKS[one.action], text=text, actor=str(one.actor))
 
 
