@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from pilothouse.domain.errors import BadRequest
+from pilothouse.domain.errors import BadRequest, NotFound
 from pilothouse.domain.flag_evaluation import KEY, Evaluation, evaluate
 from pilothouse.releases import flags
 from pilothouse.releases.flags import FlagChanged, FlagOrder
@@ -38,7 +38,10 @@ def evaluated(control: Control, key: str, env: str, context: dict[str, Any]) -> 
     flags.require(control.config, key, env)
     if not isinstance(context.get(KEY, ""), str):
         raise BadRequest(f"{KEY} is not a string", where="context")
-    return evaluate(control.current_table().flags[env][key], context)
+    entry = control.current_table().flags.get(env, {}).get(key)
+    if entry is None:
+        raise NotFound(f"the workers do not have {key} yet", where=env, hint="the files have just changed: ask again")
+    return evaluate(entry, context)
 
 
 def history(control: Control, key: str, env: str) -> list[dict[str, Any]]:
