@@ -32,7 +32,7 @@ EVERY = 20  # requests between two looks whether a rate is cleared: that takes l
 CHUNK = 50  # canaries at a time
 FEWEST_BAD = 10  # on the canary, under which the bounds beside the stable release abort nothing
 SPREAD = 0.7  # of the logarithm of latency
-GROWTHBOOK, RECIPE = 5_000, 1_500  # sizes at which the intervals are narrowest
+GROWTHBOOK, PLANNED = 5_000, 1_500  # sizes at which the intervals are narrowest
 CHECK, CHECKS = 60, 5  # canary requests in an interval of Flagger's, and its `threshold` of failed checks
 
 
@@ -131,7 +131,7 @@ def excludes_zero(stream: Stream, planned: float, alpha: float = 0.05) -> NDArra
 
 
 def two_sided(stream: Stream, planned: float, alpha: float) -> tuple[Floats, Floats]:
-    """Its ends (RECIPES 2.2's formula)."""
+    """Its ends, by the formula of Waudby-Smith and others for two sides."""
     n_t, n_c = (np.maximum(n, 1) for n in stream.n)
     p_t, p_c = stream.bad[0] / n_t, stream.bad[1] / n_c
     n = n_t + n_c
@@ -158,7 +158,7 @@ def flagger(stream: Stream, most: float) -> NDArray[np.bool_]:
 
 RULES: dict[str, Callable[[Stream], NDArray[np.bool_]]] = {
     "Pilothouse": trips,
-    "RECIPES' interval, α 5 %": lambda stream: excludes_zero(stream, RECIPE),
+    "Interval of 1,500, α 5 %": lambda stream: excludes_zero(stream, PLANNED),
     "GrowthBook, α 5 %": lambda stream: excludes_zero(stream, GROWTHBOOK),
     "Flagger, at least 99 %": lambda stream: flagger(stream, 0.01),
     "Flagger, at least 96 %": lambda stream: flagger(stream, 0.04),
