@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilothouse.stats.contrast import FEWEST_GROUPS, Moments, contrast
+from pilothouse.stats.contrast import FEWEST_GROUPS, Moments, contrast, design_effect
 
 values = st.floats(-1e3, 1e3)
 groups = st.lists(st.lists(values, min_size=1, max_size=5), min_size=FEWEST_GROUPS, max_size=40)
@@ -64,6 +64,23 @@ def test_a_relative_difference_is_of_logarithms_and_its_error_never_too_small() 
         found.append(one)
     assert np.mean([one.difference for one in found]) == pytest.approx(math.log(1.5), abs=0.01)
     assert 1 <= np.mean([one.error for one in found]) / np.std([one.difference for one in found]) <= 1.4
+
+
+def test_what_lies_together_in_sessions_counts_as_fewer() -> None:
+    rng = random.Random(9)
+    apart = [[float(rng.random() < 0.1) for _ in range(10)] for _ in range(400)]
+    together = [[float(rng.random() < 0.1)] * 10 for _ in range(400)]
+    half = [
+        [float(rng.random() < 0.5) if struck else 0.0 for _ in range(10)] for struck in [i % 5 == 0 for i in range(400)]
+    ]
+    apart, together, half = (moments(one) for one in (apart, together, half))
+    assert design_effect([(apart, apart)]) == pytest.approx(1.0, abs=0.2)
+    assert design_effect([(together, together)]) == pytest.approx(10.0, rel=0.02)
+    assert 4 < design_effect([(half, half)]) < 6  # 1 + 9 · 4/9
+    good = moments([[0.0] * 10] * 400)
+    assert design_effect([(apart, good)]) == 10.0  # nothing is known of how bad ones lie: a session is one
+    assert design_effect([(moments([[1.0]] * 30), apart)]) == 1.0
+    assert design_effect([]) == 1.0
 
 
 def test_too_few_groups_or_nothing_to_divide_by_say_nothing() -> None:

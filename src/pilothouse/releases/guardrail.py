@@ -7,8 +7,9 @@ the upper one is below the margin.
 A rate (failed requests, refusals, outputs that miss their schema at first, guardrail hits, answers over the objective,
 scores of 0 and 1) is compared in the same way once some of the canary's were bad. Before that it has a tripwire, which
 is exact at any count: it trips when the evidence that the canary's rate is above a limit m is enough
-(`tripwire_e_value`); m = upper bound of the stable release's rate + margin. It is cleared when in addition the exact
-bounds of both arms leave no room for a difference of the margin (`rate_sequence`).
+(`tripwire_e_value`); m = upper bound of the stable release's rate + margin. Requests of a session that are bad together
+count as fewer (`design_effect`). It is cleared when in addition the exact bounds of both arms leave no room for a
+difference of the margin (`rate_sequence`).
 
 α' is a part of α (Bonferroni), of which a rate spends a half on each of its two tests: over all guardrails and looks
 together a canary that is no worse than allowed is aborted with probability at most α. Clearing needs no correction,
@@ -23,7 +24,7 @@ import msgspec
 
 from pilothouse.config.canary import CanaryPolicy
 from pilothouse.releases.arms import Seen, Strata
-from pilothouse.stats.contrast import Contrast, Scale, contrast
+from pilothouse.stats.contrast import Contrast, Scale, contrast, design_effect
 from pilothouse.stats.proportions import wilson
 from pilothouse.stats.rate_sequence import rate_sequence
 from pilothouse.stats.sequential import Bound, tripwire_e_value
@@ -125,16 +126,17 @@ def _rates(seen: Seen, policy: CanaryPolicy, slots: dict[str, float], alpha: flo
         if name != "failed" and not (canary.get(name, (0, 0))[1] or stable.get(name, (0, 0))[1]):
             continue
         margin = slots.get(name, policy.margins.score)
-        before = _limit(*stable.get(name, (0, 0)), margin, policy)
-        limit = max(seen.limits.get(name, 0.0), before)
         (bad, n), other = canary.get(name, (0, 0)), beside.get(name, (0, 0))
+        alike = design_effect(seen.strata.get(name, ()))  # requests of a session are not as many witnesses
+        before = _limit(*stable.get(name, (0, 0)), margin, policy, alike)
+        limit = max(seen.limits.get(name, 0.0), before)
         exact = _exact((bad, n), other, policy.alpha_promote)
         rail = Guardrail(
             name=name,
             bad=bad,
             n=n,
             limit=limit,
-            evidence=min(_MOST, tripwire_e_value(bad, n, limit)),
+            evidence=min(_MOST, tripwire_e_value(bad / alike, n / alike, limit)),
             threshold=2 / error,
             margin=margin,
             difference=bad / n - other[0] / other[1] if n and other[1] else None,
@@ -171,10 +173,10 @@ def _beside(rail: Guardrail, strata: Strata, errors: tuple[float, float]) -> Gua
     )
 
 
-def _limit(bad: int, n: int, margin: float, policy: CanaryPolicy) -> float:
+def _limit(bad: int, n: int, margin: float, policy: CanaryPolicy, alike: float) -> float:
     """Upper 95 % Wilson bound of the stable rate (at least the floor) + margin. It is let rise with the stable
     release's own trouble and never fall, so that evidence is never more than that against the first limit."""
-    rate = wilson(bad, n)[1] if n >= policy.baseline_min or bad else 0.0
+    rate = wilson(bad / alike, n / alike)[1] if n >= policy.baseline_min or bad else 0.0
     return min(max(rate, policy.floor) + margin, _HIGHEST_LIMIT)
 
 

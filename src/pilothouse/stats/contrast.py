@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+_ENOUGH_BAD = 10  # of the stable release's, before how they lie together is known
 FEWEST_GROUPS = 20  # of either arm, under which a stratum says nothing: errors over groups are not known yet
 
 Scale = Literal["absolute", "relative"]
@@ -82,6 +83,28 @@ def contrast(strata: Iterable[tuple[Moments, Moments]], scale: Scale = "absolute
     if not weights:
         return None
     return Contrast(difference=weighted / weights, error=math.sqrt(variance) / weights, size=4 * weights, n=n)
+
+
+def design_effect(strata: Iterable[tuple[Moments, Moments]]) -> float:
+    """How many of the canary's observations of 0 and 1 say as much as one that stands alone; at least 1.
+
+    What is bad often lies together in a session. Where the stable release has shown enough of it, its variance over
+    groups is compared with that of single ones; else all of a session counts as one, the most that it can be.
+    """
+    arms = list(strata)
+    canary, stable = (pooled(pair[side] for pair in arms) for side in (0, 1))
+    if not canary.n:
+        return 1.0
+    most = max(1.0, canary.sizes / canary.n)
+    if stable.total < _ENOUGH_BAD or stable.groups < FEWEST_GROUPS or stable.mean >= 1:
+        return most
+    return min(most, max(1.0, stable.variance * stable.n / (stable.mean * (1 - stable.mean))))
+
+
+def pooled(arms: Iterable[Moments]) -> Moments:
+    """All of them as one."""
+    found = list(arms)
+    return Moments(**{name: sum(getattr(one, name) for one in found) for name in Moments.__struct_fields__})
 
 
 def _one(canary: Moments, stable: Moments, scale: Scale) -> tuple[float, float] | None:

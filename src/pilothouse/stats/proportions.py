@@ -15,7 +15,7 @@ def z(confidence: float) -> float:
     return _NORMAL.inv_cdf(0.5 + confidence / 2)
 
 
-def wilson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(k: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval (1927) for a share of `k` out of `n`; (0, 1), knowing nothing, where n is 0."""
     if not 0 <= k <= n:
         raise PilothouseError("a count lies between 0 and its total", where=f"got {k} of {n}")

@@ -25,11 +25,12 @@ def threshold(alpha: float = ALPHA) -> float:
     return 1.0 / alpha
 
 
-def tripwire_e_value(bad: int, n: int, m: float) -> float:
+def tripwire_e_value(bad: float, n: float, m: float) -> float:
     """Evidence that the rate of bad requests is above `m`, after `bad` of `n`.
 
     E = mean over q of (q/m)^bad · ((1−q)/(1−m))^(n−bad), q ∈ {1.5m, 2m, 3m, 5m, 0.3, 0.5, 0.9}. A q that is not
-    in (m, 1) is left out: below m it would be no e-value. Capped at the largest float.
+    in (m, 1) is left out: below m it would be no e-value. Counts need not be whole: requests of one session that are
+    alike count as fewer. Capped at the largest float.
     """
     if not 0 <= bad <= n:
         raise PilothouseError("bad requests are part of all requests", where=f"got {bad} of {n}")
@@ -46,7 +47,7 @@ def _grid(m: float) -> list[float]:
     return grid or [(1.0 + m) / 2]
 
 
-def _log_e_value(bad: int, n: int, m: float, q: float) -> float:
+def _log_e_value(bad: float, n: float, m: float, q: float) -> float:
     return bad * math.log(q / m) + (n - bad) * (math.log1p(-q) - math.log1p(-m))
 
 
