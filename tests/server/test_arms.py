@@ -102,6 +102,7 @@ def test_means_by_share_and_group(tmp_path, store, clock):
     sides = Sides(run=RUN, steps=(START, START + 100 * SECOND), scores=("grade",), slo_ms=150.0)
     first = [record(True, n, session="a", duration_ms=100.0 + n) for n in range(3)]
     first += [record(True, 3, duration_ms=200.0), record(False, 4, session="b", duration_ms=50.0)]
+    first.append(record(False, 5, session="b", duration_ms=50.0, cost_usd=None, tokens=None))  # no price is no cost
     second = [record(True, 101, cost_usd=0.05), record(False, 102, cost_usd=None, outcome="failed", status=500)]
     fed = [record(side, 103, source="replay", labels={"canary_run": "7"}) for side in (True, False)]
     load(tmp_path, store, clock, [*first, *second, *fed, score(first[0], "grade", 0.7), score(first[3], "good", 0)])
@@ -114,7 +115,9 @@ def test_means_by_share_and_group(tmp_path, store, clock):
     assert [getattr(before[0], name) for name in ("total", "squares", "crossed", "sizes")] == pytest.approx(
         [expected.total, expected.squares, expected.crossed, expected.sizes]
     )
-    assert before[1] == Moments.of([(1, math.log(50.0))])
+    assert (before[1].n, before[1].groups) == (2, 1)
+    assert before[1].total == pytest.approx(2 * math.log(50.0))
+    assert (found["cost"][1][1].n, found["tokens"][1][1].n) == (1, 1)
     assert (after[0].n, after[1].n) == (1, 0)  # what failed has no time
     assert (replayed[0].n, replayed[1].n) == (1, 1)
     assert [pair[0].total for pair in found["slow"]] == [0, 1, 0]

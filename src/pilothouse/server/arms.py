@@ -27,7 +27,7 @@ _SCORES = f"""SELECT name, count(*) FILTER (value <= 0), count(*) FROM (
   SELECT s.name AS name, arg_max(s.value, s.ts) AS value FROM scores s
   WHERE s.ts >= {dialect.at()} AND s.request_id IN (SELECT id FROM requests WHERE {_ARM}) GROUP BY s.name, s.request_id)
 GROUP BY name HAVING count(*) FILTER (value NOT IN (0, 1)) = 0"""  # noqa: S608  # likewise
-# What a mean is of; NULL counts for nothing.
+# What a mean is of; NULL counts for nothing, and `least` would pass over it.
 _COLUMNS = {
     "failed": "(outcome = 'failed')::INTEGER",
     "refused": "(outcome = 'refused')::INTEGER",
@@ -35,8 +35,8 @@ _COLUMNS = {
     "guarded": "guarded::INTEGER",
     "slow": "CASE WHEN answered THEN (duration_ms > most_ms)::INTEGER END",
     "latency": "CASE WHEN answered THEN ln(greatest(duration_ms, 0.01)) END",
-    "cost": "CASE WHEN answered THEN least(cost_usd, most_usd) END",
-    "tokens": "CASE WHEN answered THEN least(tokens, most_tokens) END",
+    "cost": "CASE WHEN answered AND cost_usd IS NOT NULL THEN least(cost_usd, most_usd) END",
+    "tokens": "CASE WHEN answered AND tokens IS NOT NULL THEN least(tokens, most_tokens) END",
 }
 _LAST = f"""SELECT max(epoch_us(ts)) FROM requests WHERE source = 'edge' AND route = ? AND env = ? AND release = ?
   AND canary AND ts >= {dialect.at()}"""  # noqa: S608  # likewise
@@ -94,7 +94,7 @@ def _picked(steps: int) -> str:
     return f"""SELECT id, CASE WHEN source = 'edge' THEN {stratum} ELSE -1 END AS stratum, canary,
   coalesce(nullif(session, ''), id) AS part, {_ANSWERED} AS answered, duration_ms, cost_usd, outcome, structured,
   valid_first, len(guard_hits) > 0 AS guarded,
-  input_uncached + cache_read + cache_write + output_text + reasoning AS tokens
+  (input_uncached + cache_read + cache_write + output_text + reasoning)::DOUBLE AS tokens
 FROM requests WHERE (source = 'edge' OR (source IN ('replay', 'shadow') AND labels['{RUN}'] = ?))
   AND route = ? AND env = ? AND ts >= {dialect.at()} AND ((canary AND release = ?) OR (NOT canary AND release = ?))
   AND status <> 499"""  # noqa: S608  # our own fragments

@@ -11,8 +11,10 @@ import pytest
 from tests.store.telemetry.rows import DAY_US, HOUR_US, NOW_US, differences, loaded, loosely, shape
 
 from pilothouse.domain.clock import FrozenClock
+from pilothouse.domain.release import CanaryRun
 from pilothouse.domain.wires import MetricQuery
-from pilothouse.server import canaries as arms
+from pilothouse.releases.canary import Arm, Sides
+from pilothouse.server import arms, asking
 from pilothouse.server.evidence import reconstruct, security
 from pilothouse.server.verbs import canaries
 from pilothouse.server.views import overview, traces
@@ -66,13 +68,27 @@ def _metrics(store: TelemetryStore) -> Any:
     }
 
 
+def _rounded(strata: Any) -> Any:
+    """Sums of floats, in whichever order an engine adds them."""
+    return {
+        name: [[f"{number:.9g}" for arm in pair for number in msgspec.structs.astuple(arm)] for pair in pairs]
+        for name, pairs in strata.items()
+    }
+
+
 def _server(store: TelemetryStore) -> Any:
     """What the server itself asks."""
     control: Any = SimpleNamespace(telemetry=store)
     since, until = NOW_US - 9 * DAY_US, NOW_US + 1
+    arm = Arm(route="docs", env="prod", release=3, canary=False, since_us=since, run=1, slo_ms=500.0)
+    run = CanaryRun(
+        id=1, route="docs", env="prod", release=4, baseline=3, state="running", started_us=since, stepped_us=since
+    )
     return [
-        store.rows(arms._COUNTS, ["docs", "prod", 3, False, since]),
-        store.rows(arms._LAST, ["chat", "prod", 4, since]),
+        arms.counts(store, arm),
+        arms.last(store, msgspec.structs.replace(arm, canary=True)),
+        _rounded(arms.measure(store, Sides(run=run, steps=(since, NOW_US - HOUR_US), scores=("x",), slo_ms=500.0))),
+        store.rows(asking._INPUTS, ["docs", "prod", 3, since]),
         store.rows(canaries._SEEN, ["chat", "prod", 4, since, until]),
         store.rows(security.USED, [since]),
         read.in_full_between(store, since, until),
