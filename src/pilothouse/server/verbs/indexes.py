@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from pilothouse.domain.change import Actor
 from pilothouse.domain.release import IndexVersion
 from pilothouse.releases import indexes
@@ -12,7 +14,8 @@ from pilothouse.store.state import pointers, releases
 
 def register(control: Control, version: IndexVersion, actor: Actor) -> IndexVersion:
     """Keep it; Refused where it is known already."""
-    return indexes.register(control.state, version, actor=actor, clock=control.clock)
+    kept = msgspec.structs.replace(version, notes=control.typed(version.notes))
+    return indexes.register(control.state, kept, actor=actor, clock=control.clock)
 
 
 def every(control: Control) -> dict[str, Any]:

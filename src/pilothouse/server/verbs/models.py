@@ -61,7 +61,7 @@ async def switch(control: Control, order: Switch, actor: Actor) -> dict[str, Any
     began = control.clock.monotonic()
     config = control.route(order.route)
     model, overridden = await asyncio.to_thread(_chosen, control, config, order)
-    reason = order.reason + (f" (over: {'; '.join(overridden)})" if overridden else "")
+    reason = control.typed(order.reason) + (f" (over: {'; '.join(overridden)})" if overridden else "")
     moved = await asyncio.to_thread(
         pointer.pin_model, control.state, order.route, order.env, model, actor=actor, reason=reason, clock=control.clock
     )
@@ -74,6 +74,7 @@ async def switch(control: Control, order: Switch, actor: Actor) -> dict[str, Any
 async def switch_back(control: Control, route: str, env: str, actor: Actor, reason: str) -> dict[str, Any]:
     """The release's own model again."""
     began = control.clock.monotonic()
+    reason = control.typed(reason)
     moved = await asyncio.to_thread(
         pointer.pin_model, control.state, route, env, "", actor=actor, reason=reason, clock=control.clock
     )

@@ -65,6 +65,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
 async def revert(control: Control, order: Order, actor: Actor) -> dict[str, Any]:
     """Serve the mixed release on every worker when this returns; Refused (`not_verified`) where its trial fails."""
     began, decided_us = control.clock.monotonic(), control.clock.now_us()
+    order = msgspec.structs.replace(order, reason=control.typed(order.reason))
     await control.load()
     made = await asyncio.to_thread(mixed.compose, control.state, order.route, order.env, order.part, order.to)
     shown = await asyncio.to_thread(verify, control, made)

@@ -23,6 +23,7 @@ async def enable(control: Control, route: str, env: str, actor: Actor, reason: s
 
 async def _switch(control: Control, route: str, env: str, disabled: bool, actor: Actor, reason: str) -> dict[str, Any]:
     began = control.clock.monotonic()
+    reason = control.typed(reason)
     moved = await asyncio.to_thread(
         pointer.set_disabled, control.state, route, env, disabled, actor=actor, reason=reason, clock=control.clock
     )
