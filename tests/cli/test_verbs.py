@@ -56,6 +56,7 @@ def test_the_verbs() -> None:
             "config check",
             "demo",
             "drill export",
+            "drill rescan",
             "eval run",
             "eval show",
             "export",
