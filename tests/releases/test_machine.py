@@ -22,8 +22,8 @@ from pilothouse.store.state import canaries, changes, drills, pointers, releases
 from pilothouse.store.state.engine import StateStore
 
 R = "docs-answer"
-ENVS = st.sampled_from(["staging", "prod"])
-RELEASES = st.integers(min_value=1, max_value=5)
+ENVS = st.sampled_from(["prod", "prod", "staging"])
+RELEASES = st.integers(min_value=1, max_value=4)
 SHARES = st.sampled_from([None, None, 0.05, 0.25, 1.0])
 ANA = Actor(type="person", id="ana")
 POLICY = CanaryPolicy(steps=(0.05, 0.5, 1.0), min_seconds=60)
@@ -43,6 +43,10 @@ class Machine(RuleBasedStateMachine):
         self.clock = FrozenClock()
         self.undo: dict[str, list[int]] = {"staging": [], "prod": []}  # our own model of what stands behind what
         self.kit.make_releases(self.store, self.clock, 3)
+        for number in (1, 2):  # prod begins with something to go back to, staging with nothing
+            order = Promotion(env="prod", release=number, actor=ANA)
+            pointer.promote(self.store, self.kit.route(), order, self.clock)
+            self.undo["prod"].append(number)
 
     def teardown(self) -> None:
         self.store.close()
@@ -177,7 +181,7 @@ class Machine(RuleBasedStateMachine):
         else:
             standing[-1] = to
 
-    @rule(env=ENVS, part=st.sampled_from(["prompt", "prompt", "index", "nonsense"]), to=st.none() | RELEASES)
+    @rule(env=ENVS, part=st.sampled_from(["prompt", "prompt", "prompt", "index", "nonsense"]), to=st.none() | RELEASES)
     def revert_part(self, env, part, to):
         """Only that part changes, and the release it makes is served."""
         before = self.pointer(env)

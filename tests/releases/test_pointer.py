@@ -197,3 +197,22 @@ def test_of_two_who_read_the_same_revision_one_gets_a_conflict(three, clock, ana
     assert moved is not None
     assert moved.stable in results
     assert moved.revision == 2
+
+
+def test_what_could_not_be_pushed_is_put_back_without_its_canary(three, clock, ana, kit):
+    route = kit.route()
+    pointer.promote(three, route, order(ana, 1), clock)
+    first = pointer.promote(three, route, order(ana, 2, share=0.05), clock)
+    stepped = pointer.promote(three, route, order(ana, 2, share=0.25), clock)
+    with pytest.raises(Conflict, match="has moved since: it is not put back"):
+        pointer.restore(three, first, actor=ana, reason="no table", clock=clock)
+    back = pointer.restore(three, stepped, actor=ana, reason="no table", clock=clock)
+    assert (back.what, back.pointer.stable, back.pointer.canary, back.pointer.share) == ("restored", 1, None, 0.0)
+    with three.read() as conn:
+        assert [run.state for run in canaries.list_canaries(conn, R)] == ["aborted"]
+    promoted = pointer.promote(three, route, order(ana, 3), clock)
+    assert pointer.restore(three, promoted, actor=ana, reason="no table", clock=clock).pointer.stable == 1
+    assert rollback_dry_run(three, R, "prod").ok is False  # release 3 does not stand behind it
+    disabled = pointer.set_disabled(three, R, "prod", True, actor=ana, reason="", clock=clock)
+    with pytest.raises(Refused, match="nothing is put back"):
+        pointer.restore(three, disabled, actor=ana, reason="no table", clock=clock)
