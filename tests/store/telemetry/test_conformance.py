@@ -11,15 +11,18 @@ import pytest
 from tests.store.telemetry.rows import DAY_US, HOUR_US, NOW_US, differences, loaded, loosely, shape
 
 from pilothouse.domain.clock import FrozenClock
+from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.release import CanaryRun
 from pilothouse.domain.wires import MetricQuery
 from pilothouse.releases.canary import Arm, Sides
-from pilothouse.server import arms, asking
+from pilothouse.server import alternates, arms, asking, drifting, timing
 from pilothouse.server.evidence import reconstruct, security
 from pilothouse.server.verbs import canaries
+from pilothouse.server.verbs.releases import last_served
 from pilothouse.server.views import overview, traces
 from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.telemetry import (
+    callers,
     evidence,
     exposition,
     flag_uses,
@@ -99,6 +102,22 @@ def _server(store: TelemetryStore) -> Any:
     ]
 
 
+def _releases(store: TelemetryStore) -> Any:
+    """What plans, reverts, alternates and the watch on providers ask."""
+    since = NOW_US - 9 * DAY_US
+    seen = store.rows(drifting._SEEN, [since])
+    found = callers.callers(store, "docs", "prod", since)
+    return [
+        [getattr(found, name) for name in ("total", "sample", "called", "variables", "fields", "own_tools", "objects")],
+        sorted(row["id"] for row, _, _ in callers.recorded(store, "docs", "prod", since, 1_000)),
+        sorted(map(str, seen)),
+        store.rows(alternates._QUOTA, ["openai", "gpt-5-mini", since]),
+        [float(value) for (value,) in store.rows(alternates._PEAK, ["docs", "prod", since])],
+        store.rows(timing._LAST, ["docs", "prod", 3, since]),
+        last_served(SimpleNamespace(telemetry=store), ModelRef("openai", "gpt-5-mini")),
+    ]
+
+
 QUESTIONS: dict[str, Callable[[TelemetryStore], Any]] = {
     "filters": _filters,
     "pages": _pages,
@@ -124,6 +143,7 @@ QUESTIONS: dict[str, Callable[[TelemetryStore], Any]] = {
         flag_uses.over_time(s, "f0", "prod", NOW_US - DAY_US, 7_200),
     ],
     "server": _server,
+    "releases": _releases,
     "waterfall": lambda s: [waterfall.spans(s, f"{n:032x}") for n in (0, 9, 5_000)],
     "exposition": lambda s: exposition.exposition(
         s, make_metrics(s, FrozenClock(NOW_US)), FrozenClock(NOW_US), NOW_US - DAY_US
