@@ -213,8 +213,7 @@ class Round:
 
 
 def roll_back(at: Cluster, fault: str) -> Round:
-    """Put the bad release live, order a rollback at host a with a fault, and see when the last bad request began."""
-    at.a.call("POST", "/api/v1/routes/answer/promote", {"release": BAD})
+    """Order a rollback at host a, with a fault, and see when the last bad request began; the bad release is live."""
     until(lambda: in_step(at), 60, "release 2 on both hosts")
     time.sleep(0.3)  # of traffic on it
     server, pid = at.server, int(str(at.a.address()["pid"]))
@@ -289,6 +288,7 @@ def measure(rollbacks: int, rate: float) -> tuple[list[Round], Traffic]:
         time.sleep(1.0)
         for fault, count in plan:
             for number in range(count):
+                at.a.call("POST", "/api/v1/routes/answer/promote", {"release": BAD})
                 rounds.append(roll_back(at, fault))
                 last = max(rounds[-1].last_bad_s.values())
                 print(f"{fault} {number + 1}/{count}: last bad request after {last:.3f} s", file=sys.stderr, flush=True)

@@ -102,6 +102,14 @@ class Control:
         """Whether the watcher sees what all hosts serve: a host's DuckDB has what that host has recorded alone."""
         return self.hosts is None or not self.hosts.others or bool(self.config.store.telemetry)
 
+    @property
+    def watched_us(self) -> int | None:
+        """When the rules were last evaluated, here or at the host that leads; µs since 1970."""
+        if self.hosts is None or self.hosts.leads:
+            return self.heartbeat_us
+        age_s = self.hosts.watched_s
+        return None if age_s is None else self.clock.now_us() - int(age_s * 1e6)
+
     async def publish(self) -> PushReport:
         """Build the table of now, keep it on disk, and push it to every worker of every host; raises StoreError."""
         return await self.publisher.publish()

@@ -130,6 +130,7 @@ def _told(control: Control, hosts: Hosts) -> HostState:
         revision=control.table.revision if control.table is not None else -1,
         workers={worker.worker: worker.revision for worker in workers},
         leads=hosts.leads,
+        watched_s=(control.clock.now_us() - control.heartbeat_us) / 1e6 if control.heartbeat_us is not None else None,
         version=__version__,
         files=control.files,
     )

@@ -69,6 +69,11 @@ class Hosts:
         """The other hosts, as last read."""
         return [one for one in self.known if one.host != self.name]
 
+    @property
+    def watched_s(self) -> float | None:
+        """Seconds since the leader's rules were evaluated; None where nobody leads, or it never did."""
+        return next((one.watched_s for one in self.known if one.leads and not one.cut_off), None)
+
     def news(self) -> None:
         """A worker of this host came, went, or holds another table: say so at once."""
         self._own_news.set()

@@ -7,7 +7,9 @@ from pilothouse.domain.errors import NotFound, StateError
 from pilothouse.store.state import hosts
 from pilothouse.store.state.hosts import CUT_OFF_S, HostState
 
-A = HostState(host="a", ident="1", revision=7, workers={"edge-0": 7, "ingest-0": 6}, leads=True, files="f")
+A = HostState(
+    host="a", ident="1", revision=7, workers={"edge-0": 7, "ingest-0": 6}, leads=True, watched_s=2.0, files="f"
+)
 
 
 def later(outside, seconds):
@@ -28,6 +30,8 @@ def test_a_heartbeat_is_replaced_and_grows_old(store, outside):
     with store.read() as conn:
         assert [one.cut_off for one in hosts.every(conn)] == [True, True]
         assert hosts.every(conn)[0].age_s > CUT_OFF_S
+        assert hosts.every(conn)[0].watched_s > CUT_OFF_S + 2  # it grows old with its host
+        assert hosts.every(conn)[1].watched_s is None
 
 
 def test_a_table_is_held_when_control_and_every_worker_hold_it():

@@ -137,7 +137,7 @@ def _alert_facts(control: Control, conn: Connection, route: RouteConfig, shared:
         [alert for alert in alerts.list_alerts(conn, route=route.name) if alert.env == shared.env],
         expected=defaults.expected(route),
         now_us=shared.now_us,
-        heartbeat_us=control.heartbeat_us,
+        heartbeat_us=control.watched_us,
     )
 
 

@@ -20,13 +20,15 @@ _NOW = {
 
 
 class HostState(msgspec.Struct, frozen=True, kw_only=True):
-    """A host as it last said. `workers`: name → revision of the table it holds; `age_s`: since it was heard."""
+    """A host as it last said. `workers`: name → revision of the table it holds; `age_s`: since it was heard;
+    `watched_s`: since its rules' evaluator ran to its end, None where it never did."""
 
     host: str
     ident: str
     revision: int
     workers: dict[str, int]
     leads: bool = False
+    watched_s: float | None = None
     version: str = ""
     files: str = ""
     age_s: float = 0.0
@@ -59,7 +61,8 @@ def beat(conn: Connection, state: HostState, *, news: bool) -> None:
         )
     values = {
         "host": state.host, "ident": state.ident, "seen_us": now, "revision": state.revision,
-        "workers": msgspec.json.encode(state.workers).decode(), "leads": state.leads, "version": state.version,
+        "workers": msgspec.json.encode(state.workers).decode(), "leads": state.leads,
+        "watched_s": state.watched_s, "version": state.version,
         "files": state.files,
     }  # fmt: skip
     upsert(conn, hosts, values, (hosts.c.host,))
@@ -80,15 +83,17 @@ def forget(conn: Connection, host: str) -> None:
 
 
 def _state(row: RowMapping, now: int) -> HostState:
+    age_s = max(0.0, round((now - row["seen_us"]) / 1e6, 3))
     return HostState(
         host=row["host"],
         ident=row["ident"],
         revision=row["revision"],
         workers=msgspec.json.decode(row["workers"], type=dict[str, int]),
         leads=row["leads"],
+        watched_s=row["watched_s"] + age_s if row["watched_s"] is not None else None,
         version=row["version"],
         files=row["files"],
-        age_s=max(0.0, round((now - row["seen_us"]) / 1e6, 3)),
+        age_s=age_s,
     )
 
 

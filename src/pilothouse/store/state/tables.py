@@ -356,6 +356,7 @@ hosts = Table(
     Column("revision", Integer, nullable=False),  # of the table that its control gives out
     Column("workers", Text, nullable=False),  # {worker: revision that it holds}
     Column("leads", Boolean, nullable=False, server_default="0"),
+    Column("watched_s", Float),  # since its rules' evaluator ran to its end, when it said so; null: never here
     _text("version"),
     _text("files"),  # hash of the app's files as this host has them
 )
