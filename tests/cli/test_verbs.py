@@ -53,6 +53,7 @@ def test_the_verbs() -> None:
             "alerts list",
             "audit list",
             "audit verify",
+            "backup",
             "config check",
             "demo",
             "drill export",
@@ -68,6 +69,8 @@ def test_the_verbs() -> None:
             "flag rollout",
             "flag set",
             "flag show",
+            "hosts forget",
+            "hosts list",
             "import",
             "index list",
             "index register",
@@ -87,6 +90,7 @@ def test_the_verbs() -> None:
             "release plan",
             "release promote",
             "release rollback",
+            "restore",
             "retention",
             "review",
             "rollback",
@@ -347,3 +351,9 @@ def test_nothing_runs_here(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["status", "--data", str(tmp_path)])
     assert done.exit_code == 2
     assert "pilothouse up" in done.stderr
+
+
+def test_a_host_whose_state_is_in_a_file_is_alone(verb: Verb, invoke: Callable[..., Result]) -> None:
+    assert verb("hosts", "list")["hosts"] == []
+    assert "alone" in invoke("hosts", "list").output
+    assert "there is no host 'b'" in invoke("hosts", "forget", "b").output

@@ -63,6 +63,7 @@ class Hosts:
         self._said: dict[str, int] = {}
         self._left = False
         self._saying = asyncio.Lock()
+        self._listener: asyncio.Task[None] | None = None
 
     @property
     def others(self) -> list[HostState]:
@@ -106,6 +107,10 @@ class Hosts:
         async with self._saying:
             self._left = True
             self.leads = False
+            if self._listener is not None:
+                self._listener.cancel()
+            self._own_news.set()
+            self._moved.set()
             await asyncio.to_thread(self._lead.close)
             with contextlib.suppress(StoreError):
                 await asyncio.to_thread(self._leave)
@@ -119,7 +124,8 @@ class Hosts:
     # --- hearing
 
     async def listen(self) -> None:
-        """Hear what the others say, for ever; what was missed while the connection was away is looked for."""
+        """Hear what the others say until this host leaves; what was missed in between is looked for."""
+        self._listener = asyncio.current_task()
         while True:
             try:
                 await postgres.listen(self._server, self._hear)
