@@ -35,6 +35,9 @@ def read_store(top: Section) -> StoreConfig:
         telemetry=section.take("telemetry", _telemetry, ""),
         telemetry_password=absolute(section.take("telemetry_password", reference, ""), folder),
     )
+    for place, secret in (("state", "state_password"), ("telemetry", "telemetry_password")):
+        if secret in section and place not in section:
+            raise section.error(f"{place!r} is missing", section.node(secret), hint=f"add `{place}: …`")
     section.close()
     return result
 

@@ -99,8 +99,8 @@ class Control:
 
     @property
     def one_sight(self) -> bool:
-        """Whether the watcher sees what all hosts serve: a host's DuckDB has what that host has recorded alone."""
-        return self.hosts is None or not self.hosts.others or bool(self.config.store.telemetry)
+        """Whether the watcher sees what all hosts serve: each host's telemetry has its own records alone."""
+        return self.hosts is None or not self.hosts.others
 
     @property
     def watched_us(self) -> int | None:

@@ -131,6 +131,7 @@ def _told(control: Control, hosts: Hosts) -> HostState:
         workers={worker.worker: worker.revision for worker in workers},
         leads=hosts.leads,
         watched_s=(control.clock.now_us() - control.heartbeat_us) / 1e6 if control.heartbeat_us is not None else None,
+        telemetry=control.config.store.telemetry,
         version=__version__,
         files=control.files,
     )

@@ -53,6 +53,16 @@ def test_a_name_is_one_hosts_until_that_is_gone(store, outside):
         assert [one.ident for one in hosts.every(conn)] == ["2"]
 
 
+def test_two_hosts_do_not_load_into_one_telemetry_server(store):
+    first, second = (HostState(host=n, ident=n, revision=1, workers={}, telemetry="clickhouse://h/d") for n in "ab")
+    with store.beat() as conn:
+        hosts.beat(conn, first, news=False)
+        hosts.beat(conn, msgspec.structs.replace(second, telemetry="clickhouse://h/other"), news=False)
+        hosts.beat(conn, msgspec.structs.replace(second, telemetry=""), news=False)
+    with pytest.raises(StateError, match="a keeps its telemetry in the same database"), store.beat() as conn:
+        hosts.beat(conn, second, news=False)
+
+
 def test_a_host_is_forgotten_once(store):
     with store.beat() as conn:
         hosts.beat(conn, A, news=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from pilothouse.config.app import load
+from pilothouse.config.app import AppConfig, load
 from pilothouse.domain.change import Actor, Change
 from pilothouse.domain.errors import Refused
 from pilothouse.domain.hashing import bytes_hash
@@ -18,10 +18,10 @@ from pilothouse.server.backup import TELEMETRY, Extra
 from pilothouse.server.composition import Control, app_file_names, secrets_fingerprint, state_place
 from pilothouse.server.datadir import DataDir, control_address, supervisor_state
 from pilothouse.server.link import table_path
+from pilothouse.server.opening import open_telemetry
 from pilothouse.server.verbs.transfers import Tell, lines
 from pilothouse.store.state import changes
 from pilothouse.store.state.engine import StateStore
-from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.telemetry import transfer
 
 
@@ -95,15 +95,15 @@ def restore(app_dir: Path, data: DataDir, file: Path, *, force: bool, progress: 
     finally:
         state.close()
     table_path(data.path).unlink(missing_ok=True)  # it is of the state before; control writes that of now
-    return {**msgspec.to_builtins(done), "telemetry": _restore_recorded(data, file)}
+    return {**msgspec.to_builtins(done), "telemetry": _restore_recorded(config, app_dir, data, file)}
 
 
-def _restore_recorded(data: DataDir, file: Path) -> dict[str, int] | None:
+def _restore_recorded(config: AppConfig, app_dir: Path, data: DataDir, file: Path) -> dict[str, int] | None:
     """Rows that came new into each table; None where the backup has nothing that was recorded."""
     with tempfile.TemporaryDirectory(prefix="pilothouse-restore-", dir=data.path) as folder:
         if not backup.extract(file, Path(folder)):
             return None
-        telemetry = TelemetryStore(data.telemetry)
+        telemetry = open_telemetry(config.store, data, app_dir)
         try:
             return dict(transfer.import_(telemetry, folder).added)
         finally:

@@ -29,6 +29,7 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
     workers: dict[str, int]
     leads: bool = False
     watched_s: float | None = None
+    telemetry: str = ""
     version: str = ""
     files: str = ""
     age_s: float = 0.0
@@ -49,25 +50,37 @@ def now_us(conn: Connection) -> int:
 
 
 def beat(conn: Connection, state: HostState, *, news: bool) -> None:
-    """Write a heartbeat; with `news` every control hears of it. StateError where another host has the name."""
-    before = conn.execute(select(hosts).where(hosts.c.host == state.host)).mappings().first()
+    """Write a heartbeat; with `news` every control hears of it. StateError where another host has the name, or the
+    same telemetry server."""
     now = now_us(conn)
-    if before is not None and before["ident"] != state.ident and not _state(before, now).cut_off:
-        raise StateError(
-            f"another host named {state.host!r} is running on this store",
-            where=str(conn.engine.url.render_as_string()),
-            hint="give each host its own --host-name; a copied data directory keeps no `host` file",
-            code="host_name_taken",
-        )
+    for row in conn.execute(select(hosts).where(hosts.c.ident != state.ident)).mappings():
+        if not (other := _state(row, now)).cut_off:
+            _refuse_rival(state, other)
     values = {
         "host": state.host, "ident": state.ident, "seen_us": now, "revision": state.revision,
         "workers": msgspec.json.encode(state.workers).decode(), "leads": state.leads,
-        "watched_s": state.watched_s, "version": state.version,
+        "watched_s": state.watched_s, "telemetry": state.telemetry, "version": state.version,
         "files": state.files,
     }  # fmt: skip
     upsert(conn, hosts, values, (hosts.c.host,))
     if news:
         postgres.notify(conn, postgres.HOSTS_CHANNEL, state.host)
+
+
+def _refuse_rival(state: HostState, other: HostState) -> None:
+    if other.host == state.host:
+        raise StateError(
+            f"another host named {state.host!r} is running on this store",
+            hint="give each host its own --host-name; a copied data directory keeps no `host` file",
+            code="host_name_taken",
+        )
+    if state.telemetry and other.telemetry == state.telemetry:
+        raise StateError(
+            f"{other.host} keeps its telemetry in the same database",
+            where=state.telemetry,
+            hint="give each host a database of its own: two hosts that load into one would undo each other's rollups",
+            code="telemetry_taken",
+        )
 
 
 def every(conn: Connection) -> list[HostState]:
@@ -91,6 +104,7 @@ def _state(row: RowMapping, now: int) -> HostState:
         workers=msgspec.json.decode(row["workers"], type=dict[str, int]),
         leads=row["leads"],
         watched_s=row["watched_s"] + age_s if row["watched_s"] is not None else None,
+        telemetry=row["telemetry"],
         version=row["version"],
         files=row["files"],
         age_s=age_s,

@@ -357,6 +357,7 @@ hosts = Table(
     Column("workers", Text, nullable=False),  # {worker: revision that it holds}
     Column("leads", Boolean, nullable=False, server_default="0"),
     Column("watched_s", Float),  # since its rules' evaluator ran to its end, when it said so; null: never here
+    _text("telemetry"),  # address of the server that its telemetry is in; empty: a file of its own
     _text("version"),
     _text("files"),  # hash of the app's files as this host has them
 )

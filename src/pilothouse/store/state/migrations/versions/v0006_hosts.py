@@ -18,6 +18,7 @@ def upgrade() -> None:
         sa.Column("workers", sa.Text(), nullable=False),
         sa.Column("leads", sa.Boolean(), server_default="0", nullable=False),
         sa.Column("watched_s", sa.Float(), nullable=True),
+        sa.Column("telemetry", sa.Text(), server_default="", nullable=False),
         sa.Column("version", sa.Text(), server_default="", nullable=False),
         sa.Column("files", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("host", name=op.f("pk_hosts")),
