@@ -28,7 +28,8 @@ FILTERS = (
     "tool:tool1", "has:documents", "has:error", "has:retry", "has:guard", "has:score", "label.team:t1", "tokens>60",
     "session:s1", "user:u1,u2", "question", "100", "release:3", "canary:true", "ttft<20ms", "source:otlp", "env:dev",
     "label.db:x", "label.team:t*", "label.team:*", "question*", '"question 4"', "provider:*", "model:*1", "name:a*nt",
-    "r0004",    "has:tool", "has:fallback", "has:stream", "-has:gateway", "status:500", "attempts>1", "id:r0007", "error:time*,b*m",
+    "r0004", "has:tool", "has:fallback", "has:stream", "-has:gateway", "status:500", "attempts>1", "id:r0007",
+    "error:time*,b*m",
 )  # fmt: skip
 
 
