@@ -75,15 +75,17 @@ def conditions(query: Query) -> Condition:
 def _condition(term: Term) -> Condition:
     if not term.field:
         return _words(term.values[0])
-    if term.field == "id":
-        return any_of([_ident(value) for value in term.values])
-    if term.field == "has":
-        return any_of([Condition(_HAS[value]) for value in term.values])
-    if term.field.startswith("label."):
-        return any_of([_label(term.field.removeprefix("label."), value) for value in term.values])
-    if term.field in SETS:
-        return any_of([_among(SETS[term.field], value) for value in term.values])
-    return any_of([_one(term, _COLUMNS[term.field], value) for value in term.values or term.ranges])
+    if term.field in _COLUMNS:
+        return any_of([_one(term, _COLUMNS[term.field], value) for value in term.values or term.ranges])
+    return any_of([_looked_up(term.field, value) for value in term.values])
+
+
+def _looked_up(field: str, value: str) -> Condition:
+    if field == "id":
+        return _ident(value)
+    if field == "has":
+        return Condition(_HAS[value])
+    return _among(SETS[field], value) if field in SETS else _label(field.removeprefix("label."), value)
 
 
 def any_of(made: list[Condition]) -> Condition:

@@ -24,8 +24,9 @@ class Bin(msgspec.Struct, frozen=True):
 
 
 def bin_of(column: str, bounds: Sequence[float]) -> str:
-    """SQL for the index of the bar that a value falls in."""
-    return "(" + " + ".join(f"({column} >= {bound!r})::INT" for bound in bounds) + ")"
+    """SQL for the index of the bar that a known value falls in."""
+    whens = " ".join(f"WHEN {column} < {bound!r} THEN {index}" for index, bound in enumerate(bounds))
+    return f"CASE {whens} ELSE {len(bounds)} END"
 
 
 def bins(bounds: Sequence[float], counts: dict[int, tuple[int, int]]) -> tuple[Bin, ...]:

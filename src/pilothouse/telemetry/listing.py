@@ -100,17 +100,17 @@ def find(store: TelemetryStore, asked: Asked) -> Found:
         condition = Condition(f"{condition.sql} AND {after.sql}", condition.params + after.params)
         window = Window(window.since_us, ts_us + 1)
     with store.reading() as ask:
-        _newest(ask, condition, window, asked.limit + 1 if asked.before else HITS_MAX + 1)
+        total = _newest(ask, condition, window, asked.limit + 1 if asked.before else HITS_MAX + 1)
         found = ask(f"SELECT n, id, ts FROM hits ORDER BY ts DESC, id DESC LIMIT {asked.limit + 1}")  # noqa: S608
         page = Found(rows=rows(ask, found[: asked.limit]), total=0, capped=False, next=_next(found, asked.limit))
         if not asked.before:
-            page = _counted(ask, page)
+            page = _counted(ask, page, total)
         ask("DROP TABLE hits")
     return page
 
 
-def _newest(ask: Ask, condition: Condition, window: Window, need: int) -> None:
-    """Put at least the `need` newest matches into the temporary table `hits`, or all, where there are fewer."""
+def _newest(ask: Ask, condition: Condition, window: Window, need: int) -> int:
+    """Put at least the `need` newest matches into the temporary table `hits`, or all of fewer; how many there are."""
     time = window.of("ts")
     there = ask(
         f"SELECT count(*) AS n, epoch_us(min(ts)) AS a, epoch_us(max(ts)) AS b FROM entries WHERE {time.sql}",  # noqa: S608
@@ -131,7 +131,7 @@ def _newest(ask: Ask, condition: Condition, window: Window, need: int) -> None:
         put, before = "INSERT INTO hits", found
         found = ask("SELECT count(*) AS n FROM hits")[0]["n"]
         if found >= need or since <= first:
-            return
+            return int(found)
         until = since
         rate = (found - before) / width  # matches a µs, in this slice
         width = max(4 * width, int(1.5 * (need - found) / rate)) if rate else end - first
@@ -158,9 +158,9 @@ def _micros(ts: datetime) -> int:
     return ((days * 86_400 + ts.hour * 3_600 + ts.minute * 60 + ts.second) * 1_000_000) + ts.microsecond
 
 
-def _counted(ask: Ask, page: Found) -> Found:
+def _counted(ask: Ask, page: Found, total: int) -> Found:
     """The page with what is counted over the newest matches."""
-    total, since = ask("SELECT count(*) AS n FROM hits")[0]["n"], Condition()
+    since = Condition()
     if total > HITS_MAX:
         last = ask(f"SELECT ts, id FROM hits ORDER BY ts DESC, id DESC LIMIT 1 OFFSET {HITS_MAX - 1}")[0]  # noqa: S608
         since = Condition("(ts > ? OR ts = ? AND id >= ?)", [last["ts"], last["ts"], last["id"]])
@@ -172,21 +172,15 @@ def _counted(ask: Ask, page: Found) -> Found:
 
 
 def _facets(ask: Ask, since: Condition) -> dict[str, dict[str, int]]:
-    every = (1 << len(FACETS)) - 1
-    names = ", ".join(FACETS)
-    sets = ", ".join(f"({name})" for name in FACETS)
-    found = ask(
-        f"SELECT {names}, grouping_id({names}) AS which, sum(many)::BIGINT AS n FROM "  # noqa: S608  # own names
-        f"(SELECT {names}, count(*) AS many FROM hits WHERE {since.sql} GROUP BY {names}) "
-        f"GROUP BY GROUPING SETS ({sets}) ORDER BY n DESC",
-        since.params,
-    )
+    parts = [
+        f"SELECT '{name}' AS facet, {name} AS v, count(*) AS n FROM hits WHERE {name} <> '' AND {since.sql} GROUP BY v"  # noqa: S608
+        for name in FACETS
+    ]
     counts: dict[str, dict[str, int]] = {name: {} for name in FACETS}
-    which = {every & ~(1 << (len(FACETS) - 1 - i)): name for i, name in enumerate(FACETS)}
-    for row in found:
-        name = which[row["which"]]
-        if row[name] and len(counts[name]) < VALUES_MAX:
-            counts[name][row[name]] = row["n"]
+    found = ask(" UNION ALL ".join(parts), since.params * len(parts))
+    for row in sorted(found, key=lambda row: -row["n"]):
+        if len(counts[row["facet"]]) < VALUES_MAX:
+            counts[row["facet"]][row["v"]] = row["n"]
     return counts
 
 

@@ -89,6 +89,16 @@ def _files_of(store: TelemetryStore, ask: Ask, owners: list[str]) -> list[str]:
     """The files in whose time these owners are: the requests' and the spans' rows say when that was."""
     if not owners or not ask("SELECT 1 FROM payload_files LIMIT 1"):
         return []
+    rows = ask(
+        "SELECT file FROM payload_files WHERE EXISTS "
+        "(SELECT 1 FROM unnest(?::TIMESTAMP[]) AS t(moment) WHERE moment BETWEEN since AND until)",
+        [[row["ts"] for row in _times(store, ask, owners)]],
+    )
+    return [row["file"] for row in rows]
+
+
+def _times(store: TelemetryStore, ask: Ask, owners: list[str]) -> list[dict[str, Any]]:
+    """When these requests and spans were."""
     requests = [owner for owner in owners if "/" not in owner]
     spans = [owner.split("/", 1) for owner in owners if "/" in owner]
     times = []
@@ -103,12 +113,7 @@ def _files_of(store: TelemetryStore, ask: Ask, owners: list[str]) -> list[str]:
             f"SELECT ts FROM spans WHERE (trace_id, span_id) IN (VALUES {marks}) AND {near.sql}",  # noqa: S608
             [*(part for pair in spans for part in pair), *near.params],
         )
-    rows = ask(
-        "SELECT file FROM payload_files WHERE EXISTS "
-        "(SELECT 1 FROM unnest(?::TIMESTAMP[]) AS t(moment) WHERE moment BETWEEN since AND until)",
-        [[row["ts"] for row in times]],
-    )
-    return [row["file"] for row in rows]
+    return times
 
 
 def source(store: TelemetryStore, ask: Ask, since_us: int, until_us: int) -> str:

@@ -39,20 +39,25 @@ def people(store: TelemetryStore, by: By, since_us: int, until_us: int = 0, type
     """Sessions or users that were last seen in the window, newest first; `typed`: whose id begins with it."""
     column = '"user"' if by == "user" else "session"
     time = Window(since_us, until_us).of("ts")
-    where = f"listed AND source IN ('edge', 'otlp') AND {column} <> '' AND starts_with({column}, ?) AND {time.sql}"
+    where = f"listed AND source IN ('edge', 'otlp') AND {column} <> '' AND {time.sql}"
+    begins = f" AND starts_with({column}, ?)" if typed else ""
+    newest = store.query(
+        f"SELECT {column} AS id, max(ts) AS last, count(*) OVER () AS total FROM entries WHERE {where}{begins} "  # noqa: S608
+        f"GROUP BY {column} ORDER BY last DESC, id LIMIT {SHOWN_MAX}",
+        [*time.params, *([typed] if typed else [])],
+    )
+    if not newest:
+        return People(rows=(), total=0)
     found = store.query(
-        f"""WITH seen AS (
-  SELECT {column} AS id, max(ts) AS last FROM entries WHERE {where} GROUP BY {column}),
-newest AS (SELECT id, (SELECT count(*) FROM seen) AS total FROM seen ORDER BY last DESC, id LIMIT {SHOWN_MAX})
-SELECT {column} AS id, count(*) AS n, count(*) FILTER (outcome = 'failed') AS failed,
+        f"""SELECT {column} AS id, count(*) AS n, count(*) FILTER (outcome = 'failed') AS failed,
   count(DISTINCT nullif(session, '')) AS sessions, epoch_us(min(ts)) AS first_us, epoch_us(max(ts)) AS last_us,
   sum(input_tokens + output_tokens)::BIGINT AS tokens, sum(cost_usd) AS cost_usd,
-  list_sort(list(DISTINCT coalesce(nullif(route, ''), nullif(app, ''), name)))[1:3] AS routes, max(total) AS total
-FROM entries JOIN newest ON newest.id = {column} WHERE {where}
+  list_sort(list(DISTINCT coalesce(nullif(route, ''), nullif(app, ''), name)))[1:3] AS routes
+FROM entries WHERE {where} AND {column} IN ({", ".join("?" * len(newest))})
 GROUP BY {column} ORDER BY last_us DESC, {column}""",  # noqa: S608  # own names
-        [typed, *time.params, typed, *time.params],
+        [*time.params, *(row["id"] for row in newest)],
     )
-    total = max([row.pop("total") for row in found], default=0)
+    total = newest[0]["total"]
     return People(rows=tuple(msgspec.convert(row, Person) for row in found), total=total)
 
 
