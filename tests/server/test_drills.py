@@ -150,6 +150,19 @@ def test_a_switched_off_route_is_refused_and_comes_back(one: Any) -> None:
     assert finding(one, "T10.3")["status"] == "PASS"
 
 
+def test_the_state_is_backed_up_and_restored_beside_itself(one: Any) -> None:
+    detail = drill(one, "restore")["evidence"][0]["detail"]
+    assert (detail["problem"], detail["tables"] > 10, detail["changes"] > 0) == ("", True, True)
+
+
+def test_the_runbook_has_the_ids_of_now(one: Any) -> None:
+    text = one.verb("runbook", "answer")["markdown"]
+    assert "Live: release 1" in text
+    assert "pilothouse model switch answer other/big-2026-01-01" in text
+    assert "pilothouse route disable answer" in text
+    assert "1. on error: other/big-2026-01-01, outcome fallback" in text
+
+
 def test_an_unknown_drill_and_a_route_that_is_not_live_are_refused(one: Any) -> None:
     done = one.cli("drill", "rollback", "answer", "--env", "dev")
     assert (done.returncode, "not live" in done.stderr) == (2, True)

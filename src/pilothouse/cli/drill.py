@@ -16,6 +16,7 @@ WHAT = {
     "fallback": "Exercise each declared way to give less than everything, on a stage (T6.6).",
     "model-switch": "Ask every other model that the route names; outside prod, switch to one and back (T10.2).",
     "rescan": "Scan stored rows of the route again for what redaction left (T2.5); control does this daily.",
+    "restore": "Back the whole state up, restore it beside, and compare every table.",
     "kill-switch": "See what a switched off route answers; outside prod, switch it off and on (T10.3).",
 }
 

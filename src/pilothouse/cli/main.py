@@ -71,7 +71,7 @@ app.add_typer(trace.app, name="trace", help="Requests: list, show, replay.")
 app.add_typer(flags.app, name="flag", help="Flags: list, show, set, enable, disable, rollout, eval, history.")
 app.add_typer(config.app, name="config", help="The app's files: check.")
 app.add_typer(
-    drill.app, name="drill", help="Drills: rollback, provider-outage, fallback, model-switch, kill-switch, export."
+    drill.app, name="drill", help="Drills: rollback, provider-outage, fallback, model-switch, kill-switch, restore …"
 )
 app.add_typer(hosts.app, name="hosts", help="Hosts that share the state store: list, forget.")
 app.command("export")(transfer.export)

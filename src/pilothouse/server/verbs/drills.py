@@ -13,6 +13,7 @@ from pilothouse.server.composition import Control
 from pilothouse.server.drills import flip, outage, stage, switches
 from pilothouse.server.evidence import rescan
 from pilothouse.server.replies import failure_body
+from pilothouse.server.verbs import backups
 from pilothouse.stats.proportions import wilson
 from pilothouse.store.state import changes, drills, pointers
 from pilothouse.telemetry.round_trip import round_trip
@@ -82,6 +83,13 @@ async def _kill_switch(control: Control, route: str, env: str, actor: Actor) -> 
     return [("disable_route", found.pop("ok"), found)]
 
 
+async def _restore(control: Control, _route: str, _env: str, _actor: Actor) -> list[Evidence]:
+    """The whole state backed up, restored beside, and compared table by table."""
+    found = await backups.rehearse(control)
+    detail = msgspec.to_builtins(found)
+    return [("restore", bool(detail.pop("ok")), detail)]
+
+
 KINDS: Final[dict[str, Exercise]] = {
     "export": _export,
     "rollback": _rollback,
@@ -89,13 +97,15 @@ KINDS: Final[dict[str, Exercise]] = {
     "fallback": _fallback,
     "model-switch": _model_switch,
     "kill-switch": _kill_switch,
+    "restore": _restore,
 }
 _RECORDED = {  # the kind of evidence by which it is seen when a drill was last done
     "export": "export", "rollback": "rollback", "provider-outage": "faults", "fallback": "fallback",
     "model-switch": "alternate_model", "kill-switch": "disable_route",
+    "restore": "restore",
 }  # fmt: skip
 DAILY = ("export", "rollback", "provider-outage", "fallback")
-QUARTERLY = ("model-switch", "kill-switch")
+QUARTERLY = ("model-switch", "kill-switch", "restore")
 QUARTER_US = 80 * DAY_US  # before the 90 days of the checklist are over
 
 
