@@ -147,7 +147,7 @@ KEYS = {
     "routes.NAME.canary.min_time": "Time at a share before the next. Default `10m`.",
     "routes.NAME.canary.max_time": "Time in all, after which it is inconclusive and a person decides. Default `7d`.",
     "routes.NAME.canary.auto": "`true`: it steps and is promoted by itself too. Default `false`: it is only aborted by itself.",
-    "routes.NAME.canary.alpha": "The probability that a canary that is no worse than the margins allow is aborted, over all guardrails and "
+    "routes.NAME.canary.alpha": "The probability that a canary that is no worse than half of every margin is aborted, over all guardrails and "
     "looks together. Default `1 %`.",
     "routes.NAME.canary.alpha_promote": "The probability that one that is worse than a margin is promoted. Default `5 %`.",
     "routes.NAME.canary.baseline": "How much of the stable release's traffic before the canary sets the limits of rates. Default `1d`.",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pilothouse.config.app import load
 from pilothouse.config.canary import CanaryPolicy, Feed, Margins, Shadow, read_canary
 from pilothouse.config.section import parse
 from pilothouse.domain.errors import ConfigError
@@ -65,6 +66,14 @@ canary:
         replay=Feed(per_minute=12.0, spend_usd=2.0),
         shadow=Shadow(share=0.1, requests=30, spend_usd=1.0, judge="judge"),
     )  # fmt: skip
+
+
+def test_a_judge_is_a_route(tmp_path: Path) -> None:
+    (tmp_path / "pilothouse.yaml").write_text(
+        "providers: {p: {kind: openai}}\nroutes: {r: {model: p/m, canary: {shadow: {spend: 1 USD, judge: nobody}}}}\n"
+    )
+    with pytest.raises(ConfigError, match="judged by 'nobody', which is not in `routes`"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,18 @@ def load(folder: Path) -> AppConfig:
     )
     top.close()
     _known_providers(config, top)
+    _known_judges(config, top)
     return config
+
+
+def _known_judges(config: AppConfig, top: Section) -> None:
+    for route in config.routes.values():
+        judge = route.canary.shadow.judge if route.canary.shadow is not None else ""
+        if judge and judge not in config.routes:
+            raise top.error(
+                f"the canary of {route.name!r} is judged by {judge!r}, which is not in `routes`", top.node("routes"),
+                hint=f"routes: {', '.join(sorted(config.routes))}",
+            )  # fmt: skip
 
 
 def _known_providers(config: AppConfig, top: Section) -> None:

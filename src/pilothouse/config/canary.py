@@ -45,8 +45,8 @@ class Shadow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CanaryPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """When to act. Shares are 0 … 1. `alpha`: the probability that a canary that is no worse than its margins allow is
-    aborted, over all guardrails and looks together. `alpha_promote`: that one which is worse than a margin is
+    """When to act. Shares are 0 … 1. `alpha`: the probability that a canary that is no worse than half of its margins
+    is aborted, over all guardrails and looks together. `alpha_promote`: that one which is worse than a margin is
     promoted. `auto`: step and promote too; else only abort."""
 
     margins: Margins = Margins()
