@@ -99,6 +99,7 @@ def test_the_verbs() -> None:
             "rules check",
             "rules list",
             "status",
+            "store migrate",
             "trace list",
             "trace replay",
             "trace show",
