@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from inline_snapshot import snapshot
 
+from pilothouse.config.canary import Shadow
 from pilothouse.domain.callers import Callers
 from pilothouse.domain.errors import Conflict, NotFound, Refused
 from pilothouse.domain.evaluation import CaseResult
@@ -384,3 +385,17 @@ def test_a_release_is_rolled_back_to_by_number_where_it_was_live_or_passed_its_g
     assert (moved.what, moved.from_release, moved.to_release) == ("rolled_back", 1, 2)
     assert rollback_dry_run(live, R, "prod").ok is False  # release 1 was left behind
     assert rollback_dry_run(live, R, "prod", 1).target == 1
+
+
+def test_a_shadow_stage_stands_before_the_first_share(live, clock, ana, kit, gated):
+    policy = msgspec.structs.replace(POLICY, shadow=Shadow(requests=50))
+    route = msgspec.structs.replace(gated, canary=policy)
+    steps = plan.plan(live, route, "prod", 2)
+    shares = [step.share for step in steps if isinstance(step, plan.Canary)]
+    assert shares == [0.0, *sorted(share for share in POLICY.steps if share < 1)]
+    assert plan.describe(steps[2]).startswith("shadow, at least 50 requests")
+    kit.judge(live, clock, 2, "pass")
+    moved = plan.advance(live, route, "prod", 2, steps, actor=ana, clock=clock).moved
+    assert (moved.what, moved.pointer.share) == ("canary_started", 0.0)
+    assert states(plan.dry_run(live, route, "prod", 2, steps))[2:4] == ["waiting", "ready"]
+    assert plan.advance(live, route, "prod", 2, steps, actor=ana, clock=clock).moved is None

@@ -8,13 +8,13 @@ import msgspec
 from sqlalchemy import Connection
 
 from pilothouse.config.app import RouteConfig
+from pilothouse.config.canary import CanaryPolicy
 from pilothouse.domain.callers import Callers
 from pilothouse.domain.change import Actor
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.release import Pointer, Release
 from pilothouse.domain.table import ENVIRONMENTS
 from pilothouse.releases import admission, compatibility, pointer
-from pilothouse.releases.guardrail import CanaryPolicy
 from pilothouse.releases.move import Moved
 from pilothouse.releases.standing import dry_run
 from pilothouse.releases.steps import Canary, Check, Gate, Hold, Promote, Stage, Step, StepResult, describe
@@ -52,7 +52,7 @@ def plan(
     The environments before `env` in which the route is live come first. Outside prod, and for the first release of an
     environment, there is nothing to compare with and no canary. `callers`: who the candidate is checked against.
     """
-    canary = policy or CanaryPolicy()
+    canary = policy or route.canary
     with store.read() as conn:
         candidate = releases.get(conn, route.name, release)
         live = pointers.get(conn, route.name, env)
@@ -64,6 +64,8 @@ def plan(
         steps += [Stage(one, release) for one in before if pointers.get(conn, route.name, one) is not None]
         if compared:
             shares = [share for share in sorted(canary.steps) if share < 1.0]
+            if shares and canary.shadow is not None:
+                steps.append(Canary(0.0, canary.shadow.requests, 0.0))
             steps += [Canary(share, canary.min_requests, canary.min_seconds) for share in shares]
             if shares and route.tier in HOLD_S:
                 steps.append(Hold(shares[-1], HOLD_S[route.tier]))

@@ -83,6 +83,8 @@ def describe(step: Step) -> str:
             return _gate(step)
         case Stage(env, release):
             return f"stage release {release} in {env}"
+        case Canary(0.0, requests):
+            return f"shadow, at least {requests} requests asked of it too, whose answers nobody gets"
         case Canary(share, requests, seconds):
             return f"canary {percent(share)}, at least {seconds / 60:.3g} min and {requests} requests"
         case Hold(share, seconds):

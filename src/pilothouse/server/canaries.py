@@ -9,7 +9,7 @@ from pilothouse.monitoring.notify import Notice
 from pilothouse.releases import canary
 from pilothouse.releases.canary import Arm, Watched
 from pilothouse.security.secrets import make_secret_reader
-from pilothouse.server import arms
+from pilothouse.server import arms, timing
 from pilothouse.server.composition import Control
 from pilothouse.server.verbs.releases import settled
 from pilothouse.store.state import canaries
@@ -23,9 +23,11 @@ async def watch(control: Control) -> None:
         return
     await control.load()
     began = control.clock.monotonic()
+    decided_us = control.clock.now_us()
     for seen in await asyncio.to_thread(_look, control):
         if seen.moved is not None:
             await settled(control, seen.moved, began)
+            await timing.note(control, seen.moved, decided_us)
             if seen.decision.kind == "abort":
                 control.tasks.spawn(_note_last_bad(control, seen.run), "last bad request")
         if seen.news:
