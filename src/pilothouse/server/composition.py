@@ -203,7 +203,8 @@ async def open_control(
 
     def prepare() -> None:
         integrity.mend(state, clock)  # a pointer that was edited beside the verbs reaches no worker
-        flags.sync(state, publisher.config(), clock)
+        if publisher.hosts is None or publisher.hosts.leads:  # hosts whose files differ would undo one another
+            flags.sync(state, publisher.config(), clock)
 
     publisher.prepare = prepare
     try:
