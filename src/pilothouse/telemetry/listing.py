@@ -118,23 +118,29 @@ def _newest(ask: Ask, condition: Condition, window: Window, need: int) -> int:
     )[0]
     first, end = there["a"] or 0, (there["b"] or 0) + 1
     width = max(1, (end - first) * min(SLICE, 4 * need) // max(1, there["n"]))
-    put = "CREATE OR REPLACE TEMP TABLE hits AS"
-    found, until = 0, end
+    put, found, until, newest = "CREATE OR REPLACE TEMP TABLE hits AS", 0, end, ""
     while True:
         since = max(first, until - width)
-        part = Window(since, until).of("e.ts")
-        where = condition.sql
-        if marks.asked(where):
-            least = ask(f"SELECT min(n) AS n FROM entries e WHERE {part.sql}", part.params)[0]["n"]  # noqa: S608
-            where = marks.since(where, least or 0)
-        ask(f"{put} SELECT {_HIT} FROM entries e WHERE {part.sql} AND {where}", [*part.params, *condition.params])  # noqa: S608
+        where, params = _bounded(ask, condition, Window(since, until))
+        ask(f"{put} SELECT {_HIT} FROM entries e WHERE {where} {newest}", params)  # noqa: S608  # own fragments
         put, before = "INSERT INTO hits", found
-        found = ask("SELECT count(*) AS n FROM hits")[0]["n"]
+        found = int(ask("SELECT count(*) AS n FROM hits")[0]["n"])
         if found >= need or since <= first:
-            return int(found)
-        until = since
-        rate = (found - before) / width  # matches a µs, in this slice
-        width = max(4 * width, int(1.5 * (need - found) / rate)) if rate else end - first
+            return found
+        until, rate = since, (found - before) / width  # matches a µs, in this slice
+        if rate:
+            width = max(width // 4, int(1.3 * (need - found) / rate))
+        else:  # they may be few, or all together somewhere
+            width, newest = end - first, f"ORDER BY e.ts DESC, e.id DESC LIMIT {need}"
+
+
+def _bounded(ask: Ask, condition: Condition, window: Window) -> tuple[str, list[Any]]:
+    """The condition on entries of a time, with as few marks as may be of them."""
+    time, where = window.of("e.ts"), condition.sql
+    if marks.asked(where):
+        least = ask(f"SELECT min(n) AS n FROM entries e WHERE {time.sql}", time.params)[0]["n"]  # noqa: S608  # own
+        where = marks.since(where, least or 0)
+    return f"{time.sql} AND {where}", [*time.params, *condition.params]
 
 
 def _cursor(before: str) -> tuple[int, Condition]:

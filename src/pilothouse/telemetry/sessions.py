@@ -42,8 +42,8 @@ def people(store: TelemetryStore, by: By, since_us: int, until_us: int = 0, type
     where = f"listed AND source IN ('edge', 'otlp') AND {column} <> '' AND {time.sql}"
     begins = f" AND starts_with({column}, ?)" if typed else ""
     newest = store.query(
-        f"SELECT {column} AS id, max(ts) AS last, count(*) OVER () AS total FROM entries WHERE {where}{begins} "  # noqa: S608
-        f"GROUP BY {column} ORDER BY last DESC, id LIMIT {SHOWN_MAX}",
+        f"SELECT {column} AS who, max(ts) AS seen, count(*) OVER () AS total FROM entries WHERE {where}{begins} "  # noqa: S608
+        f"GROUP BY {column} ORDER BY seen DESC, who LIMIT {SHOWN_MAX}",
         [*time.params, *([typed] if typed else [])],
     )
     if not newest:
@@ -55,7 +55,7 @@ def people(store: TelemetryStore, by: By, since_us: int, until_us: int = 0, type
   list_sort(list(DISTINCT coalesce(nullif(route, ''), nullif(app, ''), name)))[1:3] AS routes
 FROM entries WHERE {where} AND {column} IN ({", ".join("?" * len(newest))})
 GROUP BY {column} ORDER BY last_us DESC, {column}""",  # noqa: S608  # own names
-        [*time.params, *(row["id"] for row in newest)],
+        [*time.params, *(row["who"] for row in newest)],
     )
     total = newest[0]["total"]
     return People(rows=tuple(msgspec.convert(row, Person) for row in found), total=total)
