@@ -146,6 +146,7 @@ def generate(
     """Fill an empty store with `requests` requests evenly over the `days` before `until_us`, and what hangs on them."""
     span_us = int(days * 86_400e6)
     with store.writer() as write:
+        write.execute("SET memory_limit = '3GB'")  # all of it at once, as no load is
         for macro in MACROS:
             write.execute(macro)
         write.execute(_RAW, [requests, until_us - span_us, span_us, requests, routes])
