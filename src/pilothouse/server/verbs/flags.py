@@ -29,6 +29,9 @@ async def change(control: Control, order: FlagOrder) -> dict[str, Any]:
         "workers": report.workers,
         "of": report.of,
         "late": report.late,
+        "hosts": report.hosts,
+        "of_hosts": report.of_hosts,
+        "away": report.away,
     }
     return made | {"reach": reach(made)}
 
