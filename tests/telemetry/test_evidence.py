@@ -253,7 +253,16 @@ def test_samples_hold_what_replay_and_the_scan_need(
         record(id="bare", payload=None),
         record(id="never sent", attempts=[]),
         record(id="elsewhere", route="other"),
-        SpanRecord(trace_id="t", span_id="s", ts_us=NOW_US, duration_ms=1, name="n", preview_in="span text"),
+        SpanRecord(
+            trace_id="t",
+            span_id="s",
+            ts_us=NOW_US,
+            duration_ms=1,
+            name="n",
+            preview_in="span text",
+            route="docs-answer",
+            env="prod",
+        ),
     )
     drawn = samples.sample_requests(store, "docs-answer", "prod", n=20)
     assert len({one.id for one in drawn}) == 20
@@ -264,13 +273,13 @@ def test_samples_hold_what_replay_and_the_scan_need(
     assert set(every["r1"].parts) == set(PARTS)
     assert samples.sample_requests(store, "docs-answer", "prod", since_us=NOW_US + 1) == []
 
-    texts = samples.sample_stored_texts(store, n=200)
+    texts = samples.stored_texts(store, "docs-answer", "prod", n=200)
     assert {(one.field, one.text) for one in texts if one.owner == "r1"} == {
         ("preview_in", "question"), ("preview_out", "answer"), ("request", "in 1"), ("response", "out"),
         ("words", "docs-answer\nsmollm2"),
     }  # fmt: skip
     assert [one.text for one in texts if one.owner == "t/s"] == ["span text", "n"]
-    assert len({one.owner for one in samples.sample_stored_texts(store, n=5)}) == 5
+    assert len({one.owner for one in samples.stored_texts(store, "docs-answer", "prod", n=5)}) == 5
 
 
 @pytest.fixture(scope="module")

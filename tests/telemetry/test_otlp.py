@@ -161,6 +161,7 @@ def test_what_is_not_read_is_415(kind: str | None, encoding: str | None) -> None
         ({"spanId": ""}, "span id"),
         ({"parentSpanId": "12"}, "parent span id"),
         ({"startTimeUnixNano": "soon"}, "64-bit integer"),
+        ({"startTimeUnixNano": "--5"}, "64-bit integer"),
         ({"startTimeUnixNano": None}, "64-bit integer"),
         ({"endTimeUnixNano": 0}, "missing"),
         ({"endTimeUnixNano": "1"}, "ends before"),

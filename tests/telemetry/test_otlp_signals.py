@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -211,16 +212,37 @@ JSONS = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
     max_leaves=20,
 )
+DECODERS: list[tuple[str, str, str, Callable[[bytes, str], Any]]] = [
+    ("resourceSpans", "scopeSpans", "spans", otlp.decode),
+    ("resourceLogs", "scopeLogs", "logRecords", otlp_logs.decode),
+    ("resourceMetrics", "scopeMetrics", "metrics", otlp_metrics.decode),
+]
 
 
 @given(JSONS)
 def test_no_json_breaks_the_decoders(value: Any) -> None:
-    for name, decode in (("resourceLogs", otlp_logs.decode), ("resourceMetrics", otlp_metrics.decode)):
-        for body in (value, {name: value}, {name: [{"scopeLogs": value, "scopeMetrics": value}]}):
+    for outer, inner, records, decode in DECODERS:
+        for body in (
+            value, {outer: value}, {outer: [{"resource": value}]}, {outer: [{inner: value}]},
+            {outer: [{inner: [{"scope": value}]}]}, {outer: [{inner: [{records: value}]}]},
+            {outer: [{inner: [{records: [value]}]}]},
+        ):  # fmt: skip
             try:
                 decode(json.dumps(body).encode(), otlp.JSON)
             except BadRequest:
                 continue
+
+
+@pytest.mark.parametrize(("outer", "inner", "records", "decode"), DECODERS)
+@pytest.mark.parametrize("wrong", [True, 1, 0, "text", {"spans": []}, ""])
+def test_what_is_no_list_is_refused_by_its_name(
+    outer: str, inner: str, records: str, decode: Callable[[bytes, str], Any], wrong: Any
+) -> None:
+    for body, name in (
+        ({outer: wrong}, outer), ({outer: [{inner: wrong}]}, inner), ({outer: [{inner: [{records: wrong}]}]}, records),
+    ):  # fmt: skip
+        with pytest.raises(BadRequest, match=f"“{name}” is not a list"):
+            decode(json.dumps(body).encode(), otlp.JSON)
 
 
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4))

@@ -24,9 +24,9 @@ LATER = FrozenClock(NOW_US + 5 * DAY_US)
 WINDOW = (0, NOW_US + 9 * DAY_US)
 
 
-def span(n: int, ts_us: int = NOW_US, route: str = "") -> SpanRecord:
+def span(n: int, ts_us: int = NOW_US, route: str = "", env: str = "") -> SpanRecord:
     return SpanRecord(
-        trace_id=f"{n:032x}", span_id=f"{n:016x}", ts_us=ts_us, duration_ms=1.0, name="chat", route=route,
+        trace_id=f"{n:032x}", span_id=f"{n:016x}", ts_us=ts_us, duration_ms=1.0, name="chat", route=route, env=env,
         payload=Payload(request=f"asked {n}", response=f"answered “{n}”\n"),
     )  # fmt: skip
 
@@ -55,7 +55,7 @@ def test_payloads_are_found_before_and_after_they_move(
     store: TelemetryStore, load: Callable[..., None], record: Callable[..., Record]
 ) -> None:
     request = record(ts_us=NOW_US, payload=Payload(request="q'", response="", upstream="u"))
-    load(request, *(span(n, NOW_US + n * DAY_US) for n in range(3)))
+    load(request, span(0), *(span(n, NOW_US + n * DAY_US, "docs-answer", "prod") for n in (1, 2)))
     owners = [request.id, *(owner(n) for n in range(3)), "unknown", f"{9:032x}/{9:016x}"]
     before, rows = payloads.fetch(store, owners), every(store)
     assert before[request.id] == {"request": "q'", "response": "", "upstream": "u"}
@@ -68,7 +68,7 @@ def test_payloads_are_found_before_and_after_they_move(
     assert every(store) == rows
     assert read.payload(store, owner(2)) == before[owner(2)]
     assert read.payload(store, "unknown") is None
-    assert {text.text for text in samples.sample_stored_texts(store)} >= {"asked 1", "q'"}
+    assert {text.text for text in samples.stored_texts(store, "docs-answer", "prod")} >= {"asked 1", "q'"}
     assert Roller(store, LATER).roll().rows == 0
 
 

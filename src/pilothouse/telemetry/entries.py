@@ -81,10 +81,12 @@ SELECT t.trace_id, count(*) AS span_count, min(t.ts) AS first,
   min(nullif(t.session, '')) AS session, min(nullif(t."user", '')) AS "user"
 FROM entry_spans t GROUP BY t.trace_id"""  # noqa: S608  # own fragments
 
-# The root, or where none has come the earliest span. Of a trace with a request it is not listed.
+# The root, or where none has come the earliest span. Of a trace with a request, or whose call another trace counts, it
+# is not listed.
 _OF_TRACES = """SELECT nextval('entry_numbers') AS n, s.trace_id AS id, s.ts, s.trace_id, s.span_id AS root_id,
   '' AS own_trace_id, true AS is_trace,
-  coalesce(s.request_id, '') = '' AND s.trace_id NOT IN (SELECT trace_id FROM entry_requests) AS listed,
+  (coalesce(s.counted_by, '') = '' OR starts_with(s.counted_by, s.trace_id))
+    AND s.trace_id NOT IN (SELECT trace_id FROM entry_requests) AS listed,
   b.first, b.last, 'otlp' AS source, coalesce(s.env, '') AS env, coalesce(s.route, '') AS route,
   coalesce(s.app, '') AS app, coalesce(s.name, '') AS name, coalesce(s.release, '') AS release, false AS canary,
   CASE WHEN s.status = 'error' THEN 'failed' ELSE 'success' END AS outcome, 0 AS status,

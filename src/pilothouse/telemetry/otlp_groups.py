@@ -182,7 +182,7 @@ def _from_json(signal: Signal, data: bytes) -> Iterator[Group]:
             scope = _message(InstrumentationScope, scoped.get("scope") or {})
             if resource is None or scope is None:
                 raise BadRequest("a resource or scope is not OTLP", where="body", hint="see opentelemetry.io")
-            messages = [_message(signal.record, _with_ids(record)) for record in scoped.get(records) or ()]
+            messages = [_message(signal.record, _with_ids(record)) for record in _list(scoped, records)]
             usable = [message for message in messages if message is not None]
             missing = len(messages) - len(usable)
             unreadable = {f"it is not what OTLP has in “{records}”": missing} if missing else {}
@@ -196,10 +196,19 @@ def camel(name: str) -> str:
 
 
 def _rows(holder: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    rows = holder.get(name) or []
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise BadRequest(f"“{name}” is not a list of objects", where="body")
+    rows = _list(holder, name)
+    if not all(isinstance(row, dict) for row in rows):
+        raise BadRequest(f"“{name}” holds something other than objects", where="body")
     return rows
+
+
+def _list(holder: dict[str, Any], name: str) -> list[Any]:
+    value = holder.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise BadRequest(f"“{name}” is not a list", where="body", hint="OTLP/JSON has lists of objects there")
+    return value
 
 
 def _with_ids(record: Any) -> Any:

@@ -111,7 +111,7 @@ def _string(holder: dict[str, Any], name: str) -> str:
 
 
 def _int(value: Any, name: str) -> int:
-    if isinstance(value, str) and value.lstrip("-").isdecimal() and len(value) <= 20:
+    if isinstance(value, str) and value.removeprefix("-").isdecimal() and len(value) <= 20:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not -(1 << 63) <= value < 1 << 64:
         raise _Unusable(f"“{name}” is not a 64-bit integer")

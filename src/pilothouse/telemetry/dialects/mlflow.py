@@ -2,6 +2,14 @@
 
 from pilothouse.telemetry.dialects.dialect import Dialect, Inside
 
+_ANSWER_USED = {  # in the provider's own answer, for what MLflow's usage does not say
+    "tokens.input": ("usage.prompt_tokens", "usage.input_tokens"),
+    "tokens.reasoning": (
+        "usage.completion_tokens_details.reasoning_tokens",
+        "usage.output_tokens_details.reasoning_tokens",
+    ),
+}
+
 DIALECT = Dialect(
     name="mlflow",
     marks=("mlflow",),
@@ -13,8 +21,6 @@ DIALECT = Dialect(
         "user": ("mlflow.trace.user",),
     },
     inside=(
-        Inside("mlflow.spanOutputs", {"response_id": ("id",)}, when="choices"),
-        Inside("mlflow.spanOutputs", {"response_id": ("id",)}, when="stop_reason"),
         Inside(
             "mlflow.chat.tokenUsage",
             {
@@ -25,16 +31,9 @@ DIALECT = Dialect(
                 "tokens.cache_write_1h": ("cache_creation_input_tokens_above_1hr",),
             },
         ),
-        Inside(  # the provider's own answer, for what the usage above does not say
-            "mlflow.spanOutputs",
-            {
-                "tokens.input": ("usage.prompt_tokens", "usage.input_tokens"),
-                "tokens.reasoning": (
-                    "usage.completion_tokens_details.reasoning_tokens",
-                    "usage.output_tokens_details.reasoning_tokens",
-                ),
-            },
-        ),
+        Inside("mlflow.spanOutputs", _ANSWER_USED | {"response_id": ("id",)}, when="choices"),
+        Inside("mlflow.spanOutputs", _ANSWER_USED | {"response_id": ("id",)}, when="stop_reason"),
+        Inside("mlflow.spanOutputs", _ANSWER_USED),
         Inside("mlflow.llm.cost", {"cost": ("total_cost",)}),
         Inside("mlflow.linkedPrompts", {"prompt_name": ("0.name",), "prompt_version": ("0.version",)}),
     ),
