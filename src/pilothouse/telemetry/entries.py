@@ -16,6 +16,7 @@ from pilothouse.telemetry import marks
 from pilothouse.telemetry.arrivals import ranges
 
 SPREAD_US = 3_600_000_000  # a trace's spans lie at most so long after the first of them
+GONE_AT_ONCE = 5_000  # numbers in one statement: a server takes no longer one
 JUDGED_US = 35 * 86_400_000_000  # so long after a request it may be judged, to be found by that
 OWN = "coalesce(t.counted_by, '') = ''"  # a call that two have seen counts once
 MODEL = "coalesce(nullif(t.response_model, ''), t.request_model)"
@@ -153,19 +154,18 @@ def add(store: TelemetryStore, write: Any, batches: dict[str, str], also: str = 
     return made
 
 
-def remove(write: Any, since_us: int, until_us: int, condition: str) -> None:
-    """Delete the entries of a time that meet a condition, with their marks, inside the caller's transaction."""
-    found = write.execute(
-        "SELECT n FROM entries WHERE ts >= make_timestamp(?::BIGINT) AND ts < make_timestamp(?::BIGINT) "  # noqa: S608
-        f"AND ({condition})",
-        [since_us, until_us],
-    ).fetchall()
-    numbers = [n for (n,) in found]
-    for table in ("marks", "entries") if numbers else ():
-        write.execute(
-            f"DELETE FROM {table} WHERE n >= ? AND n <= ? AND n IN (SELECT unnest(?::BIGINT[]))",  # noqa: S608  # own names
-            [min(numbers), max(numbers), numbers],
-        )
+def remove(store: TelemetryStore, write: Any, since_us: int, until_us: int, condition: str) -> None:
+    """Delete the stored entries of a time that meet a condition, with their marks, inside the caller's transaction."""
+    meant = f"ts >= make_timestamp(?::BIGINT) AND ts < make_timestamp(?::BIGINT) AND ({condition})"
+    low, high = store.rows(f"SELECT min(n), max(n) FROM entries WHERE {meant}", [since_us, until_us])[0]  # noqa: S608
+    if low is None:
+        return
+    # The numbers stay in the store: a day may have very many. Marks first, while their entries tell which they are.
+    write.execute(
+        f"DELETE FROM marks WHERE n >= ? AND n <= ? AND n IN (SELECT n FROM entries WHERE {meant})",  # noqa: S608
+        [low, high, since_us, until_us],
+    )
+    write.execute(f"DELETE FROM entries WHERE {meant}", [since_us, until_us])  # noqa: S608  # the caller's condition
 
 
 def _find(store: TelemetryStore, write: Any, batches: dict[str, str], also: str) -> None:
@@ -197,10 +197,11 @@ def _make(store: TelemetryStore, write: Any) -> int:
     # Where a later row of the same key takes an earlier one's place by itself, only those without one go.
     there = "EXISTS (SELECT 1 FROM entry_new e WHERE e.id = k.id AND e.ts = k.ts)" if store.replaces else "false"
     found = write.execute(f"SELECT n, since FROM entry_known k WHERE NOT {there}").fetchall()  # noqa: S608
-    if found:
+    for at in range(0, len(found), GONE_AT_ONCE):
+        gone = found[at : at + GONE_AT_ONCE]
         write.execute(
             "DELETE FROM entries WHERE ts >= make_timestamp(?::BIGINT) AND n IN (SELECT unnest(?::BIGINT[]))",
-            [min(since for _, since in found), [n for n, _ in found]],
+            [min(since for _, since in gone), [n for n, _ in gone]],
         )
     made = write.execute("INSERT INTO entries BY NAME SELECT * FROM entry_new ORDER BY ts").fetchone()
     write.execute(marks.ADD.format(entries="entry_new", spans="entry_spans", labels="entry_requests"))

@@ -205,7 +205,7 @@ class Keeper:
                     files = _list_off(write, group, since_us)
                     count, size = sum(n for _, n, _ in files), sum(n for _, _, n in files)
                 else:
-                    count, size = _delete(write, group, since_us), 0
+                    count, size = _delete(self._store, write, group, since_us), 0
                 write.execute(
                     "INSERT INTO removals VALUES (make_timestamp($now::BIGINT), $what, "
                     "make_timestamp($day::BIGINT)::DATE, $route, $count, $bytes, $reason, false)",
@@ -352,7 +352,7 @@ def _list_off(write: duckdb.DuckDBPyConnection, group: _Group, since_us: int) ->
     ).fetchall()
 
 
-def _delete(write: duckdb.DuckDBPyConnection, group: _Group, since_us: int) -> int:
+def _delete(store: TelemetryStore, write: duckdb.DuckDBPyConnection, group: _Group, since_us: int) -> int:
     """Delete the day's rows of a group; how many of its main table."""
     deleted = 0
     for table, time, shape in _TABLES[group.what]:
@@ -364,7 +364,8 @@ def _delete(write: duckdb.DuckDBPyConnection, group: _Group, since_us: int) -> i
         if table == _MAIN[group.what] and row:
             deleted = int(row[0])
     if group.what in _LINES:
-        entries.remove(write, since_us, since_us + DAY_US, f"{_LINES[group.what]} AND ({group.condition('{routes}')})")
+        lines = f"{_LINES[group.what]} AND ({group.condition('{routes}')})"
+        entries.remove(store, write, since_us, since_us + DAY_US, lines)
     return deleted
 
 

@@ -151,9 +151,13 @@ NAMES = tuple(sql.split("(", 1)[0].split()[-1] for sql in TABLES)
 
 
 def everything(store: TelemetryStore, tables: tuple[str, ...] = NAMES, without: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Every row of every table with every column, in an order that is none of the engine's."""
-    return {
-        table: sorted((shape(row) for row in store.query(f"SELECT * FROM {table}")), key=repr)
-        for table in tables
-        if table not in ("meta", *without)
-    }
+    """Every row of every table with every column, in an order that is none of the engine's.
+
+    An entry's number depends on how often it was made anew: marks stand with the id of their entry instead.
+    """
+    found = {table: store.query(f"SELECT * FROM {table}") for table in tables if table not in ("meta", *without)}
+    if "entries" in found:
+        ids = {row.pop("n"): (row["id"], row["is_trace"]) for row in found["entries"]}
+        if "marks" in found:
+            found["marks"] = [{"mark": row["mark"], "of": ids[row["n"]]} for row in found["marks"] if row["n"] in ids]
+    return {table: sorted((shape(row) for row in rows), key=repr) for table, rows in found.items()}

@@ -9,6 +9,7 @@ from tests.telemetry import test_joins as joined
 
 from pilothouse.config.retention import Keep, RetentionConfig
 from pilothouse.domain.clock import FrozenClock
+from pilothouse.domain.record import ScoreRecord, SpanRecord
 from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.telemetry import transfer
 from pilothouse.telemetry.retention import Keeper
@@ -54,6 +55,7 @@ def test_retention_removes_the_same_days_of_the_same_routes(
         keeper = kept(store, tmp_path / "none", KEPT)
         gone = [(one.what, one.day, one.route, one.count, one.reason) for one in keeper.tidy()]
         assert gone and keeper.tidy() == []
+        assert store.rows("SELECT count(*) FROM marks WHERE n NOT IN (SELECT n FROM entries)") == [(0,)]
         keeper.told(keeper.removals(untold=True)[0])
         rest = everything(store, without=("payloads", "payload_files"))
         rest["removals"] = [row | {"bytes": 0} for row in rest["removals"]]  # of files, which one of them has
@@ -141,3 +143,25 @@ def test_what_arrives_late_or_twice_changes_the_same_rows(clickhouse: Opens, tmp
         kept.append(everything(store))
         store.close()
     assert list(differences(kept[1], kept[0])) == []
+
+
+def test_a_trace_that_comes_in_parts_and_is_judged_meanwhile_has_the_same_line(
+    clickhouse: Opens, tmp_path: Path
+) -> None:
+    def span(name: str, at: int, parent: str) -> SpanRecord:
+        return SpanRecord(
+            trace_id="c" * 32, span_id=name * 16, parent_span_id=parent * 16, ts_us=NOW_US + at, duration_ms=1.0,
+            name=name, app="agent", status="ok", attributes={"part": name},
+        )  # fmt: skip
+
+    score = ScoreRecord(
+        id="q", ts_us=NOW_US + 9, request_id="", trace_id="c" * 32, route="", env="", name="x", value=1.0, source="sdk"
+    )
+    batches = [[span("b", 5, "a")], [span("a", 0, "")], [span("d", 7, "a"), score], [span("e", 8, "d")]]
+    kept = []
+    for number, store in enumerate((TelemetryStore(tmp_path / "telemetry.duckdb"), clickhouse())):
+        joined.load(store, tmp_path / f"journal{number}", *batches)
+        kept.append(everything(store))
+        store.close()
+    assert list(differences(kept[1], kept[0])) == []
+    assert [(row["name"], row["span_count"], row["scored"]) for row in kept[1]["entries"]] == [("a", 4, True)]

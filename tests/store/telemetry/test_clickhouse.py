@@ -205,6 +205,7 @@ def test_what_a_removal_becomes(sql: str, params: list[Any], expected: str) -> N
         ("SELECT $a, $a", {"a": 3}, "SELECT {a:Int64}, {a:Int64}", {"a": 3}),
         ("SELECT ? IS NULL", [None], "SELECT NULL IS NULL", {}),
         ("SELECT t.a, u.b AS c FROM t", [], "SELECT t.a AS a , u.b AS c FROM t", {}),
+        ("SELECT unnest(?::BIGINT[])", [[3]], "SELECT arrayJoin({p0:Array(Int64)}::Array(Int64))", {"p0": [3]}),
         ("SELECT f(a)(b) // 60 FROM t", [], "SELECT intDiv(f(a)(b), 60) FROM t", {}),
         (
             "SELECT quantile_cont(greatest(0, a), [0.5, 0.9]) FROM t",

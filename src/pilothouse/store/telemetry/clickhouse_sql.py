@@ -26,7 +26,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 _TIME = "DateTime64(6, 'UTC')"
-_TYPES = {"TIMESTAMP": _TIME, "UTINYINT": "UInt8", "VARCHAR[]": "Array(String)"}
+_TYPES = {"TIMESTAMP": _TIME, "UTINYINT": "UInt8", "VARCHAR[]": "Array(String)", "BIGINT[]": "Array(Int64)"}
 _RENAMED = {
     "len": "length",
     "list_distinct": "arrayDistinct",
@@ -86,7 +86,7 @@ LISTS = ("documents",)
 _IS_KNOWN = re.compile(rf"\b(\w+\.)?({'|'.join(LISTS)}) IS NOT NULL")
 _LENGTH = re.compile(rf"\blen\((\w+\.)?({'|'.join(LISTS)})\)")
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"")
-_CAST = re.compile(r"::(VARCHAR\[\]|TIMESTAMP\b|UTINYINT\b)")
+_CAST = re.compile(r"::(VARCHAR\[\]|BIGINT\[\]|TIMESTAMP\b|UTINYINT\b)")
 _LAMBDA = re.compile(r"\blambda (\w+):")
 _PARAMETER = re.compile(r"\?|\$(\w+)")
 _DIVIDE = re.compile(r"\s*//\s*(\w+)")

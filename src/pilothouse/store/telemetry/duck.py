@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 
 from pilothouse.domain.errors import StoreError
-from pilothouse.store.telemetry.recall import Amend, Between, Recall, within
+from pilothouse.store.telemetry.recall import Amend, Between, Recall
 from pilothouse.store.telemetry.schema import ADDED, SCHEMA_VERSION, TABLES
 
 Params = Sequence[Any] | dict[str, Any]  # positional for `?`, or by name for `$name`
@@ -233,10 +233,7 @@ class TelemetryStore:
 
     def amend(self, write: Any, what: Amend, between: Between) -> None:
         """Change stored rows, inside the caller's transaction."""
-        assigned = ", ".join(f"{name} = c.{name}" for name in what.set)
-        write.execute(
-            f"UPDATE {what.table} t SET {assigned} FROM {what.changes} c WHERE {within(between)} AND {what.same}"  # noqa: S608
-        )
+        write.execute(what.update(between))
 
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the file."""

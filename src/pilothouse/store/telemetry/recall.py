@@ -58,6 +58,11 @@ class Amend(msgspec.Struct, frozen=True, kw_only=True):
         """SQL of the condition that `t` is the row that `c` is about."""
         return " AND ".join(f"t.{key} = c.{key}" for key in ("ts", *self.keys))
 
+    def update(self, between: Between) -> str:
+        """SQL that changes the rows where they lie."""
+        assigned = ", ".join(f"{name} = c.{name}" for name in self.set)
+        return f"UPDATE {self.table} t SET {assigned} FROM {self.changes} c WHERE {within(between)} AND {self.same}"  # noqa: S608
+
 
 def within(between: Between) -> str:
     """SQL of the condition that a stored row's time lies between two."""
