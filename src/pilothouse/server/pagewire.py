@@ -25,7 +25,7 @@ from pilothouse.server.pages.context import (
     SignedIn,
 )
 from pilothouse.server.reach import reach
-from pilothouse.server.verbs import alerts, plans, releases, reviews
+from pilothouse.server.verbs import alerts, plans, releases, reverts, reviews, runbooks
 from pilothouse.server.verbs import replay as replays
 from pilothouse.server.views import flags, overview, traces
 from pilothouse.server.views import releases as boards
@@ -51,6 +51,7 @@ def page_context(control: Control) -> PageContext:
         releases=functools.partial(boards.board, control),
         manifest=functools.partial(boards.manifest, control),
         plan=functools.partial(_plan, control),
+        runbook=functools.partial(runbooks.markdown, control),
         review=functools.partial(_review, control),
         review_html=render.html,
         alerts=lambda: tuple(alerts.every(control)),
@@ -152,8 +153,19 @@ async def _promote(control: Control, asked: Promotion, actor: Actor) -> str:
 
 
 async def _rollback(control: Control, asked: Return, actor: Actor) -> str:
+    if asked.part:
+        return await _revert(control, asked, actor)
     moved = await releases.rollback(control, asked.route, asked.env, actor, to=asked.to, reason=asked.reason)
     return f"{asked.route}: release {moved['from']} → {moved['to']} in {asked.env}, {reach(moved)}."
+
+
+async def _revert(control: Control, asked: Return, actor: Actor) -> str:
+    order = reverts.Order(
+        route=asked.route, env=asked.env, part=asked.part, to=asked.to, reason=asked.reason, force=asked.force
+    )
+    moved = await reverts.revert(control, order, actor)
+    what = f"{asked.part} alone is as in release {moved['source']}: release {moved['release']} serves {asked.env}"
+    return f"{asked.route}: {what}, {reach(moved)}; {moved['verified']['sentence']}."
 
 
 async def _acknowledge(control: Control, ident: str, actor: Actor) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 from fleet import NOW, PEOPLE, ROUTES, manifests, replies
 from fleet_flags import flag_pages
+from fleet_releases import canaries, drills, runbook
 from granian.constants import Interfaces
 from granian.server.embed import Server
 from starlette.applications import Starlette
@@ -464,10 +465,7 @@ def releases(route: str) -> c.ReleaseBoard | None:
     if spec["canary"]:
         canary = c.CanaryState(
             release=spec["canary"], share=spec["share"], since_us=NOW - 4 * HOUR, n=412,
-            guardrails=(
-                c.GuardrailState(name="failures", bad=9, n=412, baseline=0.021, e_value=1.9),
-                c.GuardrailState(name="schema validity", bad=21, n=398, baseline=0.031, e_value=24.0),
-            ),
+            said=canaries(route)[0].sentence,
         )  # fmt: skip
     pointers = [
         c.PointerState(env="prod", stable=live, since_us=NOW - 3 * DAY, previous=live - 1, canary=canary,
@@ -520,6 +518,7 @@ def releases(route: str) -> c.ReleaseBoard | None:
     return c.ReleaseBoard(
         route=route, owner=PEOPLE[spec["owner"]], since_us=since - since % 10_800_000_000, until_us=NOW, pointers=tuple(pointers),
         releases=tuple(rows), lanes=tuple(lanes), points=points(route, since - since % 10_800_000_000, NOW, 10_800), history=tuple(history),
+        canaries=canaries(route), drills=drills(route),
     )  # fmt: skip
 
 
@@ -610,6 +609,8 @@ async def promote(order: c.Promotion, actor: Actor) -> str:
 
 
 async def rollback(order: c.Return, actor: Actor) -> str:
+    if order.part:
+        return f"{order.part} alone is as in release {order.to or 10}: release 13 serves {order.env}; 20 of 20 recorded inputs render."
     return f"Release 11 → {order.to or 10} in {order.env} on 2 of 2 workers in 0.14 s; 0 requests failed."
 
 
@@ -644,7 +645,7 @@ def make_context(empty: bool = False) -> c.PageContext:
         sign_out=lambda _: "pilothouse_fixture", password_set=True,
         overview=(lambda _w, _e: nothing) if empty else overview,
         routes=tuple if empty else (lambda: tuple(sorted(ROUTES))),
-        releases=releases, manifest=manifest, plan=plan,
+        releases=releases, manifest=manifest, plan=plan, runbook=runbook,
         review=(lambda _: Review(measured_at="2026-11-23T14:32:00Z", window="", ready=False, routes=[])) if empty else review,
         review_html=render.html, alerts=tuple if empty else (lambda: tuple(ALERTS)), promote=promote, rollback=rollback,
         acknowledge=acknowledge, set_actionable=set_actionable, flags=flag_pages(empty),

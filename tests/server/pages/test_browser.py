@@ -24,6 +24,8 @@ PAGES = {
     "session": "",
     "users": "/users",
     "releases": "/releases?route=docs-answer",
+    "canary": "/releases?route=code-review",
+    "runbook": "/runbook?route=docs-answer",
     "flags": "/flags",
     "flag": "/flags/checkout-copy",
     "review": "/review?route=docs-answer",
@@ -34,7 +36,7 @@ LISTED = {  # pages that are the first of a list
     "agent": "/traces?q=source:otlp+error:timeout",
     "session": "/sessions",
 }
-PICTURED = ("overview", "traces", "trace", "sessions", "releases", "flags", "flag", "review")
+PICTURED = ("overview", "traces", "trace", "sessions", "releases", "canary", "runbook", "flags", "flag", "review")
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -103,7 +105,11 @@ def test_every_page_is_clean_accessible_within_its_width_and_pictured(watched, s
         beyond = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert beyond <= 0, f"{name} is {beyond} px wider than the window"
         if name in PICTURED:
-            whole = size == "wide" and name in {"overview", "releases"}  # their charts and verbs lie below the fold
+            whole = size == "wide" and name in {
+                "overview",
+                "releases",
+                "canary",
+            }  # their charts and verbs lie below the fold
             page.screenshot(path=folder / f"{name}-{theme}-{size}.png", full_page=whole)
         found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
         serious = {f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found if v["impact"] in {"serious", "critical"}}
@@ -290,6 +296,38 @@ def test_the_chart_writes_the_value_under_the_pointer_in_every_panel(wide):
     assert page.locator(".tc-flag.bad").inner_text() == "✕ docs-answer: 12 taken back"
 
 
+def test_a_canarys_evidence_tells_its_numbers_under_the_pointer_and_in_a_table(wide):
+    page = wide.open("canary")
+    plots = page.locator(".ev-plot")
+    assert plots.count() == 6 + 4  # six guardrails, four of them with bounds
+    box = plots.first.bounding_box()
+    said = page.evaluate(
+        "([x, y]) => document.elementFromPoint(x, y - scrollY).querySelector('title').textContent",
+        [box["x"] + box["width"] - 2, box["y"] + 20 + page.evaluate("scrollY")],
+    )
+    assert "UTC: e = 1.9, n = 412" in said
+    page.click("text=The numbers")
+    assert page.locator(".ev-table tbody tr").nth(1).inner_text().split("\t")[:4] == [
+        "missed the schema",
+        "Worse than allowed",
+        "21",
+        "398",
+    ]
+    page.click("text=Runbook")
+    page.wait_for_selector("h1:has-text('Runbook of code-review in prod')")
+    assert page.pdf(format="A4").count(b"/Type /Page\n") == 1
+    assert not wide.complaints
+
+
+def test_one_part_alone_is_taken_back_on_the_page(wide):
+    page = wide.open("releases")
+    page.select_option("form[data-confirm] select[name=part]", "index")
+    page.fill("[name=confirm]", "docs-answer")
+    page.locator("button.danger").click()
+    page.wait_for_selector(".said:has-text('index alone is as in release 10')")
+    assert not wide.complaints
+
+
 def test_roll_back_is_sent_only_with_the_name_typed(wide):
     page = wide.open("releases")
     button = page.locator("button.danger")
@@ -317,10 +355,10 @@ def test_the_review_of_a_route_prints_on_one_sheet(wide):
 
 def test_pages_can_be_read_without_javascript(browser, site):
     for reader in _watched(browser, site.url, java_script_enabled=False):
-        for path in ("/", "/traces", "/releases?route=docs-answer", "/review"):
+        for path in ("/", "/traces", "/releases?route=code-review", "/runbook?route=docs-answer", "/review"):
             reader.page.goto(site.url + path)
             assert reader.page.locator("h1").is_visible()
-            assert reader.page.locator("table").first.is_visible()
+            assert reader.page.locator("table:visible").first.is_visible()
         reader.page.goto(site.url + "/traces")
         reader.page.fill("[name=q]", "outcome:failed")
         reader.page.click("form.filters button")

@@ -1,5 +1,7 @@
 """The arithmetic behind the drawings: sparklines, axes, differences, waterfalls, figures."""
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -9,8 +11,11 @@ from pilothouse.domain.alert import Alert
 from pilothouse.domain.manifest import PARTS, Manifest, Template
 from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.record import Payload
-from pilothouse.server.pages import difference, marks, overview, quantities, releases, trace, waterfall
-from pilothouse.server.pages.context import GuardrailState, Mark, Overview, RouteOverview, TrafficPoint
+from pilothouse.domain.release import CanaryLook
+from pilothouse.releases.guardrail import Guardrail
+from pilothouse.server.pages import difference, evidence, markdown, marks, overview, quantities, trace, waterfall
+from pilothouse.server.pages.context import Mark, Overview, RouteOverview, TrafficPoint
+from pilothouse.server.pages.release_shown import CanaryShown
 from pilothouse.telemetry.waterfall import arrange
 
 VALUES = st.lists(st.none() | st.floats(0, 1e9), max_size=60)
@@ -159,11 +164,85 @@ def test_a_bar_of_the_waterfall_never_leaves_it(start, length, total):
     assert len(drawn.ticks) <= 7
 
 
-@pytest.mark.parametrize(
-    ("e_value", "length"), [(None, 0.0), (0.3, 0.0), (1.0, 0.0), (10.0, 50.0), (100.0, 100.0), (1e9, 100.0)]
-)
-def test_evidence_reaches_its_end_where_the_canary_is_taken_back(e_value, length):
-    assert releases.evidence(GuardrailState(name="failures", bad=1, n=2, baseline=0.02, e_value=e_value)) == length
+def _canary(values: list[tuple[float, float | None]]) -> evidence.Drawn:
+    """A canary of one guardrail: (evidence, difference) look by look, bounds one point to each side."""
+    last_e, last_d = values[-1]
+    rail = Guardrail(
+        name="failed", n=9, bad=1, limit=0.1, evidence=last_e, threshold=100.0, margin=0.02, difference=last_d
+    )
+
+    def seen(i: int, e: float, d: float | None) -> list[float | None]:
+        return [e, 100.0, d, None if d is None else d - 0.01, None if d is None else d + 0.01, 0.02, float(i)]
+
+    looks = [
+        CanaryLook(
+            ts_us=1_000_000 * (i + 1), share=0.1, decision="hold", requests=i,
+            rails={"failed": seen(i, e, d)},
+        )
+        for i, (e, d) in enumerate(values)
+    ]  # fmt: skip
+    shown = CanaryShown(
+        id=1, env="prod", release=2, baseline=1, state="running", started_us=0, steps=((0, 0.1),),
+        looks=tuple(looks), rails=(rail,),
+    )  # fmt: skip
+    return evidence.drawn(shown, 1_000_000 * len(values))
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e15), st.none() | st.floats(-1, 1)), min_size=1, max_size=250))
+def test_evidence_is_above_its_line_exactly_where_it_takes_the_canary_back(values):
+    (row,) = _canary(values).rows
+    chart = row.evidence_chart
+    edge = next(level.y for level in chart.levels if level.kind == "edge")
+    assert (chart.end[1] <= edge) == (values[-1][0] >= 100.0) or abs(chart.end[1] - edge) <= 0.1
+    assert chart.tripped == (values[-1][0] >= 100.0) == (row.word == "Boundary reached")
+    for drawing in filter(None, (chart, row.difference_chart)):
+        ys = [label.y for label in drawing.labels]
+        assert all(0 <= y <= evidence.HEIGHT for y in ys) and all(b - a >= 12.9 for a, b in pairwise(ys))
+        assert len(drawing.hovers) <= evidence.HOVERED + 1 and drawing.hovers[-1].width >= 0
+        assert "nan" not in drawing.line + drawing.band
+
+
+def test_a_difference_is_drawn_in_its_unit_against_what_is_allowed():
+    (row,) = _canary([(0.5, None), (2.0, 0.001), (8.0, 0.013)]).rows
+    assert [label.text for label in row.difference_chart.labels] == [
+        "allowed 2\u00a0pp",
+        "+1.3\u00a0pp",
+        "half 1\u00a0pp",
+        "0",
+    ]
+    assert row.difference_chart.said.startswith("failed worse by +1.3\u00a0pp [+0.3\u00a0pp, +2.3\u00a0pp]")
+    assert row.evidence_chart.said == "evidence against failed: e = 8, taken back at 100, over 3 looks, n = 2"
+    (bare,) = _canary([(0.5, None)]).rows
+    assert bare.difference_chart is None and bare.evidence_chart is not None
+
+
+def test_decisions_that_repeat_are_one_line_and_the_newest_comes_first():
+    drawn = _canary([(1.0, None)] * 5)
+    assert [(spell.word, spell.share, spell.requests) for spell in drawn.spells] == [("held", "10\u00a0%", 4)]
+
+
+@given(st.text())
+def test_markdown_of_any_text_ends_and_loses_no_word_outside_of_marks(text):
+    found = markdown.blocks(text)
+    assert all(block.lines or block.rows or block.kind == "code" for block in found)
+
+
+def test_a_runbooks_markdown_becomes_blocks():
+    found = markdown.blocks(
+        "# R\n\none `c` **b**\ntwo\n\n- a\n- b\n\n1. x\n\n"
+        "```\n# no title\n\n<b>\n```\n\n| h | k |\n|---|---|\n| 1 | 2 |\n"
+    )
+    assert [block.kind for block in found] == ["h1", "text", "list", "steps", "code", "table"]
+    assert found[4].code == "# no title\n\n<b>" and len(found[5].rows) == 2
+    assert [(span.text, span.tag) for span in found[1].lines[0]] == [("one ", ""), ("c", "code"), (" ", ""), ("b", "b")]
+
+
+def test_a_long_value_is_laid_out_and_a_short_one_stays_on_its_line():
+    (change,) = difference.paths(
+        {"fallback": []}, {"fallback": [{"way": "model", "model": "local/smollm2", "on": ["timeout", "server_error"]}]}
+    )
+    assert change.path == "fallback[0]" and change.before is None and "\n  " in change.after
+    assert difference.paths({"a": 1}, {"a": [1, 2]})[0].after == "[1,2]"
 
 
 def _overview(*routes: RouteOverview, alerts: tuple[Alert, ...] = (), marked: tuple[Mark, ...] = ()) -> Overview:

@@ -19,6 +19,8 @@ PATHS = [
     "/users",
     "/releases?route=docs-answer",
     "/releases?route=code-review",
+    "/releases?route=release-notes",
+    "/runbook?route=docs-answer",
     "/flags",
     "/flags?env=staging",
     "/flags/checkout-copy",
@@ -246,7 +248,40 @@ def test_releases_show_the_difference_by_word_and_by_path(site):
 
 def test_a_live_canary_is_shown_against_its_boundary(site):
     html = site.get("/releases?route=code-review").text
-    assert "e = 24, back at 100" in html
+    assert "evidence against invalid: e = 24, taken back at 1,400, over 90 looks, n = 398" in html
+    assert "invalid worse by +2.18\u00a0pp [+0.22\u00a0pp, +4.17\u00a0pp] against 2\u00a0pp allowed" in html
+    assert "shares: shadow, 1\u00a0%, 5\u00a0%" in html
+    assert "held: 21 of 398 requests invalid against 4.1 % allowed" in html
+    table = html.partition('class="rows ev-table"')[2].partition("</table>")[0]
+    assert table.count("<tr>") == 7 and "e = 24" in table and "+4.3\u00a0% [\u22121.8\u00a0%, +10.8\u00a0%]" in table
+    assert "No data" in table and "too little to bound the difference" in html
+    assert html.partition("Decisions so far")[2].partition("</ol>")[0].count("<li>") == 5
+
+
+def test_where_no_canary_runs_the_newest_is_shown_with_what_ended_it(site):
+    html = site.get("/releases?route=docs-answer").text
+    assert "aborted: 41 of 430 requests failed against 2.7 % allowed" in html
+    assert "taken back after 1\u00a0h 35" in html
+    assert "Decided 8.0\u00a0ms after the evidence was read, the pointer moved 32\u00a0ms later" in html
+    assert 'id="canary"' not in site.get("/releases?route=ticket-triage").text
+
+
+def test_drills_show_their_times_what_failed_and_what_was_never_practised(site):
+    html = site.get("/releases?route=docs-answer").text.partition('id="drills"')[2].partition("</table>")[0]
+    assert "on every worker after 41\u00a0ms; last request on the old release after 37\u00a0ms" in html
+    assert "5 of 6 faults handled; wrong: stall: failed by timeout, expected fallback" in html
+    assert html.count("as promised") == 5 and html.count("<span>failed</span>") == 1 and html.count("never") == 1
+    assert "pilothouse drill model-switch docs-answer --env staging" in html
+    assert 'href="/runbook?route=docs-answer"' in site.get("/releases?route=docs-answer").text
+
+
+def test_the_runbook_is_a_page_with_the_ids_of_now(site):
+    html = site.get("/runbook?route=docs-answer&env=prod").text
+    assert "<h1>Runbook of docs-answer in prod</h1>" in html
+    assert "pilothouse rollback docs-answer    # release 10 was good</pre>" in html
+    assert "<td><b>failed</b></td>" in html and "<code>0a1b2c3d4e5f</code>" in html
+    assert site.get("/runbook?route=nope").status == 404
+    assert site.get("/runbook?route=docs-answer&env=moon").status == 400
 
 
 def test_a_promotion_the_gate_blocks_is_refused_and_one_forced_needs_a_reason(site):
@@ -276,6 +311,17 @@ def test_a_rollback_needs_the_routes_name_typed(site):
     assert wrong.status == 400 and "nothing was changed" in wrong.text
     done = site.post("/releases/rollback", route="docs-answer", env="prod", confirm="docs-answer")
     assert done.status == 303 and "0%20requests%20failed" in done.headers["location"]
+
+
+def test_one_part_alone_is_taken_back_with_the_name_typed(site):
+    asked = {"route": "docs-answer", "env": "prod", "part": "index"}
+    assert site.post("/releases/rollback", **asked, confirm="docs").status == 400
+    done = site.post("/releases/rollback", **asked, confirm="docs-answer")
+    assert done.status == 303 and "index alone is as in release 10" in site.get(done.headers["location"]).text
+    untried = site.post("/releases/rollback", **asked, confirm="docs-answer", force="yes")
+    assert untried.status == 400 and "needs a reason" in untried.text
+    unknown = site.post("/releases/rollback", **{**asked, "part": "soul"}, confirm="docs-answer")
+    assert unknown.status == 400
 
 
 def test_a_form_without_its_token_changes_nothing(site):

@@ -20,6 +20,7 @@ from pilothouse.domain.manifest import Manifest
 from pilothouse.domain.record import Payload, Record, SpanRecord
 from pilothouse.domain.tasks import Tasks
 from pilothouse.server.pages.flag_shown import FlagPages
+from pilothouse.server.pages.release_shown import CanaryShown, DrillShown
 from pilothouse.telemetry.filter import Query
 from pilothouse.telemetry.listing import Asked, Found, Row
 from pilothouse.telemetry.sessions import By, People
@@ -143,17 +144,6 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
 # --- releases ---------------------------------------------------------------------------------------------------
 
 
-class GuardrailState(msgspec.Struct, frozen=True, kw_only=True):
-    """Live evidence of a canary on one guardrail; the boundary is 1/α (RECIPES 2.2)."""
-
-    name: str  # failures, schema validity
-    bad: int
-    n: int
-    baseline: float | None  # m: the baseline's upper bound + margin
-    e_value: float | None
-    boundary: float = 100.0
-
-
 class CanaryState(msgspec.Struct, frozen=True, kw_only=True):
     """A canary that runs now."""
 
@@ -161,7 +151,6 @@ class CanaryState(msgspec.Struct, frozen=True, kw_only=True):
     share: float
     since_us: int
     n: int = 0
-    guardrails: tuple[GuardrailState, ...] = ()
     said: str = ""  # the last decision on it, in one sentence
 
 
@@ -214,6 +203,8 @@ class ReleaseBoard(msgspec.Struct, frozen=True, kw_only=True):
     points: tuple[TrafficPoint, ...] = ()  # of prod, beneath its lane
     bucket_s: int = 10_800  # of the points
     history: tuple[ChainedChange, ...] = ()  # newest first
+    canaries: tuple[CanaryShown, ...] = ()  # that run now; else the newest that has ended
+    drills: tuple[DrillShown, ...] = ()  # every kind, with its newest evidence
 
 
 class PlanStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -273,6 +264,7 @@ class PageContext:
     releases: Callable[[str], ReleaseBoard | None]  # route; None: no such route
     manifest: Callable[[str, int], Manifest | None]  # route, release
     plan: Callable[[str, int, str], tuple[PlanStep, ...]]  # route, release, environment
+    runbook: Callable[[str, str], str]  # route, environment: Markdown; raises NotFound
     review: Callable[[str], Review]  # route, or "" for all
     review_html: Callable[[Review], str]  # the fragment of review.render: trusted, already escaped
     alerts: Callable[[], tuple[Alert, ...]]  # newest first, resolved ones too
@@ -300,9 +292,12 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Return(msgspec.Struct, frozen=True, kw_only=True):
-    """Roll `route` back in `env` to release `to`; None: the one before, or off the canary."""
+    """Roll `route` back in `env` to release `to`; None: the one before, or off the canary. `part`: that part alone,
+    tried on recorded inputs first; `force`: also where none is recorded, with a reason."""
 
     route: str
     env: str
     to: int | None = None
     reason: str = ""
+    part: str = ""
+    force: bool = False

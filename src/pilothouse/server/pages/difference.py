@@ -12,6 +12,7 @@ from pilothouse.domain.manifest import PARTS, Manifest
 Kind = Literal["same", "added", "removed"]
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 _CONTEXT = 2  # unchanged lines kept around a change
+_ONE_LINE = 60  # bytes of JSON
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -168,4 +169,6 @@ def _text(found: list[Any]) -> str | None:
 
 
 def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+    """On one line where it fits there, else as people lay JSON out."""
+    text = msgspec.json.encode(value)
+    return text.decode() if len(text) <= _ONE_LINE else msgspec.json.format(text, indent=2).decode()

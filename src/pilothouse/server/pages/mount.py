@@ -12,7 +12,19 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from pilothouse.domain.errors import NotFound
-from pilothouse.server.pages import alerts, flags, live, overview, releases, review, sessions, sign_in, trace, traces
+from pilothouse.server.pages import (
+    alerts,
+    flags,
+    live,
+    overview,
+    releases,
+    review,
+    runbook,
+    sessions,
+    sign_in,
+    trace,
+    traces,
+)
 from pilothouse.server.pages.context import PageContext
 from pilothouse.server.pages.guard import done, failure, seen
 from pilothouse.server.pages.render import HEADERS, STATIC, Page
@@ -43,6 +55,7 @@ def routes(ctx: PageContext) -> list[BaseRoute]:
         Route("/releases", seen(ctx, releases.show), methods=["GET"], middleware=packed),
         Route("/releases/promote", done(ctx, releases.promote), methods=["POST"], middleware=packed),
         Route("/releases/rollback", done(ctx, releases.rollback), methods=["POST"], middleware=packed),
+        Route("/runbook", seen(ctx, runbook.show), methods=["GET"], middleware=packed),
         Route("/flags", seen(ctx, flags.show), methods=["GET"], middleware=packed),
         Route("/flags/{key}", seen(ctx, flags.one), methods=["GET"], middleware=packed),
         Route("/flags/{key}", done(ctx, flags.change), methods=["POST"], middleware=packed),

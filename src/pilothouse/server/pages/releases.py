@@ -9,11 +9,11 @@ from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from pilothouse.domain.errors import BadRequest, NotFound
+from pilothouse.domain.manifest import PARTS
 from pilothouse.domain.table import ENVIRONMENTS
-from pilothouse.server.pages import difference, lanes, marks, overview
+from pilothouse.server.pages import difference, evidence, lanes, marks, overview
 from pilothouse.server.pages.context import (
     BUCKET_S,
-    GuardrailState,
     PageContext,
     PlanStep,
     Promotion,
@@ -21,6 +21,7 @@ from pilothouse.server.pages.context import (
     Return,
 )
 from pilothouse.server.pages.guard import field, redirect
+from pilothouse.server.pages.practised import practised
 from pilothouse.server.pages.render import Page
 
 SHARES = ((0.01, "1 %"), (0.05, "5 %"), (0.1, "10 %"), (0.25, "25 %"), (0.5, "50 %"), (1.0, "all traffic"))
@@ -35,13 +36,6 @@ class Comparison(msgspec.Struct, frozen=True):
     parts: tuple[difference.PartDifference, ...]
     plan: tuple[PlanStep, ...]
     env: str
-
-
-def evidence(guardrail: GuardrailState) -> float:
-    """How far the e-value has come to its boundary, 0 … 100 by logarithm: 100 takes the canary back."""
-    if guardrail.e_value is None or guardrail.e_value <= 1:
-        return 0.0
-    return round(min(100.0, math.log(guardrail.e_value) / math.log(guardrail.boundary) * 100), 1)
 
 
 def _window(board: ReleaseBoard) -> str:
@@ -79,7 +73,10 @@ async def show(ctx: PageContext, page: Page) -> Response:
         reach=overview.WINDOW_NAMES.get(_window(board), ""),
         ticks=marks.time_ticks(board.since_us, board.until_us, lanes.WIDTH),
         comparison=comparison,
-        evidence=evidence,
+        canaries=[evidence.drawn(one, page.now_us) for one in board.canaries],
+        e_value=evidence.e_value,
+        drills=[practised(one) for one in board.drills],
+        parts=PARTS,
         shares=SHARES,
         envs=ENVIRONMENTS,
         history=board.history[:HISTORY_SHOWN],
@@ -139,12 +136,19 @@ async def promote(ctx: PageContext, page: Page, form: FormData) -> Response:
 
 
 async def rollback(ctx: PageContext, page: Page, form: FormData) -> Response:
-    """`POST /releases/rollback`: only with the route's name typed."""
+    """`POST /releases/rollback`: only with the route's name typed. `part`: that part alone."""
     route = field(form, "route")
     if field(form, "confirm") != route:
         raise BadRequest(
             f"the name typed is not {route}", where="roll back", hint="type the route's name; nothing was changed"
         )
-    target = _whole(field(form, "to"), "to")
-    order = Return(route=route, env=_environment(form), to=target, reason=field(form, "reason"))
+    target, part = _whole(field(form, "to"), "to"), field(form, "part")
+    if part and part not in PARTS:
+        raise BadRequest(f"no part {part!r}", where="roll back", hint=", ".join(PARTS))
+    force, reason = field(form, "force") == "yes", field(form, "reason")
+    if force and not reason:
+        raise BadRequest(
+            "a part that is not tried first needs a reason", where="roll back", hint="it is kept in the change log"
+        )
+    order = Return(route=route, env=_environment(form), to=target, reason=reason, part=part, force=force)
     return redirect(page, _back(route, await ctx.rollback(order, page.actor)))

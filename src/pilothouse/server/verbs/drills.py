@@ -11,6 +11,7 @@ from pilothouse.domain.errors import NotFound, PilothouseError, Refused
 from pilothouse.domain.release_facts import Drill
 from pilothouse.server.composition import Control
 from pilothouse.server.drills import flip, outage, stage, switches
+from pilothouse.server.drills.kinds import RECORDED
 from pilothouse.server.evidence import rescan
 from pilothouse.server.replies import failure_body
 from pilothouse.server.verbs import backups
@@ -99,11 +100,6 @@ KINDS: Final[dict[str, Exercise]] = {
     "kill-switch": _kill_switch,
     "restore": _restore,
 }
-_RECORDED = {  # the kind of evidence by which it is seen when a drill was last done
-    "export": "export", "rollback": "rollback", "provider-outage": "faults", "fallback": "fallback",
-    "model-switch": "alternate_model", "kill-switch": "disable_route",
-    "restore": "restore",
-}  # fmt: skip
 DAILY = ("export", "rollback", "provider-outage", "fallback")
 QUARTERLY = ("model-switch", "kill-switch", "restore")
 QUARTER_US = 80 * DAY_US  # before the 90 days of the checklist are over
@@ -196,7 +192,7 @@ def _due(control: Control) -> list[tuple[str, str]]:
             resting = live.canary is None and live.updated_us < now_us - DAY_US
             for kind in (*DAILY, *QUARTERLY):
                 every_us = DAY_US if kind in DAILY else QUARTER_US
-                last = drills.list_drills(conn, route, "prod", _RECORDED[kind])[:1]
+                last = drills.list_drills(conn, route, "prod", RECORDED[kind])[:1]
                 if (not last or last[0].ts_us < now_us - every_us) and (kind == "export" or resting):
                     due.append((kind, route))
     return due

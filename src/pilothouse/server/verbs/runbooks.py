@@ -14,14 +14,15 @@ from pilothouse.store.state import drills
 
 async def show(control: Control, route: str, env: str) -> dict[str, Any]:
     """One page of Markdown. NotFound."""
-    return await asyncio.to_thread(_show, control, route, env)
+    text = await asyncio.to_thread(markdown, control, route, env)
+    return {"route": route, "env": env, "markdown": text}
 
 
-def _show(control: Control, route: str, env: str) -> dict[str, Any]:
+def markdown(control: Control, route: str, env: str) -> str:
+    """The page itself. Blocking; NotFound."""
     config = control.route(route)
     facts = release_facts.gather(control.state, control.config, route, env, control.clock)
     facts = msgspec.structs.replace(facts, alternates=tuple(alternates.of_route(control, config, env)))
     with control.state.read() as conn:
         practised = drills.list_drills(conn, route, env)
-    text = runbook(control.config, config, facts, practised, control.clock.now_us())
-    return {"route": route, "env": env, "markdown": text}
+    return runbook(control.config, config, facts, practised, control.clock.now_us())

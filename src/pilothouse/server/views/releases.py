@@ -13,13 +13,13 @@ from pilothouse.server.pages.context import (
     BUCKET_S,
     WINDOW_S,
     CanaryState,
-    GuardrailState,
     LaneSpan,
     PointerState,
     ReleaseBoard,
     ReleaseRow,
     Window,
 )
+from pilothouse.server.views import canaries as drawn
 from pilothouse.server.views.overview import point
 from pilothouse.store.state import canaries, changes, pointers, releases, runs
 from pilothouse.telemetry import read
@@ -41,6 +41,7 @@ def board(control: Control, route: str) -> ReleaseBoard | None:
         log = changes.find(conn, route=route, limit=200)[::-1]
         rows = tuple(_row(conn, found, index) for index in range(len(found)))
         states = tuple(_pointer(conn, one, moves) for one in points)
+        runs_shown, practised = drawn.shown(conn, route), drawn.practised(conn, route)
     window = _window(moves, now)
     since, bucket_s = now - WINDOW_S[window] * 1_000_000, BUCKET_S[window]
     traffic = read.traffic(control.telemetry, since, now, bucket_s, route=route, env="prod")
@@ -55,6 +56,8 @@ def board(control: Control, route: str) -> ReleaseBoard | None:
         points=tuple(point(one) for one in traffic[0].points) if traffic else (),
         history=tuple(log),
         bucket_s=bucket_s,
+        canaries=runs_shown,
+        drills=practised,
     )
 
 
@@ -106,18 +109,6 @@ def _canary(pointer: Pointer, run: CanaryRun | None) -> CanaryState | None:
         since_us=pointer.canary_started_us,
         n=max((int(one["n"]) for one in evidence.get("guardrails", ())), default=0),
         said=str(evidence.get("sentence", "")),
-        guardrails=tuple(_guardrail(one) for one in evidence.get("guardrails", ())),
-    )
-
-
-def _guardrail(one: dict[str, Any]) -> GuardrailState:
-    return GuardrailState(
-        name=str(one.get("name", "")),
-        bad=int(one.get("bad") or 0),
-        n=int(one.get("n") or 0),
-        baseline=one.get("limit"),
-        e_value=one.get("evidence"),
-        boundary=float(one["threshold"]),
     )
 
 

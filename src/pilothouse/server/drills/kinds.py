@@ -1,0 +1,13 @@
+"""The kinds of drill, and the kind of evidence by which it is seen when each was last done."""
+
+from typing import Final
+
+RECORDED: Final[dict[str, str]] = {
+    "export": "export",
+    "rollback": "rollback",
+    "provider-outage": "faults",
+    "fallback": "fallback",
+    "model-switch": "alternate_model",
+    "kill-switch": "disable_route",
+    "restore": "restore",
+}
