@@ -104,7 +104,10 @@ def test_a_rollback_is_practised_in_production_under_traffic(one: Any) -> None:
     assert {status for status, _ in seen} == {200}
     order = [release for release, _ in itertools.groupby(release for _, release in seen)]
     assert {"1", "-1"} == set(order)
-    pointers = one.get("/releases.json")["routes"][0]["pointers"]
+    board = one.get("/releases.json")["routes"][0]
+    pointers = board["pointers"]
+    practised = next(kind for kind in board["drills"] if kind["kind"] == "rollback")
+    assert practised["ok"] and practised["detail"]["propagated_ms"] == detail["propagated_ms"]
     assert {pointer["env"]: pointer["stable"] for pointer in pointers}["prod"] == 1
     history = one.verb("release", "history", "answer")
     assert [release["release"] for release in history["releases"]] == [1], "a twin is in no list"

@@ -501,7 +501,12 @@ def releases(route: str) -> c.ReleaseBoard | None:
     elif canary:
         lanes.append(c.LaneSpan(env="prod", release=canary.release, kind="canary", from_us=NOW - 4 * HOUR))
     log = [
-        ("policy:canary", "canary.abort", "failures: 41 of 430 bad, e = 131 ≥ 100", 55 * MINUTE),
+        (
+            "policy:canary",
+            "canary.abort",
+            "aborted: 41 of 430 requests failed against 2.7 % allowed; evidence 1.3e+04 ≥ 1,400",
+            55 * MINUTE,
+        ),
         ("person:ana", "canary.start", "gate overruled: urgent wording", 150 * MINUTE),
         ("person:ana", "release.create", "", 3 * HOUR),
         ("person:ben", "release.promote", "", 3 * DAY),

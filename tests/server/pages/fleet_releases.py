@@ -3,7 +3,6 @@
 # ruff: noqa: E501  # an invented record reads better in few lines
 
 import math
-import random
 
 from fleet import NOW, PEOPLE, ROUTES
 
@@ -30,15 +29,19 @@ _RAILS = {
 }  # fmt: skip
 
 
-def _numbers(rail: Guardrail, done: float, rng: random.Random) -> list[float | None]:
+def _numbers(rail: Guardrail, done: float) -> list[float | None]:
     """A guardrail after a part `done` of its observations: the evidence grows with them, the bounds close."""
-    n = max(1, round(rail.n * done))
-    evidence = math.exp(math.log(max(rail.evidence, 1e-4)) * done + (1 - done) * rng.gauss(0, 0.35)) if rail.n else 0.0
+    n, phase = round(rail.n * done), float(len(rail.name))
+    evidence = (
+        math.exp(math.log(max(rail.evidence, 1e-4)) * done + (1 - done) * 0.8 * math.sin(done * 11 + phase))
+        if rail.n
+        else 0.0
+    )
     known = rail.difference is not None and done > 0.08
     if rail.difference is None or rail.low is None or rail.high is None or not known:
         return [evidence, rail.threshold, None, None, None, rail.margin, float(n)]
     wide = 1 / math.sqrt(done)
-    middle = rail.difference + rng.gauss(0, 1) * (rail.high - rail.low) * 0.12 * (1 - done)
+    middle = rail.difference + math.sin(done * 9 + phase) * (rail.high - rail.low) * 0.25 * (1 - done)
     low, high = middle - (rail.difference - rail.low) * wide, middle + (rail.high - rail.difference) * wide
     return [evidence, rail.threshold, middle, low, high, rail.margin, float(n)]
 
@@ -46,7 +49,7 @@ def _numbers(rail: Guardrail, done: float, rng: random.Random) -> list[float | N
 def _looks(
     route: str, since: int, until: int, steps: tuple[tuple[int, float], ...], last: str
 ) -> tuple[CanaryLook, ...]:
-    made, rng, count = [], random.Random(route), 90
+    made, count = [], 90
     rails = _RAILS[route]
     for i in range(count):
         ts = since + (until - since) * (i + 1) // count
@@ -55,7 +58,7 @@ def _looks(
         made.append(
             CanaryLook(
                 ts_us=ts, share=share, decision=last if i == count - 1 else "step" if stepping else "hold", requests=round(rails[0].n * done),
-                rails={rail.name: _numbers(rail, done, rng) for rail in rails},
+                rails={rail.name: _numbers(rail, done) for rail in rails},
             )
         )  # fmt: skip
     return tuple(made)

@@ -254,7 +254,7 @@ def test_a_live_canary_is_shown_against_its_boundary(site):
     assert "held: 21 of 398 requests invalid against 4.1 % allowed" in html
     table = html.partition('class="rows ev-table"')[2].partition("</table>")[0]
     assert table.count("<tr>") == 7 and "e = 24" in table and "+4.3\u00a0% [\u22121.8\u00a0%, +10.8\u00a0%]" in table
-    assert "No data" in table and "too little to bound the difference" in html
+    assert "No data" in table and "e &lt; 0.01" in table and "nothing has been seen of it" in html
     assert html.partition("Decisions so far")[2].partition("</ol>")[0].count("<li>") == 5
 
 

@@ -67,3 +67,45 @@ def test_promote_and_roll_back_by_clicking(up, browser):
         page.wait_for_selector(f"h1:has-text('{text}')")
     assert not complaints
     context.close()
+
+
+def test_a_live_canary_is_watched_a_part_taken_back_and_a_drill_seen(up, browser):
+    key = up.key()
+    up.verb("release", "promote", "answer", "2", "--canary", "50%")
+
+    def board() -> dict:
+        return up.get("/releases.json?route=answer")["routes"][0]
+
+    def looked() -> bool:
+        up.chat(key, "answer", "how long?")
+        (run,) = board()["canaries"]
+        return any(rail["n"] for rail in run["rails"]) and len(run["looks"]) > 0
+
+    up.eventually(looked)
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.goto(up.control)
+    page.goto(f"{up.pages}releases?route=answer")
+    assert "Canary 2 against 1 in prod, at 50" in page.locator("#canary").inner_text()
+    assert "evidence against failed: e " in (page.locator(".ev-chart").first.get_attribute("aria-label") or "")
+    page.fill("[name=confirm]", "answer")
+    page.click("button.danger")
+    page.wait_for_selector(".said")
+    assert board()["canaries"][0]["state"] == "aborted"
+
+    up.verb("release", "promote", "answer", "2")
+    page.goto(f"{up.pages}releases?route=answer")
+    page.select_option("[name=part]", "system")
+    page.fill("[name=confirm]", "answer")
+    page.click("button.danger")
+    page.wait_for_selector(".said:has-text('system alone is as in release 1: release 1 serves prod')")
+    assert "recorded inputs render" in page.locator(".said").inner_text()
+
+    assert "never" in page.locator(".drills tr:has-text('restore')").inner_text()
+    up.verb("drill", "restore", "answer")
+    page.reload()
+    assert "as promised" in page.locator(".drills tr:has-text('restore')").inner_text()
+    page.click("text=Runbook")
+    page.wait_for_selector("h1:has-text('Runbook of answer in prod')")
+    assert "pilothouse release history answer" in page.locator(".runbook pre").first.inner_text()
+    context.close()

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -144,7 +145,7 @@ def paths(a: Any, b: Any, at: str = "") -> tuple[PathChange, ...]:
     if isinstance(a, dict) and isinstance(b, dict):
         names = [*a, *(name for name in b if name not in a)]
         return tuple(change for name in names for change in _member(a, b, name, f"{at}.{name}" if at else str(name)))
-    if isinstance(a, list) and isinstance(b, list):
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         pairs = ((a[i : i + 1], b[i : i + 1], i) for i in range(max(len(a), len(b))))
         return tuple(
             change
@@ -164,7 +165,7 @@ def _member(a: dict[str, Any], b: dict[str, Any], name: str, at: str) -> tuple[P
     return (PathChange(at, _json(a[name]) if name in a else None, _json(b[name]) if name in b else None),)
 
 
-def _text(found: list[Any]) -> str | None:
+def _text(found: Sequence[Any]) -> str | None:
     return _json(found[0]) if found else None
 
 

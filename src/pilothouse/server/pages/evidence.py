@@ -132,14 +132,15 @@ def drawn(canary: CanaryShown, now_us: int) -> Drawn:
 
 
 def _percent(share: float) -> str:
-    return f"{share * 100:g}\u00a0%"
+    """Empty at 0: the shadow stage."""
+    return f"{share * 100:g}\u00a0%" if share else ""
 
 
 def _steps(steps: Sequence[tuple[int, float]], since: int, until: int) -> Iterable[Step]:
     ends = [*(ts_us for ts_us, _ in steps[1:]), until]
     for (ts_us, share), end in zip(steps, ends, strict=True):
         x = marks.place_us(ts_us, since, until, LANE)
-        yield Step(x, round(marks.place_us(end, since, until, LANE) - x, 1), _percent(share) if share else "shadow")
+        yield Step(x, round(marks.place_us(end, since, until, LANE) - x, 1), _percent(share) or "shadow")
 
 
 def _spells(looks: Sequence[CanaryLook]) -> tuple[Spell, ...]:
@@ -185,7 +186,7 @@ def _row(rail: Guardrail, looks: Sequence[CanaryLook], axis: tuple[int, int]) ->
         word=word,
         difference=bounds,
         margin=_amount(rail, rail.margin) if rail.margin else "",
-        evidence_chart=_evidence(rail, points, axis) if points else None,
+        evidence_chart=_evidence(rail, points, axis) if points and rail.n else None,
         difference_chart=_difference(rail, points, axis),
     )
 
@@ -214,9 +215,11 @@ def _amount(rail: Guardrail, value: float, *, sign: bool = False) -> str:
 
 def e_value(value: float) -> str:
     """Evidence as people read it: three digits, and no more than enough."""
-    if value >= 1e6:
-        return "over a million"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= _FAINTEST else "below 0.01"
+    if value > 1e6:
+        return "e > 1,000,000"
+    if value < _FAINTEST:
+        return f"e < {_FAINTEST}"
+    return f"e = {value:,.0f}" if value >= 100 else f"e = {value:.3g}"
 
 
 def _evidence(rail: Guardrail, points: Sequence[_Point], axis: tuple[int, int]) -> Chart:
@@ -229,7 +232,7 @@ def _evidence(rail: Guardrail, points: Sequence[_Point], axis: tuple[int, int]) 
     place = _scale(min(-0.4, *values), max(log(rail.threshold), *values) + 0.2)
     edge, one_ = place(log(rail.threshold)), place(0.0)
     at = [(_x(point.ts_us, axis), place(value)) for point, value in zip(points, values, strict=True)]
-    now = f"e = {e_value(points[-1].evidence)}"
+    now = e_value(points[-1].evidence)
     threshold = f"{rail.threshold:,.0f}"
     return Chart(
         line=_line(at),
@@ -238,7 +241,7 @@ def _evidence(rail: Guardrail, points: Sequence[_Point], axis: tuple[int, int]) 
         labels=_apart(
             Label(edge, f"back at {threshold}", "edge"), Label(one_, "1", "zero"), Label(at[-1][1], now, "now")
         ),
-        hovers=_hovers(points, at, lambda point: f"e = {e_value(point.evidence)}"),
+        hovers=_hovers(points, at, lambda point: e_value(point.evidence)),
         said=f"evidence against {rail.name}: {now}, taken back at {threshold}, over {len(points)} looks, "
         f"n = {points[-1].n:,}",
         tripped=rail.tripped,
