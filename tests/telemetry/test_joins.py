@@ -204,19 +204,26 @@ def test_a_request_without_a_trace_goes_into_its_clients(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("around", ["http", "sdk"])
-def test_a_trace_that_is_the_call_alone_is_left_for_the_agents(
-    tmp_path: Path, store: TelemetryStore, around: str
-) -> None:
+def test_a_trace_that_is_the_call_alone_is_left_for_the_agents(tmp_path: Path, around: str) -> None:
     """Frameworks that do not make their span the current one: what runs below begins a trace of its own."""
     asks = {"response_id": ANSWER, "dialect": "two"} if around == "sdk" else {"operation": "", "stage": ""}
     alone = span(around, at_s=0.05, trace_id=OTHER, span_kind="client", **asks)
     root = span("agent", lasts_s=9, operation="invoke_agent", stage="")
     chat = span("chat", "agent", response_id=ANSWER)
-    load(store, tmp_path, [request(parent=around, trace_id=OTHER)], [alone], [chat], [root])
-    assert store.rows("SELECT trace_id, own_trace_id FROM requests") == [(TRACE, OTHER)]
-    assert (sides(store)["chat"], sides(store)[around][1], spent(store)) == (("r", "r"), "r", 2.0)
-    (row,) = listing.find(store, listing.Asked()).rows
-    assert (row.trace_id, row.cost_usd) == (TRACE, 2.0)
+    asked = request(parent=around, trace_id=OTHER)
+    sequences: list[list[list[Any]]] = [
+        [[asked], [alone], [chat], [root]],
+        [[asked], [chat], [alone], [root]],  # the two sides have met before it is known what is around
+        [[root, chat], [asked], [alone]],
+    ]
+    for number, batches in enumerate(sequences):
+        store = TelemetryStore(":memory:")
+        load(store, tmp_path / str(number), *batches)
+        assert store.rows("SELECT trace_id, own_trace_id FROM requests") == [(TRACE, OTHER)], batches
+        assert (sides(store)["chat"], sides(store)[around][1], spent(store)) == (("r", "r"), "r", 2.0)
+        (row,) = listing.find(store, listing.Asked()).rows
+        assert (row.trace_id, row.cost_usd) == (TRACE, 2.0)
+        store.close()
 
 
 def test_a_request_that_hangs_elsewhere_stays_and_is_shown_in_both(tmp_path: Path, store: TelemetryStore) -> None:

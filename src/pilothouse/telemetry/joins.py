@@ -143,7 +143,24 @@ class Changes:
         self._spans(spans, "trace_id", _traces(spans) - traces, _ASKS_OR_PLAIN)
         self._requests(requests, _traces(spans), answers)
         self._spans(spans, "trace_id", _parents_traces(requests) - _traces(spans), _ASKS_OR_PLAIN)
+        self._elsewhere(spans, requests)
         return Kin(spans.values(), requests.values())
+
+    def _elsewhere(self, spans: dict[tuple[str, str], Seen], requests: dict[str, Asked]) -> None:
+        """Add the spans that tell the answers of stored requests: what a request hangs on may come after these have
+        met in another trace.
+        """
+        under = {
+            asked.id
+            for asked in requests.values()
+            if not (asked.fresh or asked.movable or asked.answers) and (asked.trace_id, asked.parent) in spans
+        }
+        answers = self._find("attempts", "request_id", _ANSWER, under, "AND t.delivered AND t.response_id <> ''")
+        for ident, answer in answers:
+            requests[ident].answers.add(answer)
+        traces = _traces(spans)
+        self._spans(spans, "response_id", {answer for _, answer in answers}, _NEWEST)
+        self._spans(spans, "trace_id", _traces(spans) - traces, _ASKS_OR_PLAIN)
 
     def _requests(self, known: dict[str, Asked], traces: set[str], answers: list[tuple[Any, ...]]) -> None:
         """Add the stored requests of these traces, and those that gave these answers."""
