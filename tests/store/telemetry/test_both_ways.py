@@ -157,7 +157,7 @@ def test_a_trace_that_comes_in_parts_and_is_judged_meanwhile_has_the_same_line(
     score = ScoreRecord(
         id="q", ts_us=NOW_US + 9, request_id="", trace_id="c" * 32, route="", env="", name="x", value=1.0, source="sdk"
     )
-    batches = [[span("b", 5, "a")], [span("a", 0, "")], [span("d", 7, "a"), score], [span("e", 8, "d")]]
+    batches = [[span("b", 5, "a")], [span("a", 0, "")], [span("e", 8, "d")], [span("d", 7, "a"), score]]
     kept = []
     for number, store in enumerate((TelemetryStore(tmp_path / "telemetry.duckdb"), clickhouse())):
         joined.load(store, tmp_path / f"journal{number}", *batches)
