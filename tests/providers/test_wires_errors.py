@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.providers.dialects import NOW_US, entry
 
@@ -457,6 +457,7 @@ JSONS = st.recursive(
 )  # fmt: skip
 
 
+@example({"message": [{"loc": None}]}, 422, False)
 @given(JSONS, st.sampled_from([200, 400, 401, 403, 413, 422, 429, 500, 529]), st.booleans())
 def test_any_body_is_some_error(value: Any, status: int, streaming: bool) -> None:
     raw = msgspec.json.encode(value)

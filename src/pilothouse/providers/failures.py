@@ -230,7 +230,7 @@ def _text(error: dict[str, Any]) -> str:
         said = said.get("detail", said)
     if isinstance(said, list):
         return "; ".join(
-            f"{'.'.join(str(at) for at in one.get('loc', ()))}: {one.get('msg', '')}"
+            f"{'.'.join(map(str, where if isinstance(where := one.get('loc'), list) else ()))}: {one.get('msg', '')}"
             if isinstance(one, dict)
             else str(one)
             for one in said
