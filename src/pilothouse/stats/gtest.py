@@ -36,9 +36,9 @@ def chi_square_above(x: float, df: int) -> float:
     """The chance that χ² with `df` degrees of freedom is above `x`: the regularised upper incomplete gamma function."""
     if df < 1 or not math.isfinite(x):
         raise PilothouseError("χ² needs at least one degree of freedom and a finite value", where=f"{x}, {df}")
-    if x <= 0:
-        return 1.0
     a, half = df / 2, x / 2
+    if half <= 0:  # the smallest number above 0 has no half
+        return 1.0
     scale = math.exp(a * math.log(half) - half - math.lgamma(a))
     return 1.0 - scale * _series(a, half) if half < a + 1 else scale * _fraction(a, half)
 
