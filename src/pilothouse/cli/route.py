@@ -45,7 +45,8 @@ def _flip(verb: str, route: str, asked: dict[str, str], at: tuple[Path, Path], *
     if as_json:
         show.json(moved)
     else:
-        reached = f"on {moved['workers']} of {moved['of']} workers in {moved['propagated_ms'] / 1000:.2f} s"
-        show.line(f"  {route} is {verb}d in {moved['env']}, {reached if moved['of'] else 'no worker is running'}")
+        from pilothouse.server.reach import reach
+
+        show.line(f"  {route} is {verb}d in {moved['env']}, {reach(moved)}")
     if moved["late"]:
         raise typer.Exit(show.USAGE)

@@ -14,8 +14,6 @@ from pilothouse.server.composition import Control
 from pilothouse.server.verbs.releases import settled
 from pilothouse.store.state import canaries
 
-LAST_BAD_S = 3.0  # after the push: until requests that had begun on the bad release have left their records
-
 
 async def watch(control: Control) -> None:
     """Look at every running canary once; a bad one is off every worker when this returns."""
@@ -73,7 +71,7 @@ def _tell(control: Control, seen: Watched) -> None:
 
 
 async def _note_last_bad(control: Control, run: CanaryRun) -> None:
-    await asyncio.sleep(LAST_BAD_S)
+    await asyncio.sleep(timing.LAST_BAD_S)
     await control.load()
 
     def note() -> None:

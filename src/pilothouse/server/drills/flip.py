@@ -6,10 +6,10 @@ from typing import Any
 from pilothouse.domain.change import Actor
 from pilothouse.releases import twin
 from pilothouse.server.composition import Control
+from pilothouse.server.timing import LAST_BAD_S
 from pilothouse.server.verbs.releases import settled
 from pilothouse.store.telemetry import dialect
 
-LAST_OLD_S = 3.0  # after the push: until requests that had begun on the old release have left their records
 _ON = f"""SELECT count(*), max(epoch_us(ts)) FROM requests WHERE source = 'edge' AND route = ? AND env = ?
   AND release = ? AND ts >= {dialect.at()}"""  # noqa: S608  # our own fragment
 WITHIN_MS = 60_000.0  # what T10.1 allows
@@ -24,7 +24,7 @@ async def rollback(control: Control, route: str, env: str, actor: Actor) -> dict
     moved = await asyncio.to_thread(twin.flip, control.state, route, env, actor=actor, clock=control.clock)
     there = await settled(control, moved, began)
     try:
-        await asyncio.sleep(LAST_OLD_S)
+        await asyncio.sleep(LAST_BAD_S)
         await control.load()
         old = await asyncio.to_thread(control.telemetry.rows, _ON, [route, env, there["from"], began_us])
         new = await asyncio.to_thread(control.telemetry.rows, _ON, [route, env, there["to"], began_us])
