@@ -43,6 +43,7 @@ FILTERS = (
     "attempts>2", "source:otlp", "source:edge", "app:app-1", "segment:eu", "key:key00012", "name:invoke*",
     "label.tenant:tenant-7", "label.deployment.region:eu", "label.gen_ai.tool.name:rare_tool", "label.tenant:*",
     "{word}", "{other}", "{number}", "nosuchword", '"order {number}"', "id:{trace}", "id:nobody",
+    "id:{begins}*", "id:{short}*", "session:*77*", "label.tenant:tenant-7*", "日本",
     "route:flow-3 outcome:failed model:gpt-4o*", "route:flow-3 {word} latency>1s", "-has:tool {other} env:prod",
 )  # fmt: skip
 
@@ -53,7 +54,8 @@ def questions(store: TelemetryStore) -> Iterator[tuple[str, Callable[[], object]
     since_us = now_us - WEEK_US
     trace, text = store.rows("SELECT trace_id, preview_in FROM entries WHERE is_trace LIMIT 1 OFFSET 300000")[0]
     words = sorted(set(text.split()[:-2]), key=len)
-    told = {"word": words[-1], "other": words[len(words) // 2], "number": text.split()[-1], "trace": trace}
+    told = {"word": words[-1], "other": words[len(words) // 2], "number": text.split()[-1], "trace": trace,
+            "begins": trace[:8], "short": trace[:3]}  # fmt: skip
     for line in FILTERS:
         asked = Asked(query=parse(line.format(**told)), since_us=since_us)
         yield f"list of 50: `{line.format(**told) or '(all)'}`", lambda asked=asked: listing.find(store, asked)  # type: ignore[misc]

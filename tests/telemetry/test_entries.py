@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -176,9 +177,77 @@ def test_a_word_is_found_whole_and_an_attribute_in_any_span_of_the_trace(
     assert found("orders") == found('"orders are"') == found("label.team:red") == found("label.team:r*") == ["a"]
     assert found("order") == found('"order are"') == found("label.team:re") == []
     assert found('label.tenant:"blue team"') == found("label.tenant:*") == found("label.tenant:blue*") == ["t"]
-    assert found("どこ") == ["t"]  # no spaces between words: letter by letter
+    assert found("どこ") == found("どこです") == found("こ") == ["t"]  # no spaces between words: any part
+    assert found("こど") == found("どこは") == []
     assert found("tenant") == []  # a key is no word
     assert found("id:t") == found("t") == ["t"]
+
+
+def test_an_id_is_found_by_its_beginning_and_ids_of_people_as_they_are_written(
+    store: TelemetryStore, load: Callable[..., None], record: Callable[..., Record]
+) -> None:
+    load(record(id="abcdef0123", session="S-one", trace_id="f" * 32), record(id="abcdefff", session="s-two"))
+
+    def found(text: str) -> list[str]:
+        return sorted(row.id for row in listing.find(store, Asked(query=parse(text))).rows)
+
+    assert found("id:abcdef0*") == found("id:*0123") == found(f"id:{'f' * 7}*") == ["abcdef0123"]
+    assert found("id:abcdef*") == found("id:ab*") == ["abcdef0123", "abcdefff"]
+    assert found("session:S-*") == found("session:*one") == ["abcdef0123"]
+    assert found("session:s-*") == ["abcdefff"]
+
+
+@pytest.mark.parametrize("told", ["label.n:r*", "letters*", "id:x*"])
+def test_what_is_slow_to_find_is_counted_as_far_as_the_page_goes_and_says_so(
+    store: TelemetryStore, load: Callable[..., None], record: Callable[..., Record], monkeypatch: Any, told: str
+) -> None:
+    monkeypatch.setattr(listing, "SLOW_SLICE", 5)
+    load(*(record(id=f"x{n:03}", ts_us=NOW_US + n, labels={"n": f"r{n}"}, preview_in="語") for n in range(100)))
+    asked = Asked(query=parse("語" if told.startswith("letters") else told), limit=10)
+    page = listing.find(store, asked)
+    assert [row.id for row in page.rows] == [f"x{n:03}" for n in range(99, 89, -1)]
+    assert page.capped
+    assert 10 < page.total < 100
+    last = listing.find(store, msgspec.structs.replace(asked, limit=200))
+    assert (last.total, last.capped) == (100, False)
+    after = listing.find(store, msgspec.structs.replace(asked, before=page.next))
+    assert [row.id for row in after.rows] == [f"x{n:03}" for n in range(89, 79, -1)]
+
+
+def test_few_and_many_of_a_word_are_found_alike(
+    store: TelemetryStore, load: Callable[..., None], record: Callable[..., Record], monkeypatch: Any
+) -> None:
+    load(*(record(id=f"x{n:02}", ts_us=NOW_US + n, preview_in=f"order {n % 3} word") for n in range(30)))
+
+    def found(text: str) -> list[str]:
+        return [row.id for row in listing.find(store, Asked(query=parse(text))).rows]
+
+    said = ('"order 2"', "word", "nothing", "-nothing", '-"order 1"', '"2 order"', 'word "order 0" -x03')
+    few = [found(text) for text in said]
+    assert [len(ids) for ids in few] == [10, 30, 0, 30, 20, 0, 9]
+    monkeypatch.setattr(marks, "FEW", 0)
+    monkeypatch.setattr(marks, "SEAL_ENTRIES", 4)
+    assert [found(text) for text in said] == few
+
+
+def test_a_store_with_fewer_marks_gets_the_others(
+    store: TelemetryStore, load: Callable[..., None], record: Callable[..., Record]
+) -> None:
+    load(record(id="abcdef0123"))
+    before = facts(store)
+    with store.transaction() as write:
+        write.execute("DELETE FROM marks WHERE mark = ?", [marks.mark_of("abcdef*")])
+        write.execute("DELETE FROM meta WHERE key = ?", [backfill.MARKED])
+    asked = Asked(query=parse("id:abcdef*"))
+    assert not listing.find(store, asked).rows
+    backfill.begin(store, NOW_US)
+    anew = backfill.Backfill(store)
+    while not anew.done:
+        anew.step()
+    assert [row.id for row in listing.find(store, asked).rows] == ["abcdef0123"]
+    assert facts(store) == before  # and nothing is counted twice
+    backfill.begin(store, NOW_US)
+    assert backfill.Backfill(store).done
 
 
 def test_marks_that_are_sorted_say_the_same_and_those_of_what_is_gone_go(

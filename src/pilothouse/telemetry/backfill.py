@@ -18,6 +18,7 @@ HOUR_US = 3_600_000_000
 AT_ONCE = 60_000  # spans; an hour of more is halved …
 SHORTEST_US = 1_000_000  # … down to this
 COUNTED = "rollups_counted"
+MARKED = "marks_version"
 
 
 class Backfill:
@@ -89,19 +90,24 @@ def _rows(write: duckdb.DuckDBPyConnection, since_us: int, before_us: int) -> in
 
 
 def begin(store: TelemetryStore, now_us: int) -> None:
-    """Where rows stand without entries, count them and note that their entries are to be made; raises StoreError."""
+    """Where rows stand without entries, or with fewer marks, note that these are to be made; raises StoreError.
+
+    What was not counted is counted at once.
+    """
     if store.replaces:  # its tables have had entries from the first
         return
     try:
         with store.transaction() as write:
-            known = {key for (key,) in store.rows("SELECT key FROM meta")}
-            if COUNTED in known:
+            known = dict(store.rows("SELECT key, value FROM meta"))
+            counted, marked = COUNTED in known, known.get(MARKED) == str(marks.VERSION)
+            if counted and marked:
                 return
             if store.rows("SELECT 1 FROM spans LIMIT 1") or store.rows("SELECT 1 FROM requests LIMIT 1"):
-                log.info("a store of an earlier version is counted anew; its traces are made ready meanwhile")
-                rollups.count_anew(write)
+                log.info("a store of an earlier version: its traces are made ready while it is used", counted=counted)
+                if not counted:
+                    rollups.count_anew(write)
                 write.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", [LEFT, str(now_us + 365 * 24 * HOUR_US)])
-            write.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", [COUNTED, "1"])
+            write.execute("INSERT OR REPLACE INTO meta VALUES (?, '1'), (?, ?)", [COUNTED, MARKED, str(marks.VERSION)])
     except duckdb.Error as error:
         reason = str(error).partition("\n")[0]
         raise StoreError(f"the store cannot be counted anew: {reason}", where=str(store.path)) from error

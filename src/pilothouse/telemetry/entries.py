@@ -204,7 +204,7 @@ def _make(store: TelemetryStore, write: Any) -> int:
             [min(since for _, since in gone), [n for n, _ in gone]],
         )
     made = write.execute("INSERT INTO entries BY NAME SELECT * FROM entry_new ORDER BY ts").fetchone()
-    write.execute(marks.ADD.format(entries="entry_new", spans="entry_spans", labels="entry_requests"))
+    write.execute(marks.adding("entry_new", "entry_spans", "entry_requests"))
     return int(made[0]) if made else 0
 
 

@@ -5,21 +5,43 @@ attributes are looked up by their marks first, so that few entries are read; wha
 """
 
 import re
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
 
 import msgspec
 
+from pilothouse.domain.record import Source
 from pilothouse.store.telemetry import dialect
 from pilothouse.telemetry import marks
 from pilothouse.telemetry.entries import SEPARATOR, SPREAD_US
 from pilothouse.telemetry.filter import Query, Range, Term
 
+MARKED = "<marks>"
+SPANS_OF_TIME = "<of that time>"
+
 
 class Condition(msgspec.Struct):
-    """SQL with the values of its `?`, in order."""
+    """SQL with the values of its `?`, in order, and with the marks to look for in place of each MARKED.
+
+    `slow`: no mark leads to it, so that texts or spans are read. SPANS_OF_TIME stands for when these spans may be.
+    """
 
     sql: str = "true"
     params: list[Any] = []
+    ways: list[marks.Ways] = []
+    slow: bool = False
+
+    def with_marks(self, spelled: Callable[[marks.Ways], str]) -> "Condition":
+        """The same, with what is said for each of the marks; those for which nothing is are left as they are."""
+        said = [(spelled(ways), ways) for ways in self.ways]
+        texts = iter(text or MARKED for text, _ in said)
+        sql = re.sub(MARKED, lambda _: next(texts), self.sql)
+        return Condition(sql, self.params, [ways for text, ways in said if not text], self.slow)
+
+    def of_spans(self, since_us: int, until_us: int) -> str:
+        """The SQL, where entries are of such a time."""
+        between = f"t.ts BETWEEN {dialect.at(str(since_us - SPREAD_US))} AND {dialect.at(str(until_us + SPREAD_US))}"
+        return self.sql.replace(SPANS_OF_TIME, between)
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -49,6 +71,8 @@ _COLUMNS = {
     "user": 'e."user"', "status": "nullif(e.status, 0)", "attempts": "e.attempt_count", "segment": "e.segment",
     "key": "e.key_id", "name": "e.name",
 }  # fmt: skip
+ASIDE = tuple(sorted({*get_args(Source)} - {"edge"}))  # requests that no user waited for
+AS_WRITTEN = ("session", "user", "key")  # millions of ids differ: to write each in small letters takes long
 # Of a trace, any of its spans.
 SETS = {"model": "e.models", "provider": "e.providers", "error": "e.errors", "tool": "e.tools"}
 _HAS = {
@@ -61,15 +85,14 @@ _IDS = ("e.id", "e.trace_id", "e.own_trace_id", "e.root_id")
 
 
 def conditions(query: Query) -> Condition:
-    """What an entry must meet. Evals and replays only where `source` is asked for."""
-    made = Condition("e.listed")
+    """What an entry must meet. What no user waited for only where `source` is asked for."""
+    made = [Condition("e.listed")]
     if not any(term.field in ("source", "id") for term in query.terms):
-        made.sql += " AND e.source IN ('edge', 'otlp')"
+        made.append(Condition(f"e.source NOT IN {ASIDE}"))
     for term in query.terms:
         one = _condition(term)
-        made.sql += f" AND NOT coalesce(({one.sql}), false)" if term.negated else f" AND ({one.sql})"
-        made.params = made.params + one.params
-    return made
+        made.append(msgspec.structs.replace(one, sql=f"NOT coalesce({one.sql}, false)") if term.negated else one)
+    return _joined("AND", made)
 
 
 def _condition(term: Term) -> Condition:
@@ -90,7 +113,21 @@ def _looked_up(field: str, value: str) -> Condition:
 
 def any_of(made: list[Condition]) -> Condition:
     """One of them is enough."""
-    return Condition(" OR ".join(f"({one.sql})" for one in made), [value for one in made for value in one.params])
+    return _joined("OR", made)
+
+
+def _joined(word: str, made: list[Condition]) -> Condition:
+    return Condition(
+        f" {word} ".join(f"({one.sql})" for one in made),
+        [value for one in made for value in one.params],
+        [ways for one in made for ways in one.ways],
+        any(one.slow for one in made),
+    )
+
+
+def _marked(*ways: Sequence[str]) -> Condition:
+    """Entries with the marks of all texts of one of the ways."""
+    return Condition(MARKED, [], [tuple(tuple(way) for way in ways)])
 
 
 def _one(term: Term, expression: str, value: str | Range) -> Condition:
@@ -98,23 +135,22 @@ def _one(term: Term, expression: str, value: str | Range) -> Condition:
         return _between(expression, value)
     if term.known is not None and term.known.kind == "flag":
         return Condition(f"{expression} = ?", [value == "true"])
-    return _text(expression, value)
+    return _text(expression, value, any_case=term.field not in AS_WRITTEN)
 
 
-def _text(expression: str, value: str) -> Condition:
+def _text(expression: str, value: str, *, any_case: bool = True) -> Condition:
     """Equal; with `*`, in any case."""
     if "*" not in value:
         return Condition(f"{expression} = ?", [value])
-    inner = value.strip("*").lower()
+    inner = value.strip("*")
     if not inner:
         return Condition(f"{expression} <> ''")  # whatever it is, but something
-    if "*" not in inner:  # what is asked for most, by what is quick
-        if value.startswith("*") and value.endswith("*"):
-            return Condition(f"contains(lower({expression}), ?)", [inner])
-        if value.endswith("*"):
-            return Condition(f"starts_with(lower({expression}), ?)", [inner])
+    if "*" not in inner and value.endswith("*"):  # what is asked for most, by what is quick
+        test = "contains" if value.startswith("*") else "starts_with"
+        text = f"lower({expression})" if any_case else expression
+        return Condition(f"{test}({text}, ?)", [inner.lower() if any_case else inner])
     pattern = value.replace("!", "!!").replace("%", "!%").replace("_", "!_").replace("*", "%")
-    return Condition(f"{expression} ILIKE ? ESCAPE '!'", [pattern])
+    return Condition(f"{expression} {'ILIKE' if any_case else 'LIKE'} ? ESCAPE '!'", [pattern])
 
 
 def _among(names: str, value: str) -> Condition:
@@ -147,30 +183,37 @@ def _words(text: str) -> Condition:
     words = marks.words(text)
     said = any_of([Condition(f"contains(lower({column}), ?)", [text.lower()]) for column in _TEXTS])
     if not words:
-        return said
+        return msgspec.structs.replace(said, slow=True)
     if words == [text.lower()]:  # a word alone, which may be an id
-        return Condition(marks.having([[word] for word in dict.fromkeys((*words, text))]))
+        return _marked(*([word] for word in dict.fromkeys((*words, text))))
     found = any_of([said, *(Condition(f"{column} = ?", [text]) for column in _IDS)])
-    return Condition(f"{marks.having([words, [text]])} AND ({found.sql})", found.params)
+    return _joined("AND", [_marked(words, [text]), found])
 
 
 def _ident(value: str) -> Condition:
-    if "*" in value:
-        return any_of([_text(column, value) for column in _IDS])
-    same = any_of([Condition(f"{column} = ?", [value]) for column in _IDS])
-    return Condition(f"{marks.having([[value]])} AND ({same.sql})", same.params)
+    begins = value.removesuffix("*")
+    if "*" in begins:
+        return msgspec.structs.replace(any_of([_text(column, value) for column in _IDS]), slow=True)
+    if begins == value:
+        same = any_of([Condition(f"{column} = ?", [value]) for column in _IDS])
+        return _joined("AND", [_marked([value]), same])
+    same = any_of([Condition(f"starts_with({column}, ?)", [begins]) for column in _IDS])
+    known = marks.beginning(begins)
+    return _joined("AND", [_marked([known]), same]) if known else msgspec.structs.replace(same, slow=True)
 
 
 def _label(key: str, value: str) -> Condition:
     """A label of the request, or an attribute of any span of the trace."""
     if not value.strip("*") or "*" not in value:
-        return Condition(marks.having([[marks.pair(key, "" if not value.strip("*") else value)]]))
+        return _marked([marks.pair(key, "" if not value.strip("*") else value)])
     of_span, of_request = _text("t.attributes[?]", value), _text("q.labels[?]", value)
-    return Condition(
-        f"{marks.having([[marks.pair(key)]])} AND (e.trace_id IN (SELECT t.trace_id FROM spans t WHERE {of_span.sql}) "  # noqa: S608
-        f"OR e.id IN (SELECT q.id FROM requests q WHERE {of_request.sql}))",
+    read = Condition(
+        f"e.trace_id IN (SELECT t.trace_id FROM spans t WHERE {of_span.sql} AND {SPANS_OF_TIME}) "  # noqa: S608
+        f"OR e.id IN (SELECT q.id FROM requests q WHERE {of_request.sql})",
         [key, *of_span.params, key, *of_request.params],
+        slow=True,
     )
+    return _joined("AND", [_marked([marks.pair(key)]), read])
 
 
 __all__ = ["SETS", "SPREAD_US", "Condition", "Window", "any_of", "conditions"]

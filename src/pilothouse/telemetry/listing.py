@@ -4,6 +4,8 @@ It reads entries alone, the newest first, in slices of time: the first is short,
 was found in the first. Totals, facets and histograms are of the newest matches up to a cap, and say so.
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -22,7 +24,10 @@ HITS_MAX = 10_000
 FACETS = ("outcome", "route", "env", "error", "model", "release", "app", "api", "cache", "source")
 VALUES_MAX = 12
 FRESH_MAX = 200
+LATEST_US = 4_000_000_000_000_000  # of 2096
 SLICE = 12_000  # entries that the first slice has, about
+SLOW_SLICE = 1_500  # where much of each is read
+WIDER = 8  # than a slow slice without matches is the next
 _FACETS = {"error": "error_type"}
 Ask = Callable[..., list[dict[str, Any]]]
 
@@ -69,7 +74,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A page. Counts are of the newest 10,000 matches: `capped` says there are more. `next`: empty at the end."""
+    """A page. Counts are of the newest 10,000 matches, or of a page's where each costs much: `capped` says there may
+    be more. `next`: empty at the end."""
 
     rows: list[Row]
     total: int
@@ -81,7 +87,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _HIT = ", ".join(f"e.{_FACETS.get(name, name)} AS {name}" for name in FACETS)
-_HIT = f"e.n AS n, e.id AS id, e.ts AS ts, {_HIT}, e.duration_ms AS latency, e.cost_usd AS cost"
+_HIT = f"e.n AS n, e.ts AS ts, {_HIT}, e.duration_ms AS latency, e.cost_usd AS cost"
+_NEWEST = "ORDER BY ts DESC, n DESC"
 
 
 def _window(asked: Asked) -> Window:
@@ -97,27 +104,33 @@ def find(store: TelemetryStore, asked: Asked) -> Found:
     condition, window = conditions(asked.query), _window(asked)
     if asked.before:
         ts_us, after = _cursor(asked.before)
-        condition = Condition(f"{condition.sql} AND {after.sql}", condition.params + after.params)
+        condition = Condition(f"{condition.sql} AND {after.sql}", condition.params + after.params, condition.ways)
         window = Window(window.since_us, ts_us + 1)
     with store.reading() as ask:
-        total = _newest(ask, condition, window, asked.limit + 1 if asked.before else HITS_MAX + 1)
-        found = ask(f"SELECT n, id, ts FROM hits ORDER BY ts DESC, id DESC LIMIT {asked.limit + 1}")  # noqa: S608
-        page = Found(rows=rows(ask, found[: asked.limit]), total=0, capped=False, next=_next(found, asked.limit))
+        total, more = _newest(ask, condition, window, asked.limit + 1, HITS_MAX + 1 if not asked.before else 0)
+        found = ask(f"SELECT n, ts FROM hits {_NEWEST} LIMIT {asked.limit + 1}")  # noqa: S608  # own fragments
+        page = Found(rows=rows(ask, found[: asked.limit]), total=total, capped=more, next=_next(found, asked.limit))
         if not asked.before:
-            page = _counted(ask, page, total)
+            page = _counted(ask, page)
         ask("DROP TABLE hits")
     return page
 
 
-def _newest(ask: Ask, condition: Condition, window: Window, need: int) -> int:
-    """Put at least the `need` newest matches into the temporary table `hits`, or all of fewer; how many there are."""
+def _newest(ask: Ask, condition: Condition, window: Window, shown: int, counted: int) -> tuple[int, bool]:
+    """Put at least the newest matches, as many as are shown and counted, into the temporary table `hits`, or all.
+
+    Returns how many are there, and whether there may be more. What is slow to find is counted only as far as shown.
+    """
+    condition = condition.with_marks(lambda ways: marks.few(ask, ways))
+    need = shown if condition.slow else max(shown, counted)
     time = window.of("ts")
     there = ask(
         f"SELECT count(*) AS n, epoch_us(min(ts)) AS a, epoch_us(max(ts)) AS b FROM entries WHERE {time.sql}",  # noqa: S608
         time.params,
     )[0]
     first, end = there["a"] or 0, (there["b"] or 0) + 1
-    width = max(1, (end - first) * min(SLICE, 4 * need) // max(1, there["n"]))
+    least = SLOW_SLICE if condition.slow else min(SLICE, 4 * need)
+    width = max(1, (end - first) * least // max(1, there["n"]))
     put, found, until, newest = "CREATE OR REPLACE TEMP TABLE hits AS", 0, end, ""
     while True:
         since = max(first, until - width)
@@ -126,36 +139,40 @@ def _newest(ask: Ask, condition: Condition, window: Window, need: int) -> int:
         put, before = "INSERT INTO hits", found
         found = int(ask("SELECT count(*) AS n FROM hits")[0]["n"])
         if found >= need or since <= first:
-            return found
+            return found, found >= need
         until, rate = since, (found - before) / width  # matches a µs, in this slice
         if rate:
             width = max(width // 4, int(1.3 * (need - found) / rate))
+        elif condition.slow:
+            width *= WIDER
         else:  # they may be few, or all together somewhere
-            width, newest = end - first, f"ORDER BY e.ts DESC, e.id DESC LIMIT {need}"
+            width, newest = end - first, f"{_NEWEST} LIMIT {need}"
 
 
 def _bounded(ask: Ask, condition: Condition, window: Window) -> tuple[str, list[Any]]:
     """The condition on entries of a time, with as few marks as may be of them."""
-    time, where = window.of("e.ts"), condition.sql
-    if marks.asked(where):
-        least = ask(f"SELECT min(n) AS n FROM entries e WHERE {time.sql}", time.params)[0]["n"]  # noqa: S608  # own
-        where = marks.since(where, least or 0)
+    time = window.of("e.ts")
+    if condition.ways:
+        among = marks.among(ask, time.sql, time.params)
+        condition = condition.with_marks(lambda ways: marks.having(ways, among))
+    where = condition.of_spans(window.since_us, window.until_us)
     return f"{time.sql} AND {where}", [*time.params, *condition.params]
 
 
 def _cursor(before: str) -> tuple[int, Condition]:
-    ts, _, ident = before.partition(":")
-    if not ts.isdigit() or len(ts) > 18:
+    found = re.fullmatch(r"(\d{1,18}):(\d{1,18})", before)
+    if not found:
         raise BadRequest("the cursor is not one that a page gave", where="before", hint="leave it out to start anew")
+    ts_us, n = int(found[1]), int(found[2])
     at = "make_timestamp(?::BIGINT)"
-    return int(ts), Condition(f"(e.ts < {at} OR e.ts = {at} AND e.id < ?)", [int(ts), int(ts), ident])
+    return ts_us, Condition(f"(e.ts < {at} OR e.ts = {at} AND e.n < ?)", [ts_us, ts_us, n])
 
 
 def _next(found: list[dict[str, Any]], limit: int) -> str:
     if len(found) <= limit:
         return ""
     last = found[limit - 1]
-    return f"{_micros(last['ts'])}:{last['id']}"
+    return f"{_micros(last['ts'])}:{last['n']}"
 
 
 def _micros(ts: datetime) -> int:
@@ -164,30 +181,31 @@ def _micros(ts: datetime) -> int:
     return ((days * 86_400 + ts.hour * 3_600 + ts.minute * 60 + ts.second) * 1_000_000) + ts.microsecond
 
 
-def _counted(ask: Ask, page: Found, total: int) -> Found:
+def _counted(ask: Ask, page: Found) -> Found:
     """The page with what is counted over the newest matches."""
     since = Condition()
-    if total > HITS_MAX:
-        last = ask(f"SELECT ts, id FROM hits ORDER BY ts DESC, id DESC LIMIT 1 OFFSET {HITS_MAX - 1}")[0]  # noqa: S608
-        since = Condition("(ts > ? OR ts = ? AND id >= ?)", [last["ts"], last["ts"], last["id"]])
+    if page.total > HITS_MAX:
+        last = ask(f"SELECT ts, n FROM hits {_NEWEST} LIMIT 1 OFFSET {HITS_MAX - 1}")[0]  # noqa: S608  # own fragments
+        since = Condition("(ts > ? OR ts = ? AND n >= ?)", [last["ts"], last["ts"], last["n"]])
     latency, cost = _bins(ask, since)
     return msgspec.structs.replace(
-        page, total=min(total, HITS_MAX), capped=total > HITS_MAX, facets=_facets(ask, since), latency=latency,
-        cost=cost,
-    )  # fmt: skip
+        page, total=min(page.total, HITS_MAX), facets=_facets(ask, since), latency=latency, cost=cost
+    )
 
 
 def _facets(ask: Ask, since: Condition) -> dict[str, dict[str, int]]:
-    parts = [
-        f"SELECT '{name}' AS facet, {name} AS v, count(*) AS n FROM hits WHERE {name} <> '' AND {since.sql} GROUP BY v"  # noqa: S608
-        for name in FACETS
-    ]
-    counts: dict[str, dict[str, int]] = {name: {} for name in FACETS}
-    found = ask(" UNION ALL ".join(parts), since.params * len(parts))
-    for row in sorted(found, key=lambda row: -row["n"]):
-        if len(counts[row["facet"]]) < VALUES_MAX:
-            counts[row["facet"]][row["v"]] = row["n"]
-    return counts
+    names = ", ".join(FACETS)  # counted together first: there are fewer different ones than matches, by far
+    found = ask(f"SELECT {names}, count(*) AS n FROM hits WHERE {since.sql} GROUP BY {names}", since.params)  # noqa: S608
+    counts: dict[str, Counter[str]] = {name: Counter() for name in FACETS}
+    for row in found:
+        for name in FACETS:
+            counts[name][row[name]] += row["n"]
+    return {name: _commonest(counted) for name, counted in counts.items()}
+
+
+def _commonest(counted: Counter[str]) -> dict[str, int]:
+    known = sorted((-n, value) for value, n in counted.items() if value)
+    return {value: -n for n, value in known[:VALUES_MAX]}
 
 
 def _bins(ask: Ask, since: Condition) -> list[tuple[Bin, ...]]:
@@ -233,9 +251,11 @@ def fresh(store: TelemetryStore, queries: Sequence[Query], since_us: int) -> lis
     parts: list[str] = []
     params: list[Any] = []
     for number, query in enumerate(queries):
-        condition, time = conditions(query), Window(since_us).of("e.ts")
+        time = Window(since_us).of("e.ts")
+        condition = conditions(query).with_marks(marks.having)
+        where = condition.of_spans(since_us, LATEST_US)
         parts.append(
-            f"(SELECT {number} AS tail, e.n AS n, e.ts AS ts FROM entries e WHERE {time.sql} AND {condition.sql} "  # noqa: S608
+            f"(SELECT {number} AS tail, e.n AS n, e.ts AS ts FROM entries e WHERE {time.sql} AND {where} "  # noqa: S608
             f"ORDER BY ts DESC LIMIT {FRESH_MAX})"
         )
         params += [*time.params, *condition.params]
@@ -254,7 +274,7 @@ def values(store: TelemetryStore, asked: Asked, field: str, typed: str) -> list[
     if field not in _VALUED or field not in FIELDS:
         return []
     with store.reading() as ask:
-        _newest(ask, conditions(asked.query), _window(asked), HITS_MAX + 1)
+        _newest(ask, conditions(asked.query), _window(asked), asked.limit, HITS_MAX + 1)
         names = SETS.get(field)
         value = f"unnest(string_split({names}, chr(31)))" if names else _VALUED[field]
         found = ask(

@@ -12,7 +12,7 @@ def when(store: TelemetryStore, ident: str) -> Window:
     found = store.rows(
         "SELECT epoch_us(min(least(e.first, e.ts))), epoch_us(max(e.last)), "  # noqa: S608  # own fragments
         f"(SELECT count(*) FROM meta WHERE key = '{LEFT}') FROM entries e "
-        f"WHERE {marks.having([[ident]])} AND (e.trace_id = ? OR e.id = ? OR e.own_trace_id = ?)",
+        f"WHERE {marks.having(((ident,),))} AND (e.trace_id = ? OR e.id = ? OR e.own_trace_id = ?)",
         [ident] * 3,
     )
     since, until, left = found[0] if found else (None, None, 0)
