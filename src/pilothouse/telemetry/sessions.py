@@ -6,7 +6,7 @@ import msgspec
 
 from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.telemetry.filter import Query, Term
-from pilothouse.telemetry.filter_sql import Window
+from pilothouse.telemetry.filter_sql import ASIDE, Window
 from pilothouse.telemetry.listing import Asked, Row, find
 
 SHOWN_MAX = 100
@@ -39,7 +39,7 @@ def people(store: TelemetryStore, by: By, since_us: int, until_us: int = 0, type
     """Sessions or users that were last seen in the window, newest first; `typed`: whose id begins with it."""
     column = '"user"' if by == "user" else "session"
     time = Window(since_us, until_us).of("ts")
-    where = f"listed AND source IN ('edge', 'otlp') AND {column} <> '' AND {time.sql}"
+    where = f"listed AND source NOT IN {ASIDE} AND {column} <> '' AND {time.sql}"
     begins = f" AND starts_with({column}, ?)" if typed else ""
     newest = store.query(
         f"SELECT {column} AS who, max(ts) AS seen, count(*) OVER () AS total FROM entries WHERE {where}{begins} "  # noqa: S608

@@ -45,7 +45,7 @@ FILTERS = (
     "session:s1", "user:u1,u2", "question", "100", "release:3", "canary:true", "ttft<20ms", "source:otlp", "env:dev",
     "label.db:x", "label.team:t*", "label.team:*", "question*", '"question 4"', "provider:*", "model:*1", "name:a*nt",
     "r0004", "has:tool", "has:fallback", "has:stream", "-has:gateway", "status:500", "attempts>1", "id:r0007",
-    "error:time*,b*m",
+    "error:time*,b*m", "id:r00*", "id:r0007*", "session:*1", '"question 1"', "-question",
 )  # fmt: skip
 
 
