@@ -135,7 +135,9 @@ def _one(term: Term, expression: str, value: str | Range) -> Condition:
         return _between(expression, value)
     if term.known is not None and term.known.kind == "flag":
         return Condition(f"{expression} = ?", [value == "true"])
-    return _text(expression, value, any_case=term.field not in AS_WRITTEN)
+    if term.field not in AS_WRITTEN:
+        return _text(expression, value)
+    return msgspec.structs.replace(_text(expression, value, any_case=False), slow=len(value) > 1 and value[0] == "*")
 
 
 def _text(expression: str, value: str, *, any_case: bool = True) -> Condition:

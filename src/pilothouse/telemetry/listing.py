@@ -134,7 +134,8 @@ def _newest(ask: Ask, condition: Condition, window: Window, shown: int, counted:
     put, found, until, newest = "CREATE OR REPLACE TEMP TABLE hits AS", 0, end, ""
     while True:
         since = max(first, until - width)
-        where, params = _bounded(ask, condition, Window(since, until))
+        most = until - since > (end - first) * 9 // 10
+        where, params = _bounded(ask, condition, Window(since, until), most)
         ask(f"{put} SELECT {_HIT} FROM entries e WHERE {where} {newest}", params)  # noqa: S608  # own fragments
         put, before = "INSERT INTO hits", found
         found = int(ask("SELECT count(*) AS n FROM hits")[0]["n"])
@@ -149,11 +150,11 @@ def _newest(ask: Ask, condition: Condition, window: Window, shown: int, counted:
             width, newest = end - first, f"{_NEWEST} LIMIT {need}"
 
 
-def _bounded(ask: Ask, condition: Condition, window: Window) -> tuple[str, list[Any]]:
-    """The condition on entries of a time, with as few marks as may be of them."""
+def _bounded(ask: Ask, condition: Condition, window: Window, most: bool) -> tuple[str, list[Any]]:
+    """The condition on entries of a time, with few of the marks where that is not most of all time."""
     time = window.of("e.ts")
     if condition.ways:
-        among = marks.among(ask, time.sql, time.params)
+        among = "true" if most else marks.among(ask, time.sql, time.params)
         condition = condition.with_marks(lambda ways: marks.having(ways, among))
     where = condition.of_spans(window.since_us, window.until_us)
     return f"{time.sql} AND {where}", [*time.params, *condition.params]
