@@ -25,7 +25,7 @@ from bench.spans import Traces
 from pilothouse.domain.clock import FrozenClock
 from pilothouse.domain.wires import MetricQuery
 from pilothouse.store.telemetry import TelemetryStore
-from pilothouse.telemetry import listing, read, sessions
+from pilothouse.telemetry import listing, marks, read, sessions
 from pilothouse.telemetry.filter import parse
 from pilothouse.telemetry.listing import Asked
 from pilothouse.telemetry.metrics import make_metrics
@@ -44,7 +44,8 @@ FILTERS = (
     "label.tenant:tenant-7", "label.deployment.region:eu", "label.gen_ai.tool.name:rare_tool", "label.tenant:*",
     "{word}", "{other}", "{number}", "nosuchword", '"order {number}"', "id:{trace}", "id:nobody",
     "id:{begins}*", "id:{short}*", "session:*77*", "label.tenant:tenant-7*", "日本",
-    "route:flow-3 outcome:failed model:gpt-4o*", "route:flow-3 {word} latency>1s", "-has:tool {other} env:prod",
+    "route:flow-3 outcome:failed model:gpt-4o*", "route:flow-3 {word} latency>1s",
+    "route:flow-3 {other} latency>1s", "-has:tool {other} env:prod",
 )  # fmt: skip
 
 
@@ -52,9 +53,9 @@ def questions(store: TelemetryStore) -> Iterator[tuple[str, Callable[[], object]
     """Every question by name."""
     now_us = store.rows("SELECT epoch_us(max(ts)) FROM spans")[0][0] + 1
     since_us = now_us - WEEK_US
-    trace, text = store.rows("SELECT trace_id, preview_in FROM entries WHERE is_trace LIMIT 1 OFFSET 300000")[0]
-    words = sorted(set(text.split()[:-2]), key=len)
-    told = {"word": words[-1], "other": words[len(words) // 2], "number": text.split()[-1], "trace": trace,
+    trace, text = store.rows("SELECT trace_id, preview_in FROM entries WHERE is_trace ORDER BY id LIMIT 1")[0]
+    words = sorted(set(text.split()[:-2]), key=lambda word: _said(store, word))
+    told = {"word": words[0], "other": words[-1], "number": text.split()[-1], "trace": trace,
             "begins": trace[:8], "short": trace[:3]}  # fmt: skip
     for line in FILTERS:
         asked = Asked(query=parse(line.format(**told)), since_us=since_us)
@@ -72,6 +73,10 @@ def questions(store: TelemetryStore) -> Iterator[tuple[str, Callable[[], object]
     yield "sessions, 7 days", lambda: sessions.people(store, "session", since_us)
     yield "users, 7 days", lambda: sessions.people(store, "user", since_us)
     yield "values of `tool`", lambda: listing.values(store, Asked(since_us=since_us), "tool", "")
+
+
+def _said(store: TelemetryStore, word: str) -> int:
+    return int(store.rows("SELECT count(*) FROM marks WHERE mark = ?", [marks.mark_of(word)])[0][0])
 
 
 def asked(store: TelemetryStore, times: int) -> list[str]:

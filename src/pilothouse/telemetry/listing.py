@@ -20,7 +20,7 @@ from pilothouse.telemetry.filter_sql import SETS, Condition, Window, conditions
 from pilothouse.telemetry.histograms import BINS, Bin, bin_of, bins
 
 LIMIT_MAX = 500
-HITS_MAX = 10_000
+HITS_MAX = 5_000
 FACETS = ("outcome", "route", "env", "error", "model", "release", "app", "api", "cache", "source")
 VALUES_MAX = 12
 FRESH_MAX = 200
@@ -74,7 +74,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A page. Counts are of the newest 10,000 matches, or of a page's where each costs much: `capped` says there may
+    """A page. Counts are of the newest 5,000 matches, or of a page's where each costs much: `capped` says there may
     be more. `next`: empty at the end."""
 
     rows: list[Row]
