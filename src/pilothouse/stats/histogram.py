@@ -1,6 +1,8 @@
 """Quantiles from bucket counts, so that percentiles of a million requests are read from minute rollups."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 from pilothouse.domain.errors import PilothouseError
 
@@ -16,16 +18,15 @@ def quantile(counts: Sequence[int], bounds: Sequence[float], q: float) -> float 
         raise PilothouseError("counts and bounds differ in length", where=f"{len(counts)} and {len(bounds)}")
     if not 0.0 <= q <= 1.0:
         raise PilothouseError("a quantile lies between 0 and 1", where=f"got {q}")
-    total = sum(counts)
-    if total == 0:
+    through = list(accumulate(counts))  # observations up to the end of each bucket
+    if through[-1] == 0:
         return None
-    rank = q * total
-    below, start = 0, 0.0
-    for count, end in zip(counts, bounds, strict=False):
-        if count and below + count >= rank:
-            return start + (end - start) * (rank - below) / count
-        below, start = below + count, end
-    return float(bounds[-1])
+    rank = q * through[-1]
+    at = bisect_left(through, rank) if rank > 0 else bisect_right(through, 0)  # a bucket that is not empty
+    if at >= len(bounds):
+        return float(bounds[-1])
+    start = bounds[at - 1] if at else 0.0
+    return start + (bounds[at] - start) * (rank - through[at] + counts[at]) / counts[at]
 
 
 def merge(histograms: Iterable[Sequence[int]]) -> list[int]:
