@@ -1,10 +1,12 @@
 """The `generate` wire: the edge's own pipeline inside control, for evals and replays, with a journal of its own."""
 
-from collections.abc import Awaitable, Callable, Iterable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from pilothouse.domain.errors import Refused
 from pilothouse.domain.table import Live, Table
+from pilothouse.domain.wires import JournalLine
 from pilothouse.gateway.pipeline import Gateway
 from pilothouse.security.keys import make_authenticate
 from pilothouse.security.pseudonyms import Pseudonyms
@@ -18,34 +20,46 @@ T = TypeVar("T")
 _HOSTED = ("local", "scripted")
 
 
-async def generating(control: Control, work: Callable[[Gateway], Awaitable[T]]) -> T:
-    """Do `work` with a Gateway on this event loop; its records are in the journal when this returns."""
-    table = control.current_table()
+@contextlib.asynccontextmanager
+async def gateway(
+    control: Control,
+    table: Table,
+    secret: Callable[[str], str],
+    seen: Callable[[JournalLine], None] = lambda _: None,
+) -> AsyncIterator[Gateway]:
+    """A Gateway on this event loop. Its records are in the journal at the end; `seen` is told of each as it is made."""
     journal = Journal(
-        control.data.journal,
-        WORKER,
-        control.clock,
-        fsync=table.journal.fsync,
-        segment_bytes=table.journal.segment_bytes,
-        reserve_bytes=table.journal.reserve_bytes,
-    )
-    gateway = Gateway(
+        control.data.journal, WORKER, control.clock, fsync=table.journal.fsync,
+        segment_bytes=table.journal.segment_bytes, reserve_bytes=table.journal.reserve_bytes,
+    )  # fmt: skip
+
+    def sink(line: JournalLine) -> None:
+        journal.write(line)
+        seen(line)
+
+    made = Gateway(
         table=lambda: table,
-        sink=journal.write,
+        sink=sink,
         redact=Redactor(control.secret.salt),
         credentials=credentials(control.secret.salt),
         authenticate=make_authenticate(control.secret.pepper, control.clock),
-        secret=make_secret_reader(control.app_dir),
+        secret=secret,
         clock=control.clock,
         pseudonym=Pseudonyms(control.secret.salt),
         worker=WORKER,
         guards=equipment.guards(control.app_dir),
     )
     try:
-        return await work(gateway)
+        yield made
     finally:
-        await gateway.close()
+        await made.close()
         journal.close()
+
+
+async def generating(control: Control, work: Callable[[Gateway], Awaitable[T]]) -> T:
+    """Do `work` with a Gateway on the present table; its records are in the journal when this returns."""
+    async with gateway(control, control.current_table(), make_secret_reader(control.app_dir)) as made:
+        return await work(made)
 
 
 def require_providers(control: Control, lives: Iterable[Live]) -> None:

@@ -5,7 +5,6 @@ release; limits and budgets are left out, since an exercise is no traffic. Recor
 """
 
 import contextlib
-import functools
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -16,7 +15,7 @@ from pilothouse.config.app import RouteConfig
 from pilothouse.domain.errors import Refused
 from pilothouse.domain.manifest import Manifest
 from pilothouse.domain.record import Record
-from pilothouse.domain.table import Live, ProviderEntry, Table
+from pilothouse.domain.table import Live, ProviderEntry
 from pilothouse.domain.wires import GenerateRequest, JournalLine
 from pilothouse.evals import dataset as datasets
 from pilothouse.evals.run import body as case_body
@@ -24,14 +23,11 @@ from pilothouse.gateway.pipeline import Gateway
 from pilothouse.providers.script import Rule, Script
 from pilothouse.providers.scripted import ScriptedProvider
 from pilothouse.releases import registry
-from pilothouse.security.keys import make_authenticate, pseudonym
-from pilothouse.security.redact import Redactor, credentials
-from pilothouse.server import equipment
-from pilothouse.server.composition import WORKER, Control
+from pilothouse.server.composition import Control
 from pilothouse.server.drills.sample import sample
+from pilothouse.server.generating import gateway
 from pilothouse.store.state import pointers
 from pilothouse.telemetry import read
-from pilothouse.telemetry.journal import Journal
 
 PLAIN = "This answer was staged."
 _NEWEST = """SELECT id FROM requests WHERE source = 'edge' AND route = ? AND status = 200
@@ -155,37 +151,14 @@ async def staged(control: Control, scene_: Scene, scripts: Mapping[str, Script])
             stack.push_async_callback(server.close)
             url = f"http://127.0.0.1:{server.port}/v1"
             providers[name] = ProviderEntry(name=name, kind="scripted", base_url=url)
-        journal = _journal(control, table)
-        stack.callback(journal.close)
 
-        def sink(line: JournalLine) -> None:
-            journal.write(line)
+        def seen(line: JournalLine) -> None:
             if isinstance(line, Record):
                 records[line.id] = line
 
         own = msgspec.structs.replace(table, providers=providers, limits=())
-        gateway = Gateway(
-            table=lambda: own,
-            sink=sink,
-            redact=Redactor(control.secret.salt),
-            credentials=credentials(control.secret.salt),
-            authenticate=make_authenticate(control.secret.pepper, control.clock),
-            secret=str,
-            clock=control.clock,
-            pseudonym=functools.partial(pseudonym, control.secret.salt),
-            worker=WORKER,
-            guards=equipment.guards(control.app_dir),
-        )
-        stack.push_async_callback(gateway.close)
-        yield Stage(_unlimited(scene_), gateway, records)
-
-
-def _journal(control: Control, table: Table) -> Journal:
-    settings = table.journal
-    return Journal(
-        control.data.journal, WORKER, control.clock, fsync=settings.fsync,
-        segment_bytes=settings.segment_bytes, reserve_bytes=settings.reserve_bytes,
-    )  # fmt: skip
+        made = await stack.enter_async_context(gateway(control, own, secret=str, seen=seen))
+        yield Stage(_unlimited(scene_), made, records)
 
 
 def _unlimited(scene_: Scene) -> Scene:
