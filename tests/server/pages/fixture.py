@@ -179,7 +179,7 @@ def record(index: int) -> Record:
     outcome = rng.choices(
         ["success", "failed", "fallback", "degraded", "escalated", "refused"], weights=[88, 4, 4, 2, 1, 1]
     )[0]
-    error = rng.choice(["timeout", "rate_limit", "server_error", "invalid_output"]) if outcome == "failed" else ""
+    error = rng.choice(["timeout", "rate_limit", "server_error", "output_truncated"]) if outcome == "failed" else ""
     duration = min(30_000.0, rng.lognormvariate(math.log(spec["p95"] * 0.4), 0.6))
     ask, answer = rng.choice(replies(name))
     tokens = None if error == "timeout" else Tokens(

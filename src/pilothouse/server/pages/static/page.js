@@ -170,5 +170,9 @@ document.addEventListener("htmx:afterSwap", (event) => {
 });
 
 localise(document);
-if (innerWidth <= 760) document.querySelector(".facet-fold")?.removeAttribute("open");
-document.addEventListener("htmx:afterSwap", (event) => localise(event.target.parentNode ?? document));
+function fold() { if (innerWidth <= 1180) document.querySelector(".facet-fold")?.removeAttribute("open"); }
+fold();
+document.addEventListener("htmx:afterSwap", (event) => {
+  localise(event.target.parentNode ?? document);
+  if (event.target.id === "results") fold();
+});

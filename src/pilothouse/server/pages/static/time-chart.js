@@ -104,8 +104,9 @@ class TimeChart extends HTMLElement {
     const date = new Date(seconds * 1000);
     const span = splits[splits.length - 1] - splits[0];
     const first = index === 0 || new Date(splits[index - 1] * 1000).getDate() !== date.getDate();
-    if (span > 4 * 86400) return first ? new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" }).format(date) : "";
-    return moment(date, first && index ? "date" : "minute");
+    const day = () => new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" }).format(date);
+    if (span > 4 * 86400) return first ? day() : "";
+    return first && index ? day() : moment(date, "minute");  // the day stands in midnight's place: both would not fit
   }
 
   marks(u, marks) {
