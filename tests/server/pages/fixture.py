@@ -446,7 +446,7 @@ def verdict(kind: str, delta: float, n: int) -> Verdict:
 def releases(route: str) -> c.ReleaseBoard | None:
     spec = ROUTES.get(route)
     if spec is None:
-        return None
+        return c.ReleaseBoard(route=route, until_us=NOW) if route == "unborn" else None
     top, live = spec["top"], spec["stable"]
     notes = ["Answers shorter, two retries", "Cite every source", "Prompt names the product", "Lower temperature",
              "Schema: confidence may be null", "First version"]  # fmt: skip

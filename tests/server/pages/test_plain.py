@@ -21,6 +21,7 @@ PATHS = [
     "/releases?route=docs-answer",
     "/releases?route=code-review",
     "/releases?route=release-notes",
+    "/releases?route=unborn",
     "/releases/new?route=docs-answer",
     "/releases/new?route=docs-answer&base=files",
     "/releases/plan?route=docs-answer&release=12",
@@ -72,6 +73,11 @@ def test_the_overview_says_what_fires_and_who_has_it(site):
     assert "no price known" in html  # search-rewrite: unknown cost is never 0
     assert "no review yet" in html
     assert html.count("<spark-line") == 6 * 5 - 4  # one route without a price, three without quality
+
+
+def test_without_a_request_the_chart_gives_way_to_what_to_do(site):
+    html = site.get("/?env=staging").text
+    assert "<time-chart" not in html and "keys create --name me --env staging" in html
 
 
 def test_the_chart_of_all_routes_sums_traffic_and_shows_the_slowest(site):
@@ -411,9 +417,9 @@ def test_a_plan_is_carried_on_only_with_the_name_typed_and_as_it_was_looked_at(f
 
 def test_a_plan_says_how_each_step_stands_and_what_is_not_reached(site):
     html = site.get("/releases/plan?route=docs-answer&release=12").text
-    assert "246 cases, margin 3 pp" in html and "block: pass rate 0.894 → 0.817" in html
+    assert "246 cases, margin 3\u00a0pp" in html and "block: pass rate 0.894 → 0.817" in html
     assert html.count("not reached yet") == 2 and "<del>five</del><ins>two</ins>" in html
-    assert "Nothing can be carried on while it is" in html and "pilothouse rollback docs-answer" in html
+    assert "A step stands in the way, and says why" in html and "pilothouse rollback docs-answer" in html
     for query in ("release=x", "release=12&env=moon", ""):
         assert site.get(f"/releases/plan?route=docs-answer&{query}").status == 400
     assert site.get("/releases/plan?route=nope&release=1").status == 404

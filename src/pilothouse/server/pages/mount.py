@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from pilothouse.domain.errors import NotFound
+from pilothouse.domain.errors import NotFound, PilothouseError
 from pilothouse.server.pages import (
     alerts,
     drafting,
@@ -108,14 +108,23 @@ def _traces(ctx: PageContext, packed: list[Middleware]) -> list[BaseRoute]:
     ]
 
 
+def fault(request: Request, error: Exception) -> PilothouseError:
+    """What people are told of an error that nobody has foreseen."""
+    return PilothouseError(
+        f"Pilothouse itself failed here ({type(error).__name__})", where=request.url.path,
+        hint="the whole of it is in the data directory, logs/control.log; please report it",
+    )  # fmt: skip
+
+
 def refused(ctx: PageContext) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """An exception handler for Starlette's own refusals (no such path, wrong method), as a page."""
+    """An exception handler for Starlette's own refusals and for our own faults, as a page."""
 
     async def handler(request: Request, error: Exception) -> Response:
         page = Page(ctx, request, ctx.session(request.cookies))
-        status = error.status_code if isinstance(error, HTTPException) else 500
+        if not isinstance(error, HTTPException):
+            return failure(page, fault(request, error))
         answer = failure(page, NotFound(f"Nothing is at {request.url.path}", hint="start from the overview"))
-        answer.status_code = status
+        answer.status_code = error.status_code
         return answer
 
     return handler

@@ -79,6 +79,11 @@ def text(quantity: Quantity) -> str:
     return f"{figure}\u00a0{unit}" if unit else figure
 
 
+def plain(value: float) -> str:
+    """A number whose unit nobody knows, in four digits and never as a power of ten: 0.0412, 2,140, 30,000."""
+    return f"{value:,.4g}" if abs(value) < 9_999.5 else f"{value:,.0f}"
+
+
 def tied(words: str) -> str:
     """Words with every number tied to its unit, so that no line ends between them."""
     return _UNIT.sub("\u00a0", words)
