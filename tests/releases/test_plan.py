@@ -108,6 +108,15 @@ def test_the_same_steps_are_tried_dry_and_executed_to_the_end(live, clock, ana, 
     assert go() is None
 
 
+def test_the_plan_of_what_is_live_is_done_whatever_its_gate_said(live, clock, kit, gated):
+    steps = plan.plan(live, gated, "prod", 1, POLICY)
+    found = plan.dry_run(live, gated, "prod", 1, steps)
+    assert states(found) == ["done"] * 5 and found[1].message == "not run, and release 1 is the stable one"
+    kit.judge(live, clock, 1, "block")
+    found = plan.dry_run(live, gated, "prod", 1, steps)
+    assert states(found) == ["done"] * 5 and "all the same; block:" in found[1].message
+
+
 def test_a_check_blocks_what_could_not_be_taken_back(live, gated):
     outside = sqlite3.connect(live.path)
     outside.executescript(

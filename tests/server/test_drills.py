@@ -115,6 +115,17 @@ def test_a_rollback_is_practised_in_production_under_traffic(one: Any) -> None:
     one.eventually(lambda: "last drill" in finding(one, "T10.1")["detail"] or finding(one, "T10.1")["status"] == "FAIL")
 
 
+def test_a_drill_says_how_it_goes(one: Any) -> None:
+    told = one.cli("drill", "provider-outage", "answer").stdout.splitlines()
+    assert told[0].endswith("provider-outage of answer in prod …") and "7 faults at once" in told[1]
+    counted = [line.split() for line in told if " of 7 " in line]
+    assert [int(words[0]) for words in counted] == list(range(1, 8))
+    named = {line.partition(" of 7  ")[2].partition(":")[0] for line in told if " of 7 " in line}
+    assert named == {"429", "500", "stall", "cut", "drop", "malformed", "invalid output"}
+    flipped = one.cli("drill", "rollback", "answer").stdout
+    assert "at the twin, on 2 of 2 workers" in flipped and "back again, on 2 of 2 workers" in flipped
+
+
 def test_a_staged_outage_is_handled_as_the_policy_declares(one: Any) -> None:
     found = drill(one, "provider-outage")
     kinds = {entry["kind"]: entry for entry in found["evidence"]}

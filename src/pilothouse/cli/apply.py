@@ -37,22 +37,20 @@ def _carry_on(
     control: Control, asked: tuple[str, int | None, str], *, gate: bool, wait: bool, quiet: bool
 ) -> dict[str, Any]:
     """Step after step until the plan is done, blocked, or nobody wants to wait."""
+    from pilothouse.server.onward import onward
+
     route, number, env = asked
     told = _Told(quiet)
     while True:
         found: dict[str, Any] = control.post(f"/api/v1/routes/{route}/apply", release=number, env=env)
         number = found["to"]  # a newer release that is made meanwhile is another plan
         told.news(found)
-        following = next((step for step in found["steps"] if step["state"] != "done"), None)
-        if following is None or following["state"] == "blocked":
+        following = onward(found)
+        if following == "end" or (following == "gate" and not gate) or (following == "wait" and not wait):
             return found
-        if following["kind"] == "gate" and following["state"] == "ready":
-            if not gate:
-                return found
+        if following == "gate":
             evals.gate(control, route, found["to"], quiet=quiet)
-        elif found["moved"] is None or following["state"] == "waiting":
-            if not wait:
-                return found
+        elif following == "wait":
             time.sleep(EVERY_S)
 
 

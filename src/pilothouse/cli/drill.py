@@ -40,6 +40,8 @@ def _command(kind: str) -> Callable[..., None]:
             for told in control.stream(f"/api/v1/routes/{route}/drills/{kind}", env=env):
                 if told["type"] == "started" and not as_json:
                     show.line(f"  {kind} of {route} in {env} …")
+                elif told["type"] == "progress" and not as_json:
+                    show.line(f"    {told['text']}")
                 elif told["type"] == "result":
                     found = {name: value for name, value in told.items() if name != "type"}
         if as_json:

@@ -22,14 +22,9 @@ def template(file: Path, shown: str) -> Template:
     source = read(file, shown)
     head, body, offset = _front_matter(source)
     front = parse(head, Path(shown)) if head else None
-    try:
-        found = sorted(meta.find_undeclared_variables(_JINJA.parse(body)))
-    except TemplateSyntaxError as error:
-        raise ConfigError(
-            f"the template does not parse: {error.message}", where=f"{shown}:{error.lineno + offset}"
-        ) from error
+    found = undeclared(body, shown, offset)
     if front is None:
-        return Template(text=body, variables=tuple(found))
+        return Template(text=body, variables=found)
     variables = front.maybe("variables", words())
     version = front.take("version", str, "")
     front.take("description", text, "")
@@ -40,7 +35,17 @@ def template(file: Path, shown: str) -> Template:
             where=f"{shown}:1",
             hint="add the name to `variables`",
         )
-    return Template(text=body, variables=variables if variables is not None else tuple(found), version=version)
+    return Template(text=body, variables=variables if variables is not None else found, version=version)
+
+
+def undeclared(body: str, shown: str, offset: int = 0) -> tuple[str, ...]:
+    """The variables that a template uses and nobody sets, sorted; ConfigError where it does not parse."""
+    try:
+        return tuple(sorted(meta.find_undeclared_variables(_JINJA.parse(body))))
+    except TemplateSyntaxError as error:
+        raise ConfigError(
+            f"the template does not parse: {error.message}", where=f"{shown}:{error.lineno + offset}"
+        ) from error
 
 
 def _front_matter(source: str) -> tuple[str, str, int]:
@@ -54,24 +59,32 @@ def _front_matter(source: str) -> tuple[str, str, int]:
 
 def schema(file: Path, shown: str) -> dict[str, Any]:
     """A JSON Schema, checked against its own meta-schema."""
-    value = _json(file, shown)
+    return usable_schema(_json(file, shown), f"{shown}:1")
+
+
+def usable_schema(value: Any, where: str) -> dict[str, Any]:
+    """The same of a value that was read already."""
     if not isinstance(value, dict):
-        raise ConfigError("a JSON Schema must be an object", where=f"{shown}:1")
+        raise ConfigError("a JSON Schema must be an object", where=where)
     try:
         jsonschema_rs.validator_for(value)
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
-        raise ConfigError(f"not a usable JSON Schema: {str(error).splitlines()[0]}", where=f"{shown}:1") from error
+        raise ConfigError(f"not a usable JSON Schema: {str(error).splitlines()[0]}", where=where) from error
     return value
 
 
 def tools(file: Path, shown: str) -> list[Any]:
     """A list of OpenAI tool definitions, or one definition."""
-    value = _json(file, shown)
+    return tool_list(_json(file, shown), f"{shown}:1")
+
+
+def tool_list(value: Any, where: str) -> list[Any]:
+    """The same of a value that was read already."""
     entries = value if isinstance(value, list) else [value]
     for i, tool in enumerate(entries):
         function = tool.get("function") if isinstance(tool, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise ConfigError(f"tool {i} has no function.name", where=f"{shown}:1", hint="use OpenAI's tool shape")
+            raise ConfigError(f"tool {i} has no function.name", where=where, hint="use OpenAI's tool shape")
     return entries
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from pilothouse.config.app import RouteConfig
 from pilothouse.domain.change import Actor, Change
 from pilothouse.domain.clock import Clock
+from pilothouse.domain.errors import Conflict
 from pilothouse.domain.hashing import exact
 from pilothouse.domain.manifest import PARTS, Manifest, manifest_from_parts
 from pilothouse.domain.model_ref import ModelRef
@@ -58,14 +59,34 @@ def create(
     schemas is in `warnings`. ConfigError (`bad_schema`): an unusable schema; (`unknown_index`): a version that nobody
     registered, of an index whose versions are registered.
     """
-    warnings = warnings_of(route.manifest, kinds)
+    made = Made(actor=actor, notes=notes, vcs=vcs, warnings=warnings_of(route.manifest, kinds))
+    return create_after(store, route, made, clock)
+
+
+def create_after(store: StateStore, route: RouteConfig, made: Made, clock: Clock, newest: int | None = None) -> Release:
+    """The same, with the warnings of `made`. `newest`: what the newest release must still be (0: there is none), or
+    Conflict (`base_moved`); None where that does not matter."""
     with store.write() as conn:
+        last = releases.latest(conn, route.name)
+        unmoved(last, newest)
         manifest, about = indexes.resolve(conn, route.manifest)
-        made = Made(actor=actor, notes=notes, vcs=vcs, warnings=(*warnings, *about))
-        newest = releases.latest(conn, route.name)
-        if newest is not None and newest.manifest_hash == plain(manifest).hash():
-            return msgspec.structs.replace(newest, reused=True, warnings=made.warnings)
+        made = msgspec.structs.replace(made, warnings=(*made.warnings, *about))
+        if last is not None and last.manifest_hash == plain(manifest).hash():
+            return msgspec.structs.replace(last, reused=True, warnings=made.warnings)
         return create_in(conn, route.name, manifest, made, clock)
+
+
+def unmoved(last: Release | None, newest: int | None) -> None:
+    """Conflict (`base_moved`) where `last` is not the release that was the newest when somebody looked."""
+    if last is None or newest is None or last.number == newest:
+        return
+    notes = f": {last.notes}" if last.notes else ""
+    raise Conflict(
+        f"release {last.number} was made meanwhile by {last.author}{notes}",
+        where=f"{last.route}, whose newest release was {newest or 'none'}",
+        hint=f"see what differs: pilothouse release diff {last.route} {newest or 1} {last.number}",
+        code="base_moved",
+    )
 
 
 def create_in(conn: Connection, route: str, manifest: Manifest, made: Made, clock: Clock) -> Release:

@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute
 from pilothouse.domain.alert import Alert, Rule
 from pilothouse.domain.errors import BadRequest
 from pilothouse.domain.finding import Review
+from pilothouse.releases.edit import Edit
 from pilothouse.releases.pointer import Promotion
 from pilothouse.server import api_changes
 from pilothouse.server.api_changes import streamed
@@ -23,6 +24,7 @@ from pilothouse.server.verbs import (
     backups,
     canaries,
     drills,
+    edits,
     evals,
     hosts,
     keys,
@@ -49,11 +51,14 @@ class NewRelease(msgspec.Struct, forbid_unknown_fields=True):
     """POST /routes/{route}/releases.
 
     `base`: from that release instead of the app's files; `parts`: in the place of its own, in the manifest's form.
+    `newest`: 409 where the newest release is another. `dry`: what would be made, and nothing is.
     """
 
     notes: str = ""
     base: int | None = None
     parts: dict[str, Any] = {}
+    newest: int | None = None
+    dry: bool = False
 
 
 class Promote(msgspec.Struct, forbid_unknown_fields=True):
@@ -118,9 +123,11 @@ async def revoke_key(control: Control, request: Request) -> dict[str, Any]:
 async def create_release(control: Control, request: Request) -> dict[str, Any]:
     """The next release from the app's files."""
     asked = await body(request, NewRelease)
-    edit = releases.Edit(base=asked.base, parts=asked.parts)
-    made = await releases.create(control, request.path_params["route"], who(request), asked.notes, edit)
-    return releases.shown(made)
+    name = request.path_params["route"]
+    edit = Edit(base=asked.base, parts=asked.parts, newest=asked.newest)
+    if asked.dry:
+        return edits.shown(await edits.draft(control, name, edit))
+    return releases.shown(await releases.create(control, name, who(request), asked.notes, edit))
 
 
 async def list_releases(control: Control, request: Request) -> dict[str, Any]:

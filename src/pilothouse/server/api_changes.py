@@ -25,10 +25,11 @@ class RollBack(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Apply(msgspec.Struct, forbid_unknown_fields=True):
-    """POST /routes/{route}/apply. No `release`: the newest."""
+    """POST /routes/{route}/apply. No `release`: the newest. `revision`: 409 where the pointer's is another."""
 
     release: int | None = None
     env: str = "prod"
+    revision: int | None = None
 
 
 class NewIndexVersion(msgspec.Struct, forbid_unknown_fields=True):
@@ -85,7 +86,9 @@ async def plan(control: Control, request: Request) -> dict[str, Any]:
 async def apply(control: Control, request: Request) -> dict[str, Any]:
     """The next step, done where it is ready."""
     asked = await body(request, Apply)
-    return await plans.apply(control, request.path_params["route"], asked.release, asked.env, who(request))
+    name = request.path_params["route"]
+    order = plans.Apply(route=name, env=asked.env, release=asked.release, revision=asked.revision)
+    return await plans.apply(control, order, who(request))
 
 
 async def list_indexes(control: Control, request: Request) -> dict[str, Any]:

@@ -53,6 +53,20 @@ class Listening(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(kw_only=True)
+class Carried:
+    """A plan that is carried on here: by whom, how far its gate is (`total` 0: no gate runs), how it ended."""
+
+    release: int
+    actor: str
+    since_us: int
+    done: int = 0
+    total: int = 0
+    stopped: bool = False  # by a person: no step follows the one that is under way
+    ended: bool = False
+    error: str = ""
+
+
+@dataclass(kw_only=True)
 class Control:
     """Everything that the verbs, loops and pages work on. `config` is replaced when the app's files change."""
 
@@ -80,6 +94,7 @@ class Control:
     heartbeat_us: int | None = None  # when the rules' evaluator last ran to its end
     reconstructed: dict[tuple[str, str], ReconstructSample] = field(default_factory=dict)  # by route and environment
     callers: dict[tuple[str, str], tuple[int, Callers]] = field(default_factory=dict)  # route, env → when, who
+    carried: dict[tuple[str, str], Carried] = field(default_factory=dict)  # by route and environment
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

@@ -3,6 +3,7 @@
 import urllib.parse
 from collections.abc import Awaitable, Callable
 
+import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -18,6 +19,8 @@ from pilothouse.server.guard import Guard, wants_json
 from pilothouse.server.pages import mount
 from pilothouse.server.pagewire import page_context
 from pilothouse.server.replies import failure
+
+log = structlog.get_logger("pilothouse.control")
 
 Refusal = Callable[[Request, Exception], Awaitable[Response]]
 
@@ -35,10 +38,11 @@ def make_app(control: Control) -> Starlette:
     ]
     context = page_context(control)
     routes += mount.routes(context)
+    page = mount.refused(context)
     return Starlette(
         routes=routes,
         middleware=[Middleware(Guard, gate=control.gate, allowed_hosts=allowed)],
-        exception_handlers={HTTPException: _refused(mount.refused(context))},
+        exception_handlers={HTTPException: _refused(page), Exception: _failed(page)},
     )
 
 
@@ -60,5 +64,16 @@ def _refused(page: Refusal) -> Refusal:
         answer = failure(RequestError(f"{request.method} is not for {path}", code="method_not_allowed"))
         answer.status_code = status
         return answer
+
+    return handler
+
+
+def _failed(page: Refusal) -> Refusal:
+    """An error that nobody has foreseen: in the log with all that is known, and said to who asked."""
+
+    async def handler(request: Request, error: Exception) -> Response:
+        path = request.url.path
+        log.error("a request failed", method=request.method, path=path, exc_info=error)
+        return failure(mount.fault(request, error)) if wants_json(path) else await page(request, error)
 
     return handler

@@ -41,6 +41,12 @@ class Loops:
         """Let every loop end after its present run."""
         self._stop.set()
 
+    async def rest(self, seconds: float) -> bool:
+        """Wait so long; False where `stop` came meanwhile."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
+        return not self._stop.is_set()
+
     async def repeat(self, name: str, every_s: float, work: Callable[[], Awaitable[object]]) -> None:
         """Do `work` every `every_s` seconds until `stop`, whatever becomes of a single run.
 
@@ -49,8 +55,7 @@ class Loops:
         state = self.states.setdefault(name, LoopState(name=name, every_s=every_s))
         while not self._stop.is_set():
             await self.once(state, work)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), _pause(every_s, state.last_ms / 1e3))
+            await self.rest(_pause(every_s, state.last_ms / 1e3))
 
     async def once(self, state: LoopState, work: Callable[[], Awaitable[object]]) -> None:
         """One run, its time and its failure noted in `state`."""

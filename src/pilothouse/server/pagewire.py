@@ -16,7 +16,6 @@ from pilothouse.server.auth import SESSION_S
 from pilothouse.server.composition import Control
 from pilothouse.server.pages.context import (
     PageContext,
-    PlanStep,
     Promotion,
     Replayed,
     Return,
@@ -25,9 +24,9 @@ from pilothouse.server.pages.context import (
     SignedIn,
 )
 from pilothouse.server.reach import reach
-from pilothouse.server.verbs import alerts, plans, releases, reverts, reviews, runbooks
+from pilothouse.server.verbs import alerts, releases, reverts, reviews, runbooks
 from pilothouse.server.verbs import replay as replays
-from pilothouse.server.views import flags, overview, traces
+from pilothouse.server.views import flags, overview, plans, traces
 from pilothouse.server.views import releases as boards
 from pilothouse.store.state import views
 from pilothouse.telemetry import listing, sessions, steps
@@ -50,12 +49,12 @@ def page_context(control: Control) -> PageContext:
         routes=lambda: tuple(sorted(control.config.routes)),
         releases=functools.partial(boards.board, control),
         manifest=functools.partial(boards.manifest, control),
-        plan=functools.partial(_plan, control),
         runbook=functools.partial(runbooks.markdown, control),
         review=functools.partial(_review, control),
         review_html=render.html,
         alerts=lambda: tuple(alerts.every(control)),
         flags=flags.pages(control),
+        plans=plans.pages(control),
         promote=functools.partial(_promote, control),
         rollback=functools.partial(_rollback, control),
         acknowledge=functools.partial(_acknowledge, control),
@@ -121,14 +120,6 @@ def _session(control: Control, cookies: dict[str, str]) -> Session | None:
 def _sign_in(control: Control, credential: str) -> SignedIn | None:
     value = control.gate.sign_in(credential)
     return SignedIn(cookie=control.gate.cookie, value=value, max_age_s=SESSION_S) if value is not None else None
-
-
-def _plan(control: Control, route: str, release: int, env: str) -> tuple[PlanStep, ...]:
-    found = plans.planned(control, route, release, env)
-    return tuple(
-        PlanStep(kind=step["kind"], text=f"{step['text']}: {step['state']}, {step['message']}")
-        for step in found["steps"]
-    )
 
 
 def _review(control: Control, route: str) -> Review:

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 from fleet import NOW, PEOPLE, ROUTES, manifests, replies
 from fleet_flags import flag_pages
+from fleet_plans import plan_pages
 from fleet_releases import canaries, drills, runbook
 from granian.constants import Interfaces
 from granian.server.embed import Server
@@ -178,7 +179,7 @@ def record(index: int) -> Record:
     outcome = rng.choices(
         ["success", "failed", "fallback", "degraded", "escalated", "refused"], weights=[88, 4, 4, 2, 1, 1]
     )[0]
-    error = rng.choice(["timeout", "rate_limit", "server_error", "invalid_output"]) if outcome == "failed" else ""
+    error = rng.choice(["timeout", "rate_limit", "server_error", "output_truncated"]) if outcome == "failed" else ""
     duration = min(30_000.0, rng.lognormvariate(math.log(spec["p95"] * 0.4), 0.6))
     ask, answer = rng.choice(replies(name))
     tokens = None if error == "timeout" else Tokens(
@@ -445,7 +446,7 @@ def verdict(kind: str, delta: float, n: int) -> Verdict:
 def releases(route: str) -> c.ReleaseBoard | None:
     spec = ROUTES.get(route)
     if spec is None:
-        return None
+        return c.ReleaseBoard(route=route, until_us=NOW) if route == "unborn" else None
     top, live = spec["top"], spec["stable"]
     notes = ["Answers shorter, two retries", "Cite every source", "Prompt names the product", "Lower temperature",
              "Schema: confidence may be null", "First version"]  # fmt: skip
@@ -533,15 +534,6 @@ def manifest(route: str, number: int) -> Manifest | None:
         return None
     old, new = manifests(spec["model"])
     return new if number == spec["top"] else old
-
-
-def plan(route: str, release: int, env: str) -> tuple[c.PlanStep, ...]:
-    return (
-        c.PlanStep(kind="check", text="T1.3 T3.1 CR.1 CR.5 CR.6"),
-        c.PlanStep(kind="gate", text="246 cases, margin 3 pp, detects ≥ 4.6 pp at 80 % power, about 0.31 USD"),
-        c.PlanStep(kind="canary", text="1 % → 5 % → 25 % → 50 %, at least 10 min and 20 requests each"),
-        c.PlanStep(kind="promote", text=f"release {release} to {env}"),
-    )
 
 
 # --- review
@@ -650,7 +642,7 @@ def make_context(empty: bool = False) -> c.PageContext:
         sign_out=lambda _: "pilothouse_fixture", password_set=True,
         overview=(lambda _w, _e: nothing) if empty else overview,
         routes=tuple if empty else (lambda: tuple(sorted(ROUTES))),
-        releases=releases, manifest=manifest, plan=plan, runbook=runbook,
+        releases=releases, manifest=manifest, plans=plan_pages(), runbook=runbook,
         review=(lambda _: Review(measured_at="2026-11-23T14:32:00Z", window="", ready=False, routes=[])) if empty else review,
         review_html=render.html, alerts=tuple if empty else (lambda: tuple(ALERTS)), promote=promote, rollback=rollback,
         acknowledge=acknowledge, set_actionable=set_actionable, flags=flag_pages(empty),

@@ -25,6 +25,8 @@ PAGES = {
     "users": "/users",
     "releases": "/releases?route=docs-answer",
     "canary": "/releases?route=code-review",
+    "release": "/releases/new?route=docs-answer",
+    "plan": "/releases/plan?route=docs-answer&release=12",
     "runbook": "/runbook?route=docs-answer",
     "flags": "/flags",
     "flag": "/flags/checkout-copy",
@@ -36,7 +38,20 @@ LISTED = {  # pages that are the first of a list
     "agent": "/traces?q=source:otlp+error:timeout",
     "session": "/sessions",
 }
-PICTURED = ("overview", "traces", "trace", "sessions", "releases", "canary", "runbook", "flags", "flag", "review")
+PICTURED = (
+    "overview",
+    "traces",
+    "trace",
+    "sessions",
+    "releases",
+    "canary",
+    "release",
+    "plan",
+    "runbook",
+    "flags",
+    "flag",
+    "review",
+)
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -316,6 +331,82 @@ def test_a_canarys_evidence_tells_its_numbers_under_the_pointer_and_in_a_table(w
     page.click("text=Runbook")
     page.wait_for_selector("h1:has-text('Runbook of code-review in prod')")
     assert page.pdf(format="A4").count(b"/Type /Page\n") == 1
+    assert not wide.complaints
+
+
+def test_a_release_is_made_by_editing_another_with_the_keyboard_alone(wide):
+    page = wide.page
+    page.goto(f"{wide.url}/releases?route=docs-answer")
+    page.locator("a:has-text('New release')").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("h1:has-text('New release')")
+    page.get_by_label("Prompt template").focus()
+    page.keyboard.press("Control+End")
+    page.keyboard.type("Say so when you do not know.")
+    page.get_by_label("Notes: what changes and why").focus()
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.type("Honest")
+    page.keyboard.press("Enter")  # shows the difference: it never makes a release
+    page.wait_for_selector("#drafted")
+    assert page.locator(".drafted ins").inner_text().strip() == "Say so when you do not know."
+    page.get_by_role("button", name="Make release 13").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("h1:has-text('Plan')")
+    assert "Release 13 is made: prompt changed by person:ana, 'Honest'" in page.locator(".said").inner_text()
+    assert not wide.complaints
+
+
+_NAMED = "one => (one.labels?.[0]?.innerText ?? one.ariaLabel ?? one.innerText).trim()"
+_AT = "one => [...document.querySelectorAll('main *')].indexOf(one ?? document.activeElement)"
+
+
+def test_every_field_and_button_of_the_forms_has_a_name_and_is_reached_by_tab(wide):
+    page = wide.page
+    for path in ("/releases/new?route=docs-answer", "/releases/plan?route=docs-answer&release=11"):
+        page.goto(wide.url + path)
+        kinds = ("input", "textarea", "select", "button:enabled", "summary")
+        shown = page.locator("main").locator(", ".join(f"{kind}:visible" for kind in kinds)).all()
+        assert len(shown) >= 3 and all(one.evaluate(_NAMED) for one in shown), path
+        page.locator("#main").focus()
+        reached = set()
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            reached.add(page.evaluate(_AT))
+        assert {one.evaluate(_AT) for one in shown} <= reached, path
+
+
+def test_a_plan_is_carried_on_and_its_page_follows_it_to_the_end(browser, fresh_site):
+    for reader in _watched(browser, fresh_site.url):
+        page = reader.page
+        page.goto(f"{fresh_site.url}/releases/plan?route=docs-answer&release=11")
+        button = page.locator("button.primary")
+        assert button.is_disabled()
+        page.fill("[name=confirm]", "docs-answer")
+        button.click()
+        page.wait_for_selector(".plan-carried:has-text('82 of 492')")
+        page.get_by_role("button", name="Carry it on no further").focus()
+        page.wait_for_selector(".plan-carried:has-text('246 of 492')")
+        page.wait_for_selector("[name=confirm]")  # it has ended: the page is loaded anew, with its form
+        assert "Ended" in page.locator(".plan-carried").inner_text()
+        assert not reader.complaints
+
+
+def test_a_live_canary_is_refreshed_under_what_a_person_has_open_and_focused(wide):
+    page = wide.open("canary")
+    page.click("text=The numbers")
+    page.locator(".ev-scroll").focus()
+    marked = "() => document.querySelector('#canary').dataset.old = 'yes'"
+    page.evaluate(marked)
+    with page.expect_response(lambda answer: answer.request.headers.get("hx-request") == "true"):
+        pass
+    page.wait_for_function("() => !document.querySelector('#canary').dataset.old")
+    assert page.locator(".ev-below details").first.get_attribute("open") is not None
+    assert page.evaluate("document.activeElement.className") == "ev-scroll"
+    page.route(
+        "**/releases?route=code-review", lambda route: route.continue_(url=f"{wide.url}/releases?route=docs-answer")
+    )
+    page.wait_for_selector("[data-ended]")
+    assert page.locator("#live").get_attribute("data-every") is None
     assert not wide.complaints
 
 

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import re
+from html import unescape as html_text
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,11 @@ PATHS = [
     "/releases?route=docs-answer",
     "/releases?route=code-review",
     "/releases?route=release-notes",
+    "/releases?route=unborn",
+    "/releases/new?route=docs-answer",
+    "/releases/new?route=docs-answer&base=files",
+    "/releases/plan?route=docs-answer&release=12",
+    "/releases/plan?route=code-review&release=4&env=staging",
     "/runbook?route=docs-answer",
     "/flags",
     "/flags?env=staging",
@@ -67,6 +73,11 @@ def test_the_overview_says_what_fires_and_who_has_it(site):
     assert "no price known" in html  # search-rewrite: unknown cost is never 0
     assert "no review yet" in html
     assert html.count("<spark-line") == 6 * 5 - 4  # one route without a price, three without quality
+
+
+def test_without_a_request_the_chart_gives_way_to_what_to_do(site):
+    html = site.get("/?env=staging").text
+    assert "<time-chart" not in html and "keys create --name me --env staging" in html
 
 
 def test_the_chart_of_all_routes_sums_traffic_and_shows_the_slowest(site):
@@ -324,7 +335,112 @@ def test_one_part_alone_is_taken_back_with_the_name_typed(site):
     assert unknown.status == 400
 
 
+def typed(site, query: str = "route=docs-answer") -> dict[str, str]:
+    """The form of a new release as it comes, ready to be sent."""
+    page = site.get(f"/releases/new?{query}").text.partition('<form class="draft"')[2].partition("</form>")[0]
+    fields = dict(re.findall(r'<input[^>]* ?name="([^"]+)" value="([^"]*)"', page))
+    fields |= dict(re.findall(r'<textarea name="([^"]+)"[^>]*>\n(.*?)</textarea>', page, re.DOTALL))
+    return {name: html_text(value) for name, value in fields.items() if name != "csrf"}
+
+
+def shown(answer) -> str:
+    return re.search(r'name="shown" value="([0-9a-f]{64})"', answer.text)[1]
+
+
+def test_a_release_is_made_of_what_was_shown_and_of_nothing_else(site):
+    form = typed(site)
+    assert form["model"] == "openai/gpt-5-mini" and form["prompt"].endswith("Cite every source that you use.\n")
+    form |= {"prompt": form["prompt"].replace("five", "three").replace("\n", "\r\n"), "notes": "Shorter"}
+    draft = site.post("/releases/new", do="create", **form)
+    assert draft.status == 200 and "Release 13 would be" in draft.text, "nothing is made before it was shown"
+    assert "<del>five</del><ins>three</ins>" in draft.text and "1 part differs from release 11" in draft.text
+    assert "nothing is taken away from callers of release 11" in draft.text and "names no version" in draft.text
+    other = form | {"params": '{"temperature": 0.9}'}
+    again = site.post("/releases/new", do="create", shown=shown(draft), **other)
+    assert again.status == 200 and "<ins>0.9</ins>" in again.text, "what was changed since is shown first"
+    made = site.post("/releases/new", do="create", shown=shown(draft), **form)
+    assert made.status == 303 and made.headers["location"].startswith("/releases/plan?route=docs-answer&release=13")
+    said = html_text(site.get(made.headers["location"].replace("release=13", "release=12")).text)
+    assert "Release 13 is made: prompt changed by person:ana, 'Shorter'" in said
+
+
+def test_what_callers_would_not_survive_is_said_before_a_release_is_made(site):
+    draft = site.post("/releases/new", do="show", **typed(site) | {"schema": ""})
+    assert "would not survive it; the plan will be blocked" in draft.text
+    assert "212 of 246 requests rely on it" in draft.text and "no caller seen that relies on it" in draft.text
+
+
+def test_what_is_wrong_stands_at_its_field_and_nothing_typed_is_lost(site):
+    form = typed(site) | {"model": "gpt", "params": '{"a": NaN}', "tools": "[1,", "notes": "</textarea><b>mine"}
+    answer = site.post("/releases/new", do="create", shown="", **form)
+    assert answer.status == 400 and "3 fields have something wrong" in answer.text
+    for field, why in (("model", "is not `provider/model`"), ("params", "NaN is no number"), ("tools", "column 4")):
+        at = answer.text.partition(f'id="wrong-{field}"')[2].partition("</p>")[0]
+        assert why in html_text(at), (field, at)
+    assert "{&#34;a&#34;: NaN}" in answer.text and 'value="&lt;/textarea&gt;&lt;b&gt;mine"' in answer.text
+    policy = typed(site) | {"policy": '{"colour": 1}'}
+    answer = site.post("/releases/new", do="show", **policy)
+    assert (
+        "no key" in answer.text.partition('id="wrong-policy"')[2]
+        and "<details open><summary>Edit the policy" in answer.text
+    )
+
+
+def test_a_release_on_a_base_that_moved_says_so_and_keeps_what_was_typed(site):
+    form = typed(site) | {"notes": "mine", "newest": "11"}
+    answer = site.post("/releases/new", do="create", **form)
+    assert answer.status == 409 and "release 12 was made meanwhile by person:ben" in answer.text
+    assert 'name="newest" value="12"' in answer.text and 'name="notes" value="mine"' in answer.text
+    assert "a=11&amp;b=12#diff" in answer.text
+
+
+def test_a_plan_is_carried_on_only_with_the_name_typed_and_as_it_was_looked_at(fresh_site):
+    site = fresh_site
+    asked = {"route": "docs-answer", "release": "11", "env": "prod", "revision": "41", "gate": "yes"}
+    wrong = site.post("/releases/apply", **asked, confirm="docs")
+    assert wrong.status == 400 and 'id="wrong-confirm"' in wrong.text and 'value="docs"' in wrong.text
+    moved = site.post("/releases/apply", **asked | {"revision": "40"}, confirm="docs-answer")
+    assert moved.status == 409 and "the pointer has moved since the plan was looked at" in moved.text
+    done = site.post("/releases/apply", **asked, confirm="docs-answer")
+    assert done.status == 303
+    page = site.get("/releases/plan?route=docs-answer&release=11").text
+    assert "Carried on by person:ana" in page and "<b>82</b> of 492" in page and 'data-every="2"' in page
+    assert "Carry it on no further" in page and 'name="confirm"' not in page
+    news = site.get("/releases/plan?route=docs-answer&release=11&followed=1", hx_request="true")
+    assert "<b>164</b> of 492" in news.text and "<html" not in news.text
+    assert site.post("/releases/apply/stop", **asked).status == 303
+    over = site.get("/releases/plan?route=docs-answer&release=11&followed=1", hx_request="true")
+    assert over.status == 204 and over.headers["hx-refresh"] == "true"
+    page = site.get("/releases/plan?route=docs-answer&release=11").text
+    assert "what is live stays so" in page and "data-every" not in page and 'name="confirm"' in page
+
+
+def test_a_plan_says_how_each_step_stands_and_what_is_not_reached(site):
+    html = site.get("/releases/plan?route=docs-answer&release=12").text
+    assert "246 cases, margin 3\u00a0pp" in html and "block: pass rate 0.894 → 0.817" in html
+    assert html.count("not reached yet") == 2 and "<del>five</del><ins>two</ins>" in html
+    assert "A step stands in the way, and says why" in html and "pilothouse rollback docs-answer" in html
+    for query in ("release=x", "release=12&env=moon", ""):
+        assert site.get(f"/releases/plan?route=docs-answer&{query}").status == 400
+    assert site.get("/releases/plan?route=nope&release=1").status == 404
+    assert site.get("/releases/new?route=nope").status == 404
+    assert site.get("/releases/new?route=docs-answer&base=-1").status == 400
+
+
+def test_a_live_canary_s_part_of_the_page_asks_for_its_news_until_it_has_ended(site):
+    assert re.search(
+        r'id="live" hx-get="/releases\?route=code-review"[^>]* data-keep data-every="5"',
+        site.get("/releases?route=code-review").text,
+    )
+    news = site.get("/releases?route=code-review", hx_request="true").text
+    assert "<html" not in news and 'id="canary"' in news and 'class="pointers"' in news and "data-ended" not in news
+    ended = site.get("/releases?route=docs-answer", hx_request="true").text
+    assert "data-ended" in ended and "data-every" not in site.get("/releases?route=docs-answer").text
+
+
 def test_a_form_without_its_token_changes_nothing(site):
+    for path in ("/releases/new", "/releases/apply", "/releases/apply/stop"):
+        assert site.post(path, csrf="wrong", route="docs-answer").status == 403
     for csrf in ("", "wrong"):
         answer = site.post("/releases/rollback", csrf=csrf, route="docs-answer", env="prod", confirm="docs-answer")
         assert answer.status == 403 and "Nothing was changed" in answer.text

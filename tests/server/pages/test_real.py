@@ -69,6 +69,56 @@ def test_promote_and_roll_back_by_clicking(up, browser):
     context.close()
 
 
+def test_a_release_is_edited_beside_somebody_else_and_its_plan_carried_on(up, browser):
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.goto(up.control)
+    page.goto(f"{up.pages}releases/new?route=answer&base=1")
+    text, show = page.get_by_label("System template"), page.get_by_role("button", name="Show the difference")
+    assert text.input_value() == "You are a helper.\n"
+    text.fill("You are a {{ kind }} helper.\nAnswer in {% if %} lines.\n")
+    show.click()
+    assert "the template does not parse" in page.locator("#wrong-system").inner_text()
+    text.fill("You are a brief helper.\n")
+    (up.app / "prompts/answer.system.md").write_text("You are a patient helper.\n")
+    assert up.verb("release", "create", "answer", "-m", "patient")["release"] == 3
+    page.get_by_label("Notes: what changes and why").fill("brief")
+    show.click()
+    assert "release 3 was made meanwhile by" in page.locator("[role=alert]").inner_text()
+    assert text.input_value() == "You are a brief helper.\n"
+    show.click()
+    assert page.locator(".drafted ins").inner_text() == "brief "
+    page.click("text=Make release 4")
+    page.wait_for_selector(".said:has-text('Release 4 is made')")
+
+    made = up.get("/api/v1/routes/answer/releases")
+    assert made["releases"][0]["notes"] == "brief" and made["releases"][0]["author"] == "person:admin"
+    page.click(".switch >> text=dev")
+    page.wait_for_selector("li:has-text('promote'):has-text('ready')")
+    page.fill("[name=confirm]", "answer")
+    page.click("button.primary")
+    page.wait_for_selector(".side-col:has-text('Release 4 serves dev')")
+
+    page.click(".switch >> text=prod")
+    stale = up.get("/api/v1/routes/answer/plan?release=4")["revision"]
+    up.verb("release", "promote", "answer", "2")
+    page.fill("[name=confirm]", "answer")
+    page.click("button.primary")
+    assert (
+        "the pointer has moved since the plan was looked at: release 2 is stable"
+        in page.locator(".field-error").inner_text()
+    )
+    page.click("button.primary")
+    page.wait_for_selector(".plan-carried:has-text('Carried on by person:admin')")
+    assert up.get("/api/v1/routes/answer/plan?release=4")["revision"] > stale
+    page.wait_for_selector("li:has-text('canary'):has-text('waiting')")
+    page.click("text=Carry it on no further")
+    page.wait_for_selector(".plan-carried:has-text('Stopped')")
+    moves = up.get("/api/v1/routes/answer/releases")["moves"]
+    assert moves[-1]["after"]["canary"] == 4 and moves[-1]["actor"]["id"] == "admin"
+    context.close()
+
+
 def test_a_live_canary_is_watched_a_part_taken_back_and_a_drill_seen(up, browser):
     key = up.key()
     up.verb("release", "promote", "answer", "2", "--canary", "50%")

@@ -6,6 +6,8 @@ from typing import Any
 from pilothouse.domain.change import Actor
 from pilothouse.releases import twin
 from pilothouse.server.composition import Control
+from pilothouse.server.drills.kinds import Say
+from pilothouse.server.reach import reach
 from pilothouse.server.timing import LAST_BAD_S
 from pilothouse.server.verbs.releases import settled
 from pilothouse.store.telemetry import dialect
@@ -15,7 +17,7 @@ _ON = f"""SELECT count(*), max(epoch_us(ts)) FROM requests WHERE source = 'edge'
 WITHIN_MS = 60_000.0  # what T10.1 allows
 
 
-async def rollback(control: Control, route: str, env: str, actor: Actor) -> dict[str, Any]:
+async def rollback(control: Control, route: str, env: str, actor: Actor, say: Say) -> dict[str, Any]:
     """Flip to the twin, see the traffic follow, flip back. Times in ms from the command; Refused while a canary runs.
 
     `last_old_ms`: when the last request on the release that was left began, 0 where none did after the command.
@@ -23,6 +25,7 @@ async def rollback(control: Control, route: str, env: str, actor: Actor) -> dict
     began, began_us = control.clock.monotonic(), control.clock.now_us()
     moved = await asyncio.to_thread(twin.flip, control.state, route, env, actor=actor, clock=control.clock)
     there = await settled(control, moved, began)
+    say(f"at the twin, {reach(there)}; {LAST_BAD_S:g} s until what began before has left its records")
     try:
         await asyncio.sleep(LAST_BAD_S)
         await control.load()
@@ -32,6 +35,7 @@ async def rollback(control: Control, route: str, env: str, actor: Actor) -> dict
         began = control.clock.monotonic()
         back = await asyncio.to_thread(twin.flip_back, control.state, route, env, actor=actor, clock=control.clock)
         home = await settled(control, back, began) if back is not None else there
+    say(f"back again, {reach(home)}")
     last = max(0.0, (old[0][1] - began_us) / 1e3) if old[0][1] is not None else 0.0
     slowest = max(there["propagated_ms"], home["propagated_ms"])
     whole = not there["late"] and not home["late"]

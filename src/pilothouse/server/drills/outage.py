@@ -5,6 +5,7 @@ error and can be had on a stage, else a typed error; never later than the deadli
 """
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 
 import msgspec
@@ -13,6 +14,7 @@ from pilothouse.domain.policy import NAMED_ONLY, ErrorClass, Fallback, Policy
 from pilothouse.domain.record import Way
 from pilothouse.providers.script import Match, Rule, Script
 from pilothouse.server.composition import Control
+from pilothouse.server.drills.kinds import Say
 from pilothouse.server.drills.stage import PLAIN, Scene, Seen, staged
 
 SLACK_S = 2.0  # over the deadline, for a busy machine
@@ -50,22 +52,46 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
     ms: float
     ok: bool
 
-
-async def faults(control: Control, scene: Scene) -> list[Tried]:
-    """Every fault of the provider that the route's model is at, all at once."""
-    return await asyncio.gather(*(_try(control, scene, fault) for fault in FAULTS))
-
-
-async def invalid(control: Control, scene: Scene) -> Tried | None:
-    """Output that misses the schema; None where the route has none."""
-    return await _try(control, scene, INVALID) if scene.manifest.schema is not None else None
+    @property
+    def sentence(self) -> str:
+        """What came of it, in a line."""
+        wrong = "" if self.ok else f", expected {self.expected}"
+        return f"{self.fault}: {self.outcome} by {self.way or self.error or 'retry'} in {self.ms / 1e3:.1f} s{wrong}"
 
 
-async def fallbacks(control: Control, scene: Scene) -> dict[Way, Tried]:
+async def faults(control: Control, scene: Scene, say: Say) -> tuple[list[Tried], Tried | None]:
+    """Every fault of the provider that the route's model is at, and output that misses the schema, all at once.
+
+    None for the latter where the route has no schema. A stall takes as long as the release itself waits: a shorter wait
+    would show another deadline than the one that callers get.
+    """
+    structured = scene.manifest.schema is not None
+    of = [*FAULTS, INVALID] if structured else list(FAULTS)
+    total = scene.manifest.policy.timeout.total
+    say(f"{len(of)} faults at once; one that hangs takes as long as the policy waits, at most {total:g} s")
+    count = itertools.count(1)
+
+    async def one(fault: Fault) -> Tried:
+        tried = await _try(control, scene, fault)
+        say(f"{next(count)} of {len(of)}  {tried.sentence}")
+        return tried
+
+    tried = await asyncio.gather(*(one(fault) for fault in of))
+    return tried[: len(FAULTS)], tried[-1] if structured else None
+
+
+async def fallbacks(control: Control, scene: Scene, say: Say) -> dict[Way, Tried]:
     """Each way to give less than everything that a stage can show, with all that stands before it failing."""
+
+    async def one(step: Fallback) -> Tried | None:
+        tried = await _way(control, scene, step)
+        if tried is not None:
+            say(tried.sentence)
+        return tried
+
     steps = [step for step in scene.manifest.policy.fallback if step.way in STAGED]
     ways = {step.way: step for step in reversed(steps)}  # the first of each
-    tried = await asyncio.gather(*(_way(control, scene, step) for step in ways.values()))
+    tried = await asyncio.gather(*(one(step) for step in ways.values()))
     return {way: one for way, one in zip(ways, tried, strict=True) if one is not None}
 
 

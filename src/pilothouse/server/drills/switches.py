@@ -18,6 +18,7 @@ from pilothouse.gateway.types import Parsed
 from pilothouse.releases import pointer
 from pilothouse.releases.pointer import Moved
 from pilothouse.server.composition import Control
+from pilothouse.server.drills.kinds import Say
 from pilothouse.server.drills.stage import Scene
 from pilothouse.server.generating import generating, require_providers
 from pilothouse.server.verbs.releases import settled
@@ -33,7 +34,7 @@ def alternates(scene: Scene) -> list[ModelRef]:
     return [model for model in dict.fromkeys([*scene.route.alternates, *steps]) if model != scene.manifest.model]
 
 
-async def model_switch(control: Control, scene: Scene, actor: Actor) -> dict[str, Any]:
+async def model_switch(control: Control, scene: Scene, actor: Actor, say: Say) -> dict[str, Any]:
     """Each alternate really answers the scene's request, as the release asks; outside prod one is pinned and unpinned.
 
     Refused where the route has no other model.
@@ -47,7 +48,10 @@ async def model_switch(control: Control, scene: Scene, actor: Actor) -> dict[str
         )  # fmt: skip
     lives = [_with_model(scene.live, model) for model in models]
     require_providers(control, lives)
-    answered = [await asyncio.to_thread(_answers, control, scene, live) for live in lives]
+    answered = []
+    for n, (model, live) in enumerate(zip(models, lives, strict=True), start=1):
+        say(f"{n} of {len(models)}  {model}: asked {ASKED} times")
+        answered.append(await asyncio.to_thread(_answers, control, scene, live))
     detail: dict[str, Any] = {"models": ", ".join(map(str, models)), "asked": ASKED * len(models)}
     bad = [str(model) for model, good in zip(models, answered, strict=True) if good < ASKED]
     detail |= {"answered": sum(answered), "failed": ", ".join(bad)}

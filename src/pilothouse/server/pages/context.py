@@ -20,6 +20,7 @@ from pilothouse.domain.manifest import Manifest
 from pilothouse.domain.record import Payload, Record, SpanRecord
 from pilothouse.domain.tasks import Tasks
 from pilothouse.server.pages.flag_shown import FlagPages
+from pilothouse.server.pages.plan_shown import PlanPages
 from pilothouse.server.pages.release_shown import CanaryShown, DrillShown
 from pilothouse.telemetry.filter import Query
 from pilothouse.telemetry.listing import Asked, Found, Row
@@ -207,13 +208,6 @@ class ReleaseBoard(msgspec.Struct, frozen=True, kw_only=True):
     drills: tuple[DrillShown, ...] = ()  # every kind, with its newest evidence
 
 
-class PlanStep(msgspec.Struct, frozen=True, kw_only=True):
-    """A step of the plan: the same that the executor walks."""
-
-    kind: str  # check, gate, canary, promote
-    text: str
-
-
 # --- session and the whole --------------------------------------------------------------------------------------
 
 
@@ -263,12 +257,12 @@ class PageContext:
     routes: Callable[[], tuple[str, ...]]  # names, as configured
     releases: Callable[[str], ReleaseBoard | None]  # route; None: no such route
     manifest: Callable[[str, int], Manifest | None]  # route, release
-    plan: Callable[[str, int, str], tuple[PlanStep, ...]]  # route, release, environment
     runbook: Callable[[str, str], str]  # route, environment: Markdown; raises NotFound
     review: Callable[[str], Review]  # route, or "" for all
     review_html: Callable[[Review], str]  # the fragment of review.render: trusted, already escaped
     alerts: Callable[[], tuple[Alert, ...]]  # newest first, resolved ones too
     flags: FlagPages
+    plans: PlanPages
 
     # verbs
     promote: Callable[["Promotion", Actor], Awaitable[str]]

@@ -11,12 +11,14 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from pilothouse.domain.errors import NotFound
+from pilothouse.domain.errors import NotFound, PilothouseError
 from pilothouse.server.pages import (
     alerts,
+    drafting,
     flags,
     live,
     overview,
+    planning,
     releases,
     review,
     runbook,
@@ -52,9 +54,7 @@ def routes(ctx: PageContext) -> list[BaseRoute]:
     return [
         Route("/", seen(ctx, overview.show), methods=["GET"], middleware=packed),
         *_traces(ctx, packed),
-        Route("/releases", seen(ctx, releases.show), methods=["GET"], middleware=packed),
-        Route("/releases/promote", done(ctx, releases.promote), methods=["POST"], middleware=packed),
-        Route("/releases/rollback", done(ctx, releases.rollback), methods=["POST"], middleware=packed),
+        *_releases(ctx, packed),
         Route("/runbook", seen(ctx, runbook.show), methods=["GET"], middleware=packed),
         Route("/flags", seen(ctx, flags.show), methods=["GET"], middleware=packed),
         Route("/flags/{key}", seen(ctx, flags.one), methods=["GET"], middleware=packed),
@@ -66,6 +66,22 @@ def routes(ctx: PageContext) -> list[BaseRoute]:
         Route("/login", enter, methods=["GET", "POST"], middleware=packed),
         Route("/logout", done(ctx, sign_in.sign_out), methods=["POST"], middleware=packed),
         Mount("/static", _Static(directory=STATIC), name="static", middleware=packed),
+    ]
+
+
+def _releases(ctx: PageContext, packed: list[Middleware]) -> list[BaseRoute]:
+    """The board of a route, a release in the making, its plan."""
+    pages = (("", releases.show), ("/new", drafting.show), ("/plan", planning.show))
+    forms = (
+        ("/new", drafting.edit),
+        ("/promote", releases.promote),
+        ("/rollback", releases.rollback),
+        ("/apply", planning.apply),
+        ("/apply/stop", planning.stop),
+    )
+    return [
+        *(Route(f"/releases{path}", seen(ctx, view), methods=["GET"], middleware=packed) for path, view in pages),
+        *(Route(f"/releases{path}", done(ctx, verb), methods=["POST"], middleware=packed) for path, verb in forms),
     ]
 
 
@@ -92,14 +108,23 @@ def _traces(ctx: PageContext, packed: list[Middleware]) -> list[BaseRoute]:
     ]
 
 
+def fault(request: Request, error: Exception) -> PilothouseError:
+    """What people are told of an error that nobody has foreseen."""
+    return PilothouseError(
+        f"Pilothouse itself failed here ({type(error).__name__})", where=request.url.path,
+        hint="the whole of it is in the data directory, logs/control.log; please report it",
+    )  # fmt: skip
+
+
 def refused(ctx: PageContext) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """An exception handler for Starlette's own refusals (no such path, wrong method), as a page."""
+    """An exception handler for Starlette's own refusals and for our own faults, as a page."""
 
     async def handler(request: Request, error: Exception) -> Response:
         page = Page(ctx, request, ctx.session(request.cookies))
-        status = error.status_code if isinstance(error, HTTPException) else 500
+        if not isinstance(error, HTTPException):
+            return failure(page, fault(request, error))
         answer = failure(page, NotFound(f"Nothing is at {request.url.path}", hint="start from the overview"))
-        answer.status_code = status
+        answer.status_code = error.status_code
         return answer
 
     return handler

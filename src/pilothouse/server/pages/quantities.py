@@ -1,8 +1,10 @@
 """How the pages write numbers, times and hashes: a figure and its unit, apart, so that units can be set smaller."""
 
+import re
 from datetime import UTC, datetime
 
 UNKNOWN = "–"
+_UNIT = re.compile(r"(?<=\d) (?=(?:%|pp|ms|s|min|h|d|USD)(?!\w))")
 Quantity = tuple[str, str]  # figure, unit
 
 
@@ -75,6 +77,16 @@ def text(quantity: Quantity) -> str:
     """Figure and unit with a no-break space between."""
     figure, unit = quantity
     return f"{figure}\u00a0{unit}" if unit else figure
+
+
+def plain(value: float) -> str:
+    """A number whose unit nobody knows, in four digits and never as a power of ten: 0.0412, 2,140, 30,000."""
+    return f"{value:,.4g}" if abs(value) < 9_999.5 else f"{value:,.0f}"
+
+
+def tied(words: str) -> str:
+    """Words with every number tied to its unit, so that no line ends between them."""
+    return _UNIT.sub("\u00a0", words)
 
 
 def ago(us: int, now_us: int) -> str:

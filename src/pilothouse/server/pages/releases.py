@@ -1,6 +1,7 @@
 """Releases: what changed, and can I take it back?"""
 
 import math
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -11,21 +12,22 @@ from starlette.responses import Response
 from pilothouse.domain.errors import BadRequest, NotFound
 from pilothouse.domain.manifest import PARTS
 from pilothouse.domain.table import ENVIRONMENTS
-from pilothouse.server.pages import difference, evidence, lanes, marks, overview
+from pilothouse.server.pages import difference, evidence, lanes, marks, overview, planning
 from pilothouse.server.pages.context import (
     BUCKET_S,
     PageContext,
-    PlanStep,
     Promotion,
     ReleaseBoard,
     Return,
 )
 from pilothouse.server.pages.guard import field, redirect
+from pilothouse.server.pages.plan_shown import PlanShown
 from pilothouse.server.pages.practised import practised
 from pilothouse.server.pages.render import Page
 
 SHARES = ((0.01, "1 %"), (0.05, "5 %"), (0.1, "10 %"), (0.25, "25 %"), (0.5, "50 %"), (1.0, "all traffic"))
 HISTORY_SHOWN = 40
+LIVE_EVERY_S = 5  # how often a page with a canary on it asks for its news
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -34,8 +36,8 @@ class Comparison(msgspec.Struct, frozen=True):
     a: int
     b: int
     parts: tuple[difference.PartDifference, ...]
-    plan: tuple[PlanStep, ...]
-    env: str
+    plan: PlanShown
+    steps: tuple[planning.Standing, ...]
 
 
 def _window(board: ReleaseBoard) -> str:
@@ -51,7 +53,10 @@ def _whole(text: str, name: str) -> int | None:
 
 
 async def show(ctx: PageContext, page: Page) -> Response:
-    """`GET /releases?route=&a=&b=&env=`: the board of one route, and a comparison where one is asked for."""
+    """`GET /releases?route=&a=&b=&env=`: the board of one route, and a comparison where one is asked for.
+
+    Where the page asks for its news it gets what is now and its canary alone.
+    """
     query = page.request.query_params
     names = await run_in_threadpool(ctx.routes)
     route = query.get("route", "") or (names[0] if names else "")
@@ -60,28 +65,34 @@ async def show(ctx: PageContext, page: Page) -> Response:
     board = await run_in_threadpool(ctx.releases, route)
     if board is None:
         raise NotFound(f"No route {route}", where="releases", hint=f"routes: {', '.join(names) or 'none'}")
+    shown: dict[str, Any] = {
+        "board": board,
+        "canaries": [evidence.drawn(one, page.now_us) for one in board.canaries],
+        "e_value": evidence.e_value,
+        "envs": ENVIRONMENTS,
+        "live": {p.env: p for p in board.pointers},
+        "every": LIVE_EVERY_S if any(one.state == "running" for one in board.canaries) else 0,
+    }
+    if page.partial:
+        return page.respond("releases_now.html", **shown)
     env = query.get("env", "prod") if query.get("env", "prod") in ENVIRONMENTS else "prod"
     comparison = await _comparison(ctx, board, env, _whole(query.get("a", ""), "a"), _whole(query.get("b", ""), "b"))
     return page.respond(
         "releases.html",
         title=f"Releases of {route}",
         at="releases",
-        board=board,
+        **shown,
         names=names,
         lanes=lanes.lanes(board),
         outcomes=lanes.outcomes(board),
         reach=overview.WINDOW_NAMES.get(_window(board), ""),
         ticks=marks.time_ticks(board.since_us, board.until_us, lanes.WIDTH),
         comparison=comparison,
-        canaries=[evidence.drawn(one, page.now_us) for one in board.canaries],
-        e_value=evidence.e_value,
         drills=[practised(one) for one in board.drills],
         parts=PARTS,
         shares=SHARES,
-        envs=ENVIRONMENTS,
         history=board.history[:HISTORY_SHOWN],
         said=query.get("said", "")[:400],
-        live={p.env: p for p in board.pointers},
     )
 
 
@@ -102,8 +113,8 @@ async def _comparison(
     after = await run_in_threadpool(ctx.manifest, board.route, b)
     if before is None or after is None:
         raise NotFound(f"{board.route} has no release {a if before is None else b}", where="releases")
-    plan = await run_in_threadpool(ctx.plan, board.route, b, env)
-    return Comparison(a, b, difference.between(before, after), plan, env)
+    plan = await run_in_threadpool(ctx.plans.plan, board.route, b, env)
+    return Comparison(a, b, difference.between(before, after), plan, tuple(planning.standing(plan)))
 
 
 def _back(route: str, said: str) -> str:

@@ -37,7 +37,7 @@ def _version() -> str:
     return bytes_hash(b"".join(path.read_bytes() for path in files))[:10]
 
 
-def link(base: dict[str, Any], path: str, **changes: Any) -> str:
+def link(base: dict[str, Any], path: str, /, **changes: Any) -> str:
     """`path` with the query of `base` after `changes`; empty and None values are left out."""
     query = {k: v for k, v in {**base, **changes}.items() if v not in {"", None}}
     return f"{path}?{urlencode(query)}" if query else path

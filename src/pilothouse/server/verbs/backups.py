@@ -38,7 +38,7 @@ async def back_up(control: Control, asked: BackUp, actor: Actor) -> AsyncIterato
 
     def work(tell: Tell) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="pilothouse-backup-", dir=control.data.path) as folder:
-            files = _recorded(control, Path(folder)) if asked.telemetry else {}
+            files = _recorded(control, Path(folder), _progress(tell)) if asked.telemetry else {}
             if (table := table_path(control.data.path)).exists():
                 files["table.json"] = table
             extra = Extra(files=files, app_files=_app_files(control), secrets=secrets_fingerprint(control.secret))
@@ -50,9 +50,9 @@ async def back_up(control: Control, asked: BackUp, actor: Actor) -> AsyncIterato
         yield line
 
 
-def _recorded(control: Control, folder: Path) -> dict[str, Path]:
+def _recorded(control: Control, folder: Path, progress: transfer.Progress) -> dict[str, Path]:
     """What is recorded, exported into `folder`; name in the backup → file."""
-    transfer.export(control.telemetry, str(folder), (0, control.clock.now_us()), control.clock)
+    transfer.export(control.telemetry, str(folder), (0, control.clock.now_us()), control.clock, progress=progress)
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     return {f"{TELEMETRY}{path.relative_to(folder)}": path for path in found}
 
@@ -95,17 +95,19 @@ def restore(app_dir: Path, data: DataDir, file: Path, *, force: bool, progress: 
     finally:
         state.close()
     table_path(data.path).unlink(missing_ok=True)  # it is of the state before; control writes that of now
-    return {**msgspec.to_builtins(done), "telemetry": _restore_recorded(config, app_dir, data, file)}
+    return {**msgspec.to_builtins(done), "telemetry": _restore_recorded(config, data, file, progress)}
 
 
-def _restore_recorded(config: AppConfig, app_dir: Path, data: DataDir, file: Path) -> dict[str, int] | None:
+def _restore_recorded(
+    config: AppConfig, data: DataDir, file: Path, progress: transfer.Progress
+) -> dict[str, int] | None:
     """Rows that came new into each table; None where the backup has nothing that was recorded."""
     with tempfile.TemporaryDirectory(prefix="pilothouse-restore-", dir=data.path) as folder:
         if not backup.extract(file, Path(folder)):
             return None
-        telemetry = open_telemetry(config.store, data, app_dir)
+        telemetry = open_telemetry(config.store, data, config.dir)
         try:
-            return dict(transfer.import_(telemetry, folder).added)
+            return dict(transfer.import_(telemetry, folder, progress=progress).added)
         finally:
             telemetry.close()
 

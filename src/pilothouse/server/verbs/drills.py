@@ -11,7 +11,7 @@ from pilothouse.domain.errors import NotFound, PilothouseError, Refused
 from pilothouse.domain.release_facts import Drill
 from pilothouse.server.composition import Control
 from pilothouse.server.drills import flip, outage, stage, switches
-from pilothouse.server.drills.kinds import RECORDED
+from pilothouse.server.drills.kinds import RECORDED, Say
 from pilothouse.server.evidence import rescan
 from pilothouse.server.replies import failure_body
 from pilothouse.server.verbs import backups
@@ -23,43 +23,43 @@ DAY_US = 86_400_000_000
 STRANDED_US = 60_000_000  # after this a pointer at a twin is no drill under way, but one that was cut off
 _SELF = Actor(type="policy", id="drills")
 Evidence = tuple[str, bool, dict[str, Any]]  # kind as the review knows it, ok, what was measured
-Exercise = Callable[[Control, str, str, Actor], Awaitable[list[Evidence]]]
+Exercise = Callable[[Control, str, str, Actor, Say], Awaitable[list[Evidence]]]
 
 
-async def _export(control: Control, route: str, env: str, _actor: Actor) -> list[Evidence]:
+async def _export(control: Control, route: str, env: str, _actor: Actor, say: Say) -> list[Evidence]:
     """The route's newest traces, sent out and taken in again (T2.7)."""
     await control.load()
     now_us = control.clock.now_us()
     window = (now_us - 7 * DAY_US, now_us)
+    say("the newest traces are sent out, taken in elsewhere, and compared")
     trip = await asyncio.to_thread(round_trip, control.telemetry, control.clock, route, env, window)
     detail = msgspec.to_builtins(trip)
     return [("export", trip.ok, detail)]
 
 
-async def _rollback(control: Control, route: str, env: str, actor: Actor) -> list[Evidence]:
+async def _rollback(control: Control, route: str, env: str, actor: Actor, say: Say) -> list[Evidence]:
     """A real flip to a release of the same content, and back (T10.1)."""
-    found = await flip.rollback(control, route, env, actor)
+    found = await flip.rollback(control, route, env, actor, say)
     return [("rollback", found.pop("ok"), found)]
 
 
-async def _outage(control: Control, route: str, env: str, _actor: Actor) -> list[Evidence]:
+async def _outage(control: Control, route: str, env: str, _actor: Actor, say: Say) -> list[Evidence]:
     """The provider fails in every way that it can (CR.3), and answers outside the schema (T4.5)."""
     scene = await asyncio.to_thread(stage.scene, control, route, env)
-    tried = await outage.faults(control, scene)
+    tried, broken = await outage.faults(control, scene, say)
     wrong = [f"{one.fault}: {one.outcome}, expected {one.expected}" for one in tried if not one.ok]
     detail: dict[str, Any] = {one.fault: f"{one.outcome} by {one.way or one.error or 'retry'}" for one in tried}
     detail |= {"asked": scene.asked, "handled": len(tried) - len(wrong), "of": len(tried), "wrong": "; ".join(wrong)}
     found: list[Evidence] = [("faults", not wrong, detail)]
-    broken = await outage.invalid(control, scene)
     if broken is not None:
         found.append(("invalid_output", broken.ok, msgspec.to_builtins(broken)))
     return found
 
 
-async def _fallback(control: Control, route: str, env: str, _actor: Actor) -> list[Evidence]:
+async def _fallback(control: Control, route: str, env: str, _actor: Actor, say: Say) -> list[Evidence]:
     """Each declared way to give less than everything (T6.6)."""
     scene = await asyncio.to_thread(stage.scene, control, route, env)
-    tried = await outage.fallbacks(control, scene)
+    tried = await outage.fallbacks(control, scene, say)
     if not tried:
         raise Refused(
             f"{route} declares no fallback that can be staged",
@@ -69,23 +69,24 @@ async def _fallback(control: Control, route: str, env: str, _actor: Actor) -> li
     return [("fallback", one.ok, msgspec.to_builtins(one) | {"way": way}) for way, one in tried.items()]
 
 
-async def _model_switch(control: Control, route: str, env: str, actor: Actor) -> list[Evidence]:
+async def _model_switch(control: Control, route: str, env: str, actor: Actor, say: Say) -> list[Evidence]:
     """Every other model really answers as the release asks (T10.2)."""
     scene = await asyncio.to_thread(stage.scene, control, route, env)
-    found = await switches.model_switch(control, scene, actor)
+    found = await switches.model_switch(control, scene, actor, say)
     ok = found.pop("ok")
     moved: list[Evidence] = [("model_switch", ok, found)] if "propagated_ms" in found else []
     return [("alternate_model", ok, found), *moved]
 
 
-async def _kill_switch(control: Control, route: str, env: str, actor: Actor) -> list[Evidence]:
+async def _kill_switch(control: Control, route: str, env: str, actor: Actor, _say: Say) -> list[Evidence]:
     """The route switched off and on (T10.3)."""
     found = await switches.kill_switch(control, route, env, actor)
     return [("disable_route", found.pop("ok"), found)]
 
 
-async def _restore(control: Control, _route: str, _env: str, _actor: Actor) -> list[Evidence]:
+async def _restore(control: Control, _route: str, _env: str, _actor: Actor, say: Say) -> list[Evidence]:
     """The whole state backed up, restored beside, and compared table by table."""
+    say("the state is backed up, restored beside, and compared table by table")
     found = await backups.rehearse(control)
     detail = msgspec.to_builtins(found)
     return [("restore", bool(detail.pop("ok")), detail)]
@@ -105,16 +106,22 @@ QUARTERLY = ("model-switch", "kill-switch", "restore")
 QUARTER_US = 80 * DAY_US  # before the 90 days of the checklist are over
 
 
-async def run(control: Control, kind: str, route: str, env: str, actor: Actor) -> dict[str, Any]:
-    """Exercise it and keep the evidence. NotFound; Refused where there is nothing to exercise."""
+def _unheard(_: str) -> None:
+    """Of drills that run by themselves."""
+
+
+async def run(control: Control, kind: str, route: str, env: str, actor: Actor, say: Say = _unheard) -> dict[str, Any]:
+    """Exercise it and keep the evidence. NotFound; Refused where there is nothing to exercise. `say`: hears how it
+    goes."""
     control.route(route)
     if kind == rescan.KIND:
+        say("stored rows of the last 7 days are looked through for what redaction left")
         return await _scan_again(control, route, env, actor)
     if kind not in KINDS:
         hint = f"drills: {', '.join((*KINDS, rescan.KIND))}"
         raise NotFound(f"no drill {kind!r}", hint=hint, code="unknown_drill")
     began = control.clock.monotonic()
-    found = await KINDS[kind](control, route, env, actor)
+    found = await KINDS[kind](control, route, env, actor, say)
     took_ms = round((control.clock.monotonic() - began) * 1e3, 1)
     await asyncio.to_thread(_keep, control, route, env, actor, found)
     detail = found[0][2] if len(found) == 1 else {}
@@ -140,12 +147,27 @@ async def _scan_again(control: Control, route: str, env: str, actor: Actor) -> d
 
 
 async def streamed(control: Control, kind: str, route: str, env: str, actor: Actor) -> AsyncIterator[dict[str, Any]]:
-    """A line that says what is begun, then one of type `result` (or `error`)."""
+    """A line that says what is begun, lines of type `progress` as it goes, then one of type `result` (or `error`).
+
+    A drill whose listener has left goes on to its end: a pointer that it moved is moved back.
+    """
+    news: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+
+    def say(text: str) -> None:
+        news.put_nowait({"type": "progress", "text": text})
+
+    async def work() -> None:
+        try:
+            news.put_nowait({"type": "result", **await run(control, kind, route, env, actor, say)})
+        except PilothouseError as error:
+            news.put_nowait({"type": "error", **failure_body(error)})
+        finally:
+            news.put_nowait(None)
+
     yield {"type": "started", "kind": kind, "route": route, "env": env}
-    try:
-        yield {"type": "result", **await run(control, kind, route, env, actor)}
-    except PilothouseError as error:
-        yield {"type": "error", **failure_body(error)}
+    control.tasks.spawn(work(), f"drill {kind} {route}")
+    while (line := await news.get()) is not None:
+        yield line
 
 
 def _keep(control: Control, route: str, env: str, actor: Actor, found: list[Evidence]) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from pilothouse.domain.change import Actor
-from pilothouse.domain.errors import BadRequest
-from pilothouse.domain.release import StepEvidence
+from pilothouse.domain.errors import BadRequest, Conflict
+from pilothouse.domain.release import Pointer, StepEvidence
 from pilothouse.releases import plan as plans
 from pilothouse.releases.plan import Advanced, StepResult
 from pilothouse.server import callers
@@ -25,14 +25,26 @@ def planned(control: Control, route: str, release: int | None, env: str) -> dict
     return _told(control, route, env, number, results)
 
 
-async def apply(control: Control, route: str, release: int | None, env: str, actor: Actor) -> dict[str, Any]:
+class Apply(msgspec.Struct, frozen=True, kw_only=True):
+    """Carry `release` on in `env`; None: the newest. `revision`: of the pointer that the plan was read from (0: none);
+    where it is another one now nothing moves. None where that does not matter."""
+
+    route: str
+    env: str
+    release: int | None = None
+    revision: int | None = None
+
+
+async def apply(control: Control, order: Apply, actor: Actor) -> dict[str, Any]:
     """Do the step that comes next, where it is ready and moves a pointer; the plan as it stands then, and the move.
 
-    What the plan rests on is kept whenever a step's state changes. A move that cannot be pushed is put back.
+    What the plan rests on is kept whenever a step's state changes. A move that cannot be pushed is put back. Conflict
+    where the pointer is not the one that was looked at.
     """
     began = control.clock.monotonic()
     await control.load()
-    number, done = await asyncio.to_thread(_advance, control, route, release, env, actor)
+    route, env = order.route, order.env
+    number, done = await asyncio.to_thread(_advance, control, order, actor)
     moved = None
     if done.moved is not None:
         moved = await settled_or_restored(control, done.moved, began, actor)
@@ -52,10 +64,25 @@ def _plan(control: Control, route: str, release: int | None, env: str) -> tuple[
     return number, plans.plan(control.state, config, env, number, callers=seen)
 
 
-def _advance(control: Control, route: str, release: int | None, env: str, actor: Actor) -> tuple[int, Advanced]:
-    number, steps_ = _plan(control, route, release, env)
-    config, clock = control.route(route), control.clock
-    return number, plans.advance(control.state, config, env, number, steps_, actor=actor, clock=clock)
+def _advance(control: Control, order: Apply, actor: Actor) -> tuple[int, Advanced]:
+    number, steps_ = _plan(control, order.route, order.release, order.env)
+    config, clock = control.route(order.route), control.clock
+    if order.revision is not None:
+        with control.state.read() as conn:
+            _as_seen(pointers.get(conn, order.route, order.env), order)
+    return number, plans.advance(control.state, config, order.env, number, steps_, actor=actor, clock=clock)
+
+
+def _as_seen(live: Pointer | None, order: Apply) -> None:
+    now = live.revision if live is not None else 0
+    if now == order.revision:
+        return
+    serves = f": release {live.stable} is stable" if live is not None else ""
+    canary = f", release {live.canary} is the canary" if live is not None and live.canary is not None else ""
+    raise Conflict(
+        f"the pointer has moved since the plan was looked at{serves}{canary}", where=f"{order.route} in {order.env}",
+        hint="look at the plan as it is now, and decide again", code="pointer_moved",
+    )  # fmt: skip
 
 
 def _keep(control: Control, of: tuple[str, str, int], results: tuple[StepResult, ...], actor: Actor) -> None:

@@ -6,56 +6,44 @@ from typing import Any
 import msgspec
 import structlog
 
-from pilothouse.config.app import RouteConfig
 from pilothouse.domain.change import Actor
 from pilothouse.domain.errors import BadRequest, NotFound, Refused, StateError, StoreError
-from pilothouse.domain.manifest import PARTS, manifest_from_parts
 from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.release import Release, SchemaWarning
-from pilothouse.providers.schema_lint import kind_of
 from pilothouse.releases import diff as diffs
 from pilothouse.releases import history as moves
 from pilothouse.releases import notes, pointer, registry, vcs
 from pilothouse.releases.admission import GATED_ENVIRONMENTS
+from pilothouse.releases.edit import Edit
 from pilothouse.releases.pointer import Moved, Promotion
 from pilothouse.server import callers, safeguards, timing
 from pilothouse.server.composition import Control
 from pilothouse.server.link import PushReport
+from pilothouse.server.verbs import edits
 from pilothouse.store.state import drills, pointers, releases, runs
 
 log = structlog.get_logger("pilothouse.releases")
 
 
-class Edit(msgspec.Struct, frozen=True, kw_only=True):
-    """What a release is made of beside the app's files: `base`, an earlier release; `parts`, in the manifest's form."""
-
-    base: int | None = None
-    parts: dict[str, Any] = {}
-
-
 async def create(control: Control, route: str, actor: Actor, said: str = "", edit: Edit | None = None) -> Release:
-    """The next release of `route` from the app's files as they are now, or as `edit` says; ConfigError, NotFound.
+    """The next release of `route` from the app's files as they are now, or as `edit` says.
 
-    One that was edited comes from no commit, and says so.
+    One that was edited comes from no commit, and says so. ConfigError, BadRequest, NotFound; Conflict where what the
+    edit began with has moved.
     """
     await control.reread()
     config = control.route(route)
 
     def make() -> Release:
         edited = edit is not None and (edit.base is not None or bool(edit.parts))
-        of = _edited(control, config, edit) if edit is not None and edited else config
+        of = edits.edited(control, config, edit) if edit is not None else config
         safeguards.check(of.manifest.policy, control.app_dir)
         commit = "" if edited else vcs.describe(control.app_dir)
         served = last_served(control, of.manifest.model) if registry.floating_alias(of.manifest.model) else ""
-        made = registry.create(
-            control.state,
-            of,
-            actor=actor,
-            clock=control.clock,
-            notes=control.typed(said),
-            vcs=commit,
-            kinds=_kinds(control, of),
-        )
+        warnings = registry.warnings_of(of.manifest, edits.kinds(control, of))
+        order = registry.Made(actor=actor, notes=control.typed(said), vcs=commit, warnings=warnings)
+        newest = edit.newest if edit is not None else None
+        made = registry.create_after(control.state, of, order, control.clock, newest)
         return made if not served else _resolved(made, served)
 
     made = await asyncio.to_thread(make)
@@ -67,20 +55,6 @@ async def selectable(control: Control, route: str) -> None:
     """Have the workers know a release that a flag of this route may now select."""
     if any(flag.selects is not None and flag.selects.route == route for flag in control.config.flags.values()):
         await control.publish()
-
-
-def _edited(control: Control, config: RouteConfig, edit: Edit) -> RouteConfig:
-    base = config.manifest if edit.base is None else registry.release(control.state, config.name, edit.base).manifest
-    if unknown := sorted(set(edit.parts) - set(PARTS)):
-        raise BadRequest(f"there is no part {unknown[0]!r}", where="parts", hint=f"parts: {', '.join(PARTS)}")
-    try:
-        manifest = manifest_from_parts({name: edit.parts.get(name, base.part(name)) for name in PARTS})
-    except msgspec.ValidationError as error:
-        raise BadRequest(f"a part is not as the manifest has it: {error}", where="parts") from error
-    if manifest.model.provider not in control.config.providers:
-        known = ", ".join(sorted(control.config.providers))
-        raise BadRequest(f"no provider {manifest.model.provider!r}", where="parts.model", hint=f"providers: {known}")
-    return msgspec.structs.replace(config, manifest=manifest)
 
 
 def last_served(control: Control, model: ModelRef) -> str:
@@ -99,14 +73,6 @@ def _resolved(made: Release, served: str) -> Release:
     return msgspec.structs.replace(
         made, warnings=(*made.warnings, SchemaWarning("model", "", what, f"name {served} to pin it"))
     )
-
-
-def _kinds(control: Control, route: RouteConfig) -> list[str]:
-    """The kinds of the providers that the route may be served by."""
-    policy = route.manifest.policy
-    models = [route.manifest.model, *(d.model for d in policy.balance.over), *(f.model for f in policy.fallback)]
-    used = [control.config.providers.get(model.provider) for model in models if model is not None]
-    return [kind_of(provider.kind, provider.base_url) for provider in used if provider is not None]
 
 
 async def promote(control: Control, route: str, order: Promotion) -> dict[str, Any]:

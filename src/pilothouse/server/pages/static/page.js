@@ -130,14 +130,49 @@ document.addEventListener("change", (event) => {
   if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
 });
 
-// --- a page that is looked at asks for its news every 15 s; one in a hidden tab, or being pointed at, waits
+// --- a part that is looked at asks for its news every `data-every` seconds; in a hidden tab, or pointed at, it waits
+const BUSY = "spark-line:hover, time-chart:hover, .ev-chart:hover, copy-text:hover";
+let seconds = 0;
 setInterval(() => {
-  const live = document.getElementById("live");
-  if (live && !document.hidden && !live.matches(":focus-within") && !live.querySelector("spark-line:hover, time-chart:hover")) {
-    live.dispatchEvent(new Event("refresh"));
+  seconds += 1;
+  if (document.hidden || (getSelection().toString() && !document.activeElement.matches("input, textarea"))) return;
+  for (const live of document.querySelectorAll("[data-every]")) {
+    const waits = live.matches("[data-keep]") ? false : live.matches(":focus-within");
+    if (seconds % Number(live.dataset.every) === 0 && !waits && !live.querySelector(BUSY)) live.dispatchEvent(new Event("refresh"));
   }
-}, 15_000);
+}, 1_000);
+
+// What a person has opened, scrolled and focused in such a part is kept when its news come.
+const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex]";
+const kept = new WeakMap();
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const live = event.detail.target;
+  if (!live?.matches("[data-keep]")) return;
+  const focusable = [...live.querySelectorAll(FOCUSABLE)];
+  kept.set(live, {
+    open: [...live.querySelectorAll("details")].map((one) => one.open),
+    scrolled: [...live.querySelectorAll(".ev-scroll")].map((one) => one.scrollLeft),
+    count: focusable.length,
+    focus: focusable.indexOf(document.activeElement),
+  });
+});
+document.addEventListener("htmx:afterSwap", (event) => {
+  const live = event.detail.target;
+  const was = kept.get(live);
+  if (!was) return;
+  kept.delete(live);
+  if (live.querySelector("[data-ended]")) live.removeAttribute("data-every");
+  const opened = [...live.querySelectorAll("details")];
+  if (opened.length === was.open.length) opened.forEach((one, i) => { one.open = was.open[i]; });
+  live.querySelectorAll(".ev-scroll").forEach((one, i) => { one.scrollLeft = was.scrolled[i] ?? 0; });
+  const focusable = [...live.querySelectorAll(FOCUSABLE)];
+  if (was.focus >= 0) (focusable[Math.min(was.focus, focusable.length - 1)] ?? document.getElementById("main")).focus({ preventScroll: true });
+});
 
 localise(document);
-if (innerWidth <= 760) document.querySelector(".facet-fold")?.removeAttribute("open");
-document.addEventListener("htmx:afterSwap", (event) => localise(event.target.parentNode ?? document));
+function fold() { if (innerWidth <= 1180) document.querySelector(".facet-fold")?.removeAttribute("open"); }
+fold();
+document.addEventListener("htmx:afterSwap", (event) => {
+  localise(event.target.parentNode ?? document);
+  if (event.target.id === "results") fold();
+});

@@ -79,7 +79,7 @@ class TimeChart extends HTMLElement {
       scales: { x: { range: () => this.reach(data) }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.05 : panel.form === "share" ? 0.02 : 1] } },
       axes: [
         { show: true, size: last ? 24 : 0, stroke: ink.text, grid: { stroke: ink.grid, width: 1 }, ticks: { show: false }, font: "11px Inter, system-ui, sans-serif", values: last ? (u, splits) => splits.map((s, i) => this.tick(s, splits, i)) : () => [] },
-        { size: GUTTER, stroke: ink.text, grid: { stroke: ink.grid, width: 1 }, ticks: { show: false }, font: "11px Inter, system-ui, sans-serif", space: 24, values: (u, splits) => splits.map((v) => (v === 0 ? "0" : write(v, panel.form).replace(/(\.\d*?)0+(?= )/, "$1").replace(/\.(?= )/, ""))) },
+        { size: GUTTER, stroke: ink.text, grid: { stroke: ink.grid, width: 1 }, ticks: { show: false }, font: "11px Inter, system-ui, sans-serif", space: 24, values: (u, splits) => splits.map((v) => (v === 0 ? "0" : panel.form === "n" && !Number.isInteger(v) ? "" : write(v, panel.form).replace(/(\.\d*?)0+(?= )/, "$1").replace(/\.(?= )/, ""))) },
       ],
       series: [{}, {
         stroke: ink.line, width: 1.5, fill: panel.bars ? ink.fill : undefined, spanGaps: false, points: panel.bars ? { show: false } : { show: true, size: 4, fill: ink.line, width: 0, filter: alone },
@@ -104,8 +104,9 @@ class TimeChart extends HTMLElement {
     const date = new Date(seconds * 1000);
     const span = splits[splits.length - 1] - splits[0];
     const first = index === 0 || new Date(splits[index - 1] * 1000).getDate() !== date.getDate();
-    if (span > 4 * 86400) return first ? new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" }).format(date) : "";
-    return moment(date, first && index ? "date" : "minute");
+    const day = () => new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" }).format(date);
+    if (span > 4 * 86400) return first ? day() : "";
+    return first && index ? day() : moment(date, "minute");  // the day stands in midnight's place: both would not fit
   }
 
   marks(u, marks) {
