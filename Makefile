@@ -11,6 +11,8 @@ ROOT := $(shell [ "$$(id -u)" = 0 ] && echo "" || echo sudo)
 APT = $(ROOT) apt-get -qq update && $(ROOT) env DEBIAN_FRONTEND=noninteractive apt-get -qq -y install >/dev/null
 ARGS ?=
 WORKERS ?= 2
+# Some images forbid Python to keep bytecode: each process would compile every module anew, which doubles its start.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo test check fix bench docs lock capture clean browser valkey postgres loadtools ner
 .DEFAULT_GOAL := demo

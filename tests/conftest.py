@@ -25,6 +25,10 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("pilothouse")
 
+# A hundred tests start the product's processes: each would compile every module anew where bytecode is not kept.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 START_S = 60
 
 
