@@ -10,7 +10,8 @@ BIN := .venv/bin
 ROOT := $(shell [ "$$(id -u)" = 0 ] && echo "" || echo sudo)
 APT = $(ROOT) apt-get -qq update && $(ROOT) env DEBIAN_FRONTEND=noninteractive apt-get -qq -y install >/dev/null
 ARGS ?=
-WORKERS ?= 2
+# More than there are processors: many tests wait for a process, a disk or a clock.
+WORKERS ?= $(shell expr $$(nproc) + 2)
 # Some images forbid Python to keep bytecode: each process would compile every module anew, which doubles its start.
 export PYTHONDONTWRITEBYTECODE =
 
@@ -30,7 +31,7 @@ demo: .venv/installed
 
 test: .venv/installed browser valkey postgres clients chdb ner
 	@rm -f .coverage .coverage.*
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile --cov --cov-report= $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report --skip-covered --skip-empty | tail -n 30
 
 check: .venv/installed

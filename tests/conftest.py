@@ -31,6 +31,27 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 START_S = 60
 
+# The files that take longest, in that order. With several workers, a file that is begun last leaves the others idle.
+LONG = (
+    *("server/test_hosts.py", "store/telemetry/test_both_ways.py", "server/test_up.py", "clients/test_agents.py"),
+    *("server/test_gate.py", "server/pages/test_browser.py", "clients/test_clients.py", "telemetry/test_joins.py"),
+    *("store/telemetry/test_clickhouse.py", "docs/test_quickstart.py", "cli/test_verbs.py", "telemetry/test_loader.py"),
+    *("store/telemetry/test_conformance.py", "releases/test_machine.py", "server/test_model_switch.py"),
+    *("telemetry/test_loader_faults.py", "store/telemetry/test_migration.py", "telemetry/test_corpus.py"),
+    *("server/test_reading.py", "server/test_part_revert.py", "server/test_ingest_faults.py", "server/test_crash.py"),
+    *("server/test_canary.py", "server/test_canary_asking.py", "server/test_canary_secret.py", "server/test_drills.py"),
+    *("server/pages/test_real.py", "server/test_backup.py", "store/counters/test_property.py"),
+    *("server/edge_http/test_http_fuzz.py", "server/edge_http/test_http.py", "gateway/test_fuzz.py"),
+    *("telemetry/test_retention.py", "telemetry/test_payloads.py", "telemetry/test_transfer.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, the rest as they are found; `make test` hands whole files to its workers in this order."""
+    here = Path(__file__).parent
+    places = {here / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.conftest import LONG
 
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src" / "pilothouse"
@@ -163,3 +164,8 @@ def test_the_core_install_is_small() -> None:
 def test_the_tree_names_no_catch_all() -> None:
     banned = {"utils", "helpers", "manager", "common", "misc"}
     assert not [shown(file) for file in MODULES if file.stem in banned or file.stem.startswith("base_")]
+
+
+def test_the_files_that_begin_first_are_there() -> None:
+    assert len(set(LONG)) == len(LONG)
+    assert [name for name in LONG if not (ROOT / "tests" / name).is_file()] == []

@@ -3,10 +3,12 @@
 import asyncio
 import signal
 import threading
+from contextlib import closing
 
 import psycopg
 import pytest
 from sqlalchemy import text
+from tests.conftest import Running
 from tests.postgres import PASSWORD, Postgres
 
 from pilothouse.domain.errors import StateError, StoreError
@@ -132,12 +134,11 @@ def test_the_write_lock_holds_over_processes(own, opened):
 
 
 def test_one_session_leads_and_another_follows_when_it_ends(opened):
-    first, second = Lead(opened.place), Lead(opened.place)
-    assert first.hold() and first.hold()
-    assert not second.hold()
-    first.close()
-    assert second.hold()
-    second.close()
+    with closing(Lead(opened.place)) as first, closing(Lead(opened.place)) as second:
+        assert first.hold() and first.hold()
+        assert not second.hold()
+        first.close()
+        Running.eventually(second.hold)  # the server ends the first one's session when it comes to it
 
 
 def test_a_leader_whose_server_left_does_not_lead(own, opened):
