@@ -10,8 +10,8 @@ BIN := .venv/bin
 ROOT := $(shell [ "$$(id -u)" = 0 ] && echo "" || echo sudo)
 APT = $(ROOT) apt-get -qq update && $(ROOT) env DEBIAN_FRONTEND=noninteractive apt-get -qq -y install >/dev/null
 ARGS ?=
-# More than there are processors: many tests wait for a process, a disk or a clock.
-WORKERS ?= $(shell expr $$(nproc) + 2)
+# One more than there are processors: many tests wait for a process, a disk or a clock.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 # Some images forbid Python to keep bytecode: each process would compile every module anew, which doubles its start.
 export PYTHONDONTWRITEBYTECODE =
 
