@@ -40,7 +40,7 @@ async def test_it_answers_in_json_and_in_streams() -> None:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     null = asyncio.subprocess.DEVNULL
-    command = ["-m", "pilothouse.providers.local", "--port", str(port), "--threads", "2"]
+    command = ["-m", "pilothouse.providers.local", "--port", str(port), "--threads", "1"]
     process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=null, stderr=null)
     client = ClientBuilder().build()
     url = f"http://127.0.0.1:{port}"
