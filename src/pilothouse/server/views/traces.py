@@ -46,8 +46,8 @@ def cursor(store: TelemetryStore, before: str) -> str:
     """Where a page begins: a cursor as it stands, or one after the row of that id; empty where that row is gone."""
     if not before or ":" in before:
         return before
-    found = store.rows("SELECT epoch_us(ts) FROM requests WHERE id = ? LIMIT 1", [before])
-    return f"{found[0][0]}:{before}" if found else ""
+    found = store.rows("SELECT epoch_us(ts), n FROM entries WHERE id = ? AND listed LIMIT 1", [before])
+    return f"{found[0][0]}:{found[0][1]}" if found else ""
 
 
 class Trees:
