@@ -144,3 +144,21 @@ def test_counts_of_both_workers_add_up(product: tuple[Any, str]) -> None:
     one.eventually(lambda: given() >= before + 30)
     assert given() == before + 30
     assert sum(map(sum, one.get("/flags/new-answer.json")["series"].values())) == given()
+
+
+def test_what_a_flag_chose_counts_for_neither_side_of_a_canary(product: tuple[Any, str]) -> None:
+    one, key = product
+    (one.app / "prompts" / "answer.system.md").write_text("You are kind.\n")
+    one.release("answer", share=0.5, reason="try it")
+    for number in range(8):
+        one.chat(key, "answer", "hello", user=f"user-{number}", metadata={"beta": "yes"} if number % 2 else {})
+
+    def run() -> dict[str, Any]:
+        return dict(one.get("/api/v1/routes/answer/canaries")["canaries"][0])
+
+    one.eventually(lambda: run()["evidence"].get("left_out") == 4)
+    assert "; 4 requests left out: a flag chose" in run()["decision"]
+    assert run()["requests"] <= 4
+    bearer = f"Bearer {one.address()['token']}"
+    assert "4 requests left out" in one.ask("GET", "/releases?route=answer", authorization=bearer)[2]
+    one.verb("rollback", "answer", "--reason", "enough")
