@@ -53,6 +53,11 @@ def test_a_flip_is_on_every_worker_when_the_verb_returns(product: tuple[Any, str
     assert shown["row"]["said"] == "red" and not shown["row"]["changed_here"]
     actions = [change["action"] for change in one.verb("flag", "history", "colour", "--env", "prod")["changes"]]
     assert actions == ["flag.reset", "flag.disable", *["flag.set"] * 4, "flag.declare"]
+    found = one.get("/api/v1/flags/colour/history?env=prod")["changes"]
+    disabled = next(change for change in found if change["action"] == "flag.disable")
+    then = one.verb("flag", "history", "colour", "--env", "prod", "--at", str(disabled["ts_us"]))["then"]
+    assert (then["said"], then["flag"]["enabled"]) == ("disabled, gives the code's default", False)
+    assert one.verb("flag", "history", "colour", "--at", "2h")["then"]["said"] == "the files did not name it"
     assert one.get("/api/v1/audit/verify")["ok"]
 
 
