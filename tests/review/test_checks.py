@@ -596,14 +596,14 @@ def test_item_around_its_thresholds(made, item, make, status):
     assert (found.status, found.value, found.detail) == (status, found.value, found.detail)
 
 
-@pytest.mark.parametrize("item", sorted(CHECKS))
+@pytest.mark.parametrize("item", sorted(set(CHECKS) - {"G4"}))  # the route is not in the lighter profile
 def test_item_passes_where_all_is_well(made, item):
     found = judge(made.evidence(), BY_ID[item])
     assert found.status == "PASS", found
     assert found.fix == ""
 
 
-@pytest.mark.parametrize("item", sorted(set(CHECKS) - {"G1", "G2"}))
+@pytest.mark.parametrize("item", sorted(set(CHECKS) - {"G1", "G2", "G4"}))
 def test_nothing_known_is_never_green(made, item):
     found = judge(_no_data(made), BY_ID[item])
     assert found.status == "NO_DATA", found

@@ -18,7 +18,7 @@ from pilothouse.domain.security_facts import ReconstructSample
 from pilothouse.domain.table import Table
 from pilothouse.domain.tasks import Tasks
 from pilothouse.domain.wires import Metrics
-from pilothouse.releases import flags, integrity
+from pilothouse.releases import declared, flags, integrity
 from pilothouse.security.files import Secrets, ensure
 from pilothouse.security.redact import Redactor
 from pilothouse.security.secrets import fingerprint, read_secret
@@ -220,6 +220,7 @@ async def open_control(
         integrity.mend(state, clock)  # a pointer that was edited beside the verbs reaches no worker
         if publisher.hosts is None or publisher.hosts.leads:  # hosts whose files differ would undo one another
             flags.sync(state, publisher.config(), clock)
+            declared.sync(state, publisher.config(), clock)
 
     publisher.prepare = prepare
     try:
