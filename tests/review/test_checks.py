@@ -494,6 +494,7 @@ TABLE: list[tuple[str, Any, str]] = [
     ("T8.4", lambda m: _audit(m, anchored_us=m.NOW_US - m.DAY_US), "PASS"),
     ("T8.4", lambda m: _audit(m, anchored_us=m.NOW_US - m.DAY_US - 1_000), "WARN"),
     ("T8.4", lambda m: _audit(m, anchored_us=None), "WARN"),
+    ("T8.4", lambda m: _audit(m, editable=("changes",)), "WARN"),
     ("T8.4", lambda m: _audit(m, rows=0), "NO_DATA"),
     ("T8.6", lambda m: _part(m, "redaction", requests_with_secrets=1), "WARN"),
     ("T8.6", lambda m: _part(m, "redaction", requests_with_secrets=1, secrets_unredacted=1), "FAIL"),

@@ -8,7 +8,7 @@ import datetime
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -120,28 +120,29 @@ def _fired(ident: str, ts_us: int, reason: str, reopens: tuple[str, ...] = ()) -
 
 def _served(days: Iterable[ServedDay]) -> Iterator[Fired]:
     """V1 from traffic: a day on which more than a fifth came from another model than the one that was usual."""
-    by_day: dict[int, list[ServedDay]] = {}
+    by_day: dict[int, dict[str, ServedDay]] = {}
     for one in days:
-        by_day.setdefault(one.day_us, []).append(one)
-    before: list[tuple[int, list[ServedDay]]] = []
+        by_day.setdefault(one.day_us, {})[one.model] = one
     told: set[tuple[str, str]] = set()
     for day, uses in sorted(by_day.items()):
-        counts: Counter[str] = Counter()
-        for at, earlier in before:
-            if day - at <= USUAL_DAYS * DAY_US:
-                counts.update({use.model: use.requests for use in earlier})
-        n = sum(use.requests for use in uses)
-        if counts.total() >= MIN_N and n >= MIN_N:
-            usual = counts.most_common(1)[0][0]
-            others = [use for use in uses if use.model != usual and (usual, use.model) not in told]
-            share = sum(use.requests for use in others) / n
-            if share > SHIFT:
-                told |= {(usual, use.model) for use in others}
-                named = max(others, key=lambda use: use.requests).model
-                at = min(use.first_us for use in others)
-                reason = f"served model {usual} → {named} for {words.share(share)} of the requests of {words.date(day)}"
-                yield _fired("V1", at, reason)
-        before.append((day, uses))
+        usual = _usual(by_day, day)
+        n = sum(use.requests for use in uses.values())
+        others = [use for model, use in uses.items() if model != usual and (usual, model) not in told]
+        share = sum(use.requests for use in others) / n
+        if usual and n >= MIN_N and share > SHIFT:
+            told |= {(usual, use.model) for use in others}
+            named = max(others, key=lambda use: use.requests).model
+            reason = f"served model {usual} → {named} for {words.share(share)} of the requests of {words.date(day)}"
+            yield _fired("V1", min(use.first_us for use in others), reason)
+
+
+def _usual(by_day: Mapping[int, Mapping[str, ServedDay]], day: int) -> str:
+    """The model of most requests in the days before; empty where these are too few to say."""
+    counts: Counter[str] = Counter()
+    for earlier, uses in by_day.items():
+        if day - USUAL_DAYS * DAY_US <= earlier < day:
+            counts.update({model: use.requests for model, use in uses.items()})
+    return counts.most_common(1)[0][0] if counts.total() >= MIN_N else ""
 
 
 def _first(seen: Novelty) -> Iterator[Fired]:
