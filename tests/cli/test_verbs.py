@@ -106,6 +106,7 @@ def test_the_verbs() -> None:
             "rules list",
             "runbook",
             "status",
+            "store grants",
             "store migrate",
             "trace list",
             "trace replay",
@@ -169,7 +170,7 @@ def test_releases_from_files_to_pointer(
     assert "kinder" in invoke("release", "history", "answer").stdout
     assert "# answer, release 2" in invoke("release", "notes", "answer", "2").stdout
     assert verb("audit", "verify") | {"head": ""} == {
-        "ok": True, "rows": 5, "head": "", "first_bad_seq": None, "reason": "",
+        "ok": True, "rows": 6, "head": "", "first_bad_seq": None, "reason": "",
     }  # fmt: skip
     assert "release.rollback" in invoke("audit", "list").stdout
     kept = verb("retention", "--now")

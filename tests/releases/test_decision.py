@@ -50,6 +50,17 @@ def test_no_request_is_no_data_at_first_and_at_a_later_share():
     )
 
 
+def test_what_a_flag_chose_is_counted_as_left_out():
+    one = decide(seen(Counts(), beside=Counts(flagged=1)), POLICY)
+    left_out = "left out: a flag chose the release, a part of it, or that it is off"
+    assert one.sentence == f"no data: no request has reached the canary at 50 %; 1 request {left_out}"
+    before = Counts(requests=9, flagged=70)  # of the day before the canary: not its requests
+    both = decide(seen(Counts(requests=1, flagged=1_200), before, beside=Counts(flagged=34)), POLICY)
+    assert (both.kind, both.left_out) == ("hold", 1_234)
+    assert both.sentence.endswith(f"; 1,234 requests {left_out}")
+    assert "left out" not in decide(seen(Counts()), POLICY).sentence
+
+
 def test_too_few_requests_or_seconds_are_held():
     assert decide(seen(counts(19)), POLICY).kind == "hold"
     assert decide(seen(counts(500), counts(500), step_s=599.0), CanaryPolicy()).sentence == (

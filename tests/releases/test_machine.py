@@ -1,4 +1,4 @@
-"""The release layer's state machine under any order of verbs, plans, looks at canaries, edits and crashes."""
+"""The release layer's state machine under any order of verbs, flags, plans, looks at canaries, edits and crashes."""
 
 import itertools
 import sqlite3
@@ -13,8 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pilothouse.domain.change import Actor
 from pilothouse.domain.clock import FrozenClock
 from pilothouse.domain.errors import PilothouseError
+from pilothouse.domain.flag import AllOf, Flag, FlagRule, Selects, Share
 from pilothouse.domain.manifest import PARTS
-from pilothouse.releases import canary, history, integrity, mixed, plan, pointer, registry
+from pilothouse.domain.table import ENVIRONMENTS
+from pilothouse.releases import canary, flags, history, integrity, mixed, plan, pointer, registry, table
 from pilothouse.releases.canary import CanaryPolicy, Counts
 from pilothouse.releases.pointer import Moved, Promotion
 from pilothouse.security.audit import verify
@@ -29,8 +31,37 @@ ANA = Actor(type="person", id="ana")
 POLICY = CanaryPolicy(steps=(0.05, 0.5, 1.0), min_seconds=60)
 
 
+FLAGS = ("plain", "release", "part")  # a branch of the app's own; a release of the route; a part of one
+# What the files may say of a flag: its variants, the default among them; None: they do not name it.
+WORDS = (None, ("one", "two"), ("two", "three"), ("three", "one", "two"))
+NUMBERS = {"one": 0, "two": 2, "three": 3}  # a variant's release; 0: the pointer's
+
+
 class Crash(Exception):
     """The process died inside a transaction."""
+
+
+class Dying(FrozenClock):
+    """A clock of a process that dies when it is asked for the time once more than `asked` times."""
+
+    def __init__(self, now_us: int, asked: int) -> None:
+        super().__init__(now_us)
+        self.asked = asked
+
+    def now_us(self) -> int:
+        self.asked -= 1
+        if self.asked < 0:
+            raise Crash
+        return super().now_us()
+
+
+def declared(key: str, words: tuple[str, ...]) -> Flag:
+    """A flag as the files name it."""
+    selects = {"plain": None, "release": Selects(R), "part": Selects(R, "prompt")}[key]
+    return Flag(
+        key=key, type="integer", variants={word: NUMBERS[word] for word in words},
+        default=dict.fromkeys(ENVIRONMENTS, words[0]), off=words[-1], selects=selects,
+    )  # fmt: skip
 
 
 class Machine(RuleBasedStateMachine):
@@ -42,11 +73,17 @@ class Machine(RuleBasedStateMachine):
         self.store = StateStore(self.path)
         self.clock = FrozenClock()
         self.undo: dict[str, list[int]] = {"staging": [], "prod": []}  # our own model of what stands behind what
+        self.gone: dict[str, set[int]] = {"staging": set(), "prod": set()}  # what was taken back
+        self.config = kit.config(kit.route())
+        self.was: dict[tuple[str, str], list[tuple[int, object]]] = {  # what each flag was, from when on
+            (key, env): [] for key in FLAGS for env in ENVIRONMENTS
+        }
         self.kit.make_releases(self.store, self.clock, 3)
         for number in (1, 2):  # prod begins with something to go back to, staging with nothing
             order = Promotion(env="prod", release=number, actor=ANA)
             pointer.promote(self.store, self.kit.route(), order, self.clock)
             self.undo["prod"].append(number)
+        self.name(dict.fromkeys(FLAGS, WORDS[3]))
 
     def teardown(self) -> None:
         self.store.close()
@@ -81,6 +118,98 @@ class Machine(RuleBasedStateMachine):
         assert now[0] == revision + 1 == moved.revision
         assert now[1] - logged == (2 if moved.overridden else 1) + made
         return moved
+
+    def name(self, words, asked=None):
+        """The app's files name these flags from now on, and control has read them."""
+        named = {key: declared(key, said) for key, said in words.items() if said}
+        config = msgspec.structs.replace(self.config, flags=named)
+        self.clock.advance(1)
+        flags.sync(self.store, config, self.dying(asked))
+        self.config = config
+        self.remember()
+
+    def remember(self):
+        """What every flag is now, where that is something else than it was."""
+        with self.store.read() as conn:
+            now = flags.entries(conn, self.config)
+        for (key, env), known in self.was.items():
+            entry = now.get(env, {}).get(key)
+            if (known[-1][1] if known else None) != entry:
+                known.append((self.clock.now_us(), entry))
+
+    def dying(self, asked):
+        return self.clock if asked is None else Dying(self.clock.now_us(), asked)
+
+    def order(self, key, env, asked=None, **what):
+        self.clock.advance(1)
+        order = flags.FlagOrder(key=key, env=env, actor=ANA, reason="test", **what)
+        done = flags.change(self.store, self.config, order, self.dying(asked))
+        self.remember()
+        return done
+
+    @rule(key=st.sampled_from(FLAGS), words=st.sampled_from(WORDS))
+    def write_in_the_files(self, key, words):
+        """A flag is declared, declared otherwise, removed, or back: logged once for each environment, or not at all."""
+        before, (revision, logged) = self.config.flags.get(key), self.counted()
+        others = {name: tuple(flag.variants) for name, flag in self.config.flags.items() if name != key}
+        self.name({**others, key: words})
+        edited = self.config.flags.get(key) != before
+        assert self.counted() == (revision + edited, logged + len(ENVIRONMENTS) * edited)
+
+    @rule(
+        key=st.sampled_from(FLAGS),
+        env=ENVS,
+        what=st.one_of(
+            st.builds(lambda to: {"variant": to}, st.sampled_from(("one", "two", "three"))),
+            st.builds(lambda to, part: {"rollout": (Share(to, part),)}, st.sampled_from(tuple(NUMBERS)), st.just(0.3)),
+            st.builds(
+                lambda to: {"rules": (FlagRule(when=AllOf(()), serve=(Share(to),)),)}, st.sampled_from(tuple(NUMBERS))
+            ),
+            st.builds(lambda on: {"enabled": on}, st.booleans()),
+            st.just({"reset": True}),
+        ),
+        stale=st.sampled_from((None, None, None, 99)),
+    )
+    def flip(self, key, env, what, stale):
+        """One change, one revision of the table, or neither; a release that is chosen is one that can be served."""
+        (revision, logged), known = self.counted(), {at: list(told) for at, told in self.was.items()}
+        try:
+            done = self.order(key, env, expected_revision=stale, **what)
+        except PilothouseError:
+            assert self.counted() == (revision, logged)
+            self.remember()
+            assert self.was == known
+            return
+        assert (self.counted(), done.table) == ((revision + 1, logged + 1), revision + 1)
+        assert self.was[key, env][-1] == (self.clock.now_us(), done.after)
+        pointed, chosen = self.pointer(env), self.config.flags[key].selects
+        for word in flags.reached(done.after):
+            if chosen is not None and NUMBERS[word] and pointed is not None:
+                assert NUMBERS[word] not in self.gone[env] and NUMBERS[word] <= self.newest()
+
+    @rule(key=st.sampled_from(FLAGS), env=ENVS, asked=st.integers(0, 3), words=st.sampled_from(WORDS))
+    def crash_inside_a_flag(self, key, env, asked, words):
+        """Neither half of a change of a flag is left, nor of new words of the files, at whichever moment it dies."""
+        for verb in (lambda: self.order(key, env, asked, variant="two"), lambda: self.name({key: words}, asked)):
+            before, known = self.counted(), {at: list(told) for at, told in self.was.items()}
+            try:
+                verb()
+            except (Crash, PilothouseError):
+                self.reopen()
+                self.remember()
+                assert (self.counted(), self.was) == (before, known)
+
+    @rule(env=ENVS)
+    def look_at_the_table(self, env):
+        """What a worker gets is what the flags are, and only releases to choose from that can be served."""
+        made = table.build(self.store, self.config, {}, self.clock)
+        with self.store.read() as conn:
+            assert made.flags == flags.entries(conn, self.config)
+            assert made.revision == pointers.revision(conn)
+            if (entry := made.entry(R, env)) is not None:
+                for number in entry.selectable:
+                    assert releases.missing(conn, releases.get(conn, R, number)) == ()
+                    assert number not in self.gone[env]
 
     @rule(text=st.integers(1, 6))
     def create(self, text):
@@ -146,6 +275,9 @@ class Machine(RuleBasedStateMachine):
         before = self.counted()
         seen = canary.watch(self.store, counts, self.clock, policy=POLICY)
         taken = [one for one in seen if one.moved is not None]
+        for one in taken:
+            if one.decision.kind == "abort":
+                self.gone[one.run.env].add(one.run.release)
         assert self.counted()[0] == before[0] + len(taken)
         assert not bad or len(taken) == len(seen)
 
@@ -158,6 +290,7 @@ class Machine(RuleBasedStateMachine):
         if moved is None:
             return
         assert moved.to_release == dry.target
+        self.gone[env].add(before.canary or before.stable)
         if before.canary is None:
             while self.undo[env][-1] != moved.to_release:
                 self.undo[env].pop()
@@ -173,6 +306,8 @@ class Machine(RuleBasedStateMachine):
             lambda: pointer.rollback(self.store, R, env, actor=ANA, reason="test", clock=self.clock, to=to)
         )
         assert dry.ok == (moved is not None)
+        if moved is not None:
+            self.gone[env] |= {before.stable, before.canary} - {None}
         if moved is None or moved.what == "canary_aborted":
             return
         standing = self.undo[env]
@@ -284,6 +419,25 @@ class Machine(RuleBasedStateMachine):
                 assert (found.canary is None) == (found.share == 0.0) == (found.salt == "")
                 running = canaries.running(conn, found.route, found.env)
                 assert [run.release for run in running] == ([found.canary] if found.canary else [])
+
+    @invariant()
+    def what_is_served_is_not_gone(self):
+        for env, gone in self.gone.items():
+            pointed = self.pointer(env)
+            if pointed is not None:
+                gone -= {pointed.stable, pointed.canary}
+
+    @invariant()
+    def history_reconstructs_every_flag(self):
+        """What each was at each time at which it became something else, just before that, and now."""
+        with self.store.read() as conn:
+            for (key, env), known in self.was.items():
+                before = None
+                for ts_us, entry in known[-2:]:
+                    assert flags.then(conn, key, env, ts_us) == entry
+                    assert len(known) > 2 or flags.then(conn, key, env, ts_us - 1) == before
+                    before = entry
+                assert flags.then(conn, key, env, self.clock.now_us()) == (known[-1][1] if known else None)
 
     @invariant()
     def history_reconstructs_the_state(self):

@@ -67,8 +67,9 @@ NOT READY    observe 0.74    evaluate 0.59    roll back 0.79    security: no FAI
                  fix: compare the two releases part by part: pilothouse release diff docs-answer
   NO DATA  T1.0  outputs reconstructed         none sampled yet                                  Ana → freeze releases
                  fix: send it requests, with model: docs-answer
-  NO DATA  48 items, not measured yet: T8.2 T8.5 T8.7 T8.8 T3.4 T3.5 T5.2 T5.3 T5.5 T9.3 T9.6 T9.5 T10.6 and 35 more
-  53 pass   3 fail   1 warn   49 no data   1 waived (next expires 2026-11-29)
+  NO DATA  6 items, not read: V1 V2 V3 V4 V5 V6
+  NO DATA  41 items, not measured yet: T8.2 T8.5 T8.7 T8.8 T3.4 T3.5 T5.2 T5.3 T5.5 T9.3 T9.6 T9.5 T10.6 and 28 more
+  53 pass   3 fail   1 warn   48 no data   1 waived (next expires 2026-11-29)   1 not applicable
 
   observe ✗   evaluate ✗   roll back ✗
 
@@ -81,8 +82,12 @@ def test_text_of_a_ready_route(ready):
 docs-answer   prod   release 11   lite   Ana, Ben   2026-11-23 14:32, last 7 days, 10,000 requests
 READY        observe 0.73    evaluate 0.78    roll back 0.90    security: no FAIL    ready from 0.50
 
-  NO DATA  30 items, not measured yet: T8.2 T8.5 T3.5 T5.2 T9.3 T9.6 T10.6 CR.4 CR.5 CW.1 CW.2 CW.3 CM.1 and 17 more
-  44 pass   0 fail   30 no data
+  FAIL  G4  lighter profile allowed  lite, though not allowed    fail lite, but with tools  Ana → notify
+            100 requests with personal data or secrets
+            fix: set tier: standard for the route, then restart pilothouse up
+  NO DATA  6 items, not read: V1 V2 V3 V4 V5 V6
+  NO DATA  23 items, not measured yet: T8.2 T8.5 T3.5 T5.2 T9.3 T9.6 T10.6 CR.4 CR.5 CW.1 CW.2 CW.3 CM.1 CM.2 and 9 more
+  44 pass   1 fail   29 no data
 
   observe ✓   evaluate ✓   roll back ✓   last drill 3 h ago, 140 ms
 
@@ -132,8 +137,9 @@ NOT READY    observe 0.00    evaluate 0.00    roll back 0.00    security: no FAI
   NO DATA  30 items, no traffic: T4.1 T4.2 T4.3 T4.4 T7.1 T7.2 T7.3 T7.4 T7.5 T7.6 T7.7 and 19 more
   NO DATA  4 items, never exercised: T4.5 T6.6 T10.3 CR.3
   NO DATA  6 items, releases not read: T10.1 T10.2 T10.4 CR.1 CR.2 CR.6
-  NO DATA  48 items, not measured yet: T8.2 T8.5 T8.7 T8.8 T3.4 T3.5 T5.2 T5.3 T5.5 T9.3 and 38 more
-  3 pass   1 fail   103 no data
+  NO DATA  6 items, not read: V1 V2 V3 V4 V5 V6
+  NO DATA  41 items, not measured yet: T8.2 T8.5 T8.7 T8.8 T3.4 T3.5 T5.2 T5.3 T5.5 T9.3 and 31 more
+  3 pass   1 fail   102 no data   1 not applicable
 
   observe ✗   evaluate ✗   roll back ✗
 
@@ -203,9 +209,11 @@ prod · release 11 · high · Ana, Ben · 10,000 requests · last 7 days · 2026
 | WARN | [T7.1](/traces?route=docs-answer&env=prod) cost per request | +31 %<br>mean 0.0013 USD, p95 0.002 USD; a trace 0.0011 USD, p95 0.0022 USD | 10k | warn +25 % | Ana → pin\\_model | compare the two releases part by part: `pilothouse release diff docs-answer` |
 | NO DATA | [T1.0](/traces?route=docs-answer&env=prod) outputs reconstructed | none sampled yet |  |  | Ana → freeze releases | send it requests, with `model: docs-answer` |
 
-NO DATA: 48 items, not measured yet (T8.2, T8.5, T8.7, T8.8, T3.4, T3.5, T5.2, T5.3, T5.5, T9.3, T9.6, T9.5, T10.6, CR.4, CR.5, CW.1, CW.2, CW.3, CW.4, CW.5, CM.1, CM.2, CM.3, CM.4, CM.5, CQ.1, CQ.2, CQ.3, CQ.4, CQ.5, I1, I2, I3, I4, I5, I6, I7, V0, V1, V2, V3, V4, V5, V6, V7, G4, G7, G8).
+NO DATA: 6 items, not read (V1, V2, V3, V4, V5, V6).
 
-53 pass · 3 fail · 1 warn · 49 no data · 1 waived (next expires 2026-11-29)
+NO DATA: 41 items, not measured yet (T8.2, T8.5, T8.7, T8.8, T3.4, T3.5, T5.2, T5.3, T5.5, T9.3, T9.6, T9.5, T10.6, CR.4, CR.5, CW.1, CW.2, CW.3, CW.4, CW.5, CM.1, CM.2, CM.3, CM.4, CM.5, CQ.1, CQ.2, CQ.3, CQ.4, CQ.5, I1, I2, I3, I4, I5, I6, I7, V0, V7, G7, G8).
+
+53 pass · 3 fail · 1 warn · 48 no data · 1 waived (next expires 2026-11-29) · 1 not applicable
 
 """)
 
@@ -256,7 +264,7 @@ def test_html(mixed):
       <td class="finding-threshold"></td>
       <td class="finding-owner">Ana → freeze releases</td>
     </tr>    </tbody>
-  </table>  <p class="review-missing"><span class="status-no-data">NO DATA</span> 48 items, not measured yet: <span class="review-ids">T8.2 T8.5 T8.7 T8.8 T3.4 T3.5 T5.2 T5.3 T5.5 T9.3 T9.6 T9.5 T10.6 CR.4 CR.5 CW.1 CW.2 CW.3 CW.4 CW.5 CM.1 CM.2 CM.3 CM.4 CM.5 CQ.1 CQ.2 CQ.3 CQ.4 CQ.5 I1 I2 I3 I4 I5 I6 I7 V0 V1 V2 V3 V4 V5 V6 V7 G4 G7 G8</span></p>  <p class="review-counts">53 pass · 3 fail · 1 warn · 49 no data · 1 waived (next expires 2026-11-29)</p>
+  </table>  <p class="review-missing"><span class="status-no-data">NO DATA</span> 6 items, not read: <span class="review-ids">V1 V2 V3 V4 V5 V6</span></p>  <p class="review-missing"><span class="status-no-data">NO DATA</span> 41 items, not measured yet: <span class="review-ids">T8.2 T8.5 T8.7 T8.8 T3.4 T3.5 T5.2 T5.3 T5.5 T9.3 T9.6 T9.5 T10.6 CR.4 CR.5 CW.1 CW.2 CW.3 CW.4 CW.5 CM.1 CM.2 CM.3 CM.4 CM.5 CQ.1 CQ.2 CQ.3 CQ.4 CQ.5 I1 I2 I3 I4 I5 I6 I7 V0 V7 G7 G8</span></p>  <p class="review-counts">53 pass · 3 fail · 1 warn · 48 no data · 1 waived (next expires 2026-11-29) · 1 not applicable</p>
   \
 """)
 
@@ -280,7 +288,7 @@ def test_json(mixed):
             "evaluate": 0.5867,
             "roll_back": 0.7917,
             "security_fails": 0,
-            "counts": {"NO_DATA": 49, "PASS": 53, "FAIL": 3, "WARN": 1, "WAIVED": 1},
+            "counts": {"NO_DATA": 48, "PASS": 53, "FAIL": 3, "WARN": 1, "WAIVED": 1, "N/A": 1},
         }
     )
     assert route["items"][0] == snapshot(

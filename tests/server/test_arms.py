@@ -83,6 +83,10 @@ def test_counts_of_an_arm(tmp_path, store, clock):
         record(True, 21, route="other"),
         record(True, -1),
         record(False, 5),
+        record(True, 8, flags={"beta": "on"}),  # of all these a flag had a say, so that they say nothing of the release
+        record(False, 23, flags={"beta": "off"}),
+        record(False, 24, flags={"beta": "on"}, release=3),
+        record(True, 9, flags={"beta": "on"}, status=499),
     ]
     scores = [score(plain[0], "helpful", 0), score(plain[1], "helpful", 1), score(plain[2], "grade", 0.5)]
     again = ScoreRecord(id="x", ts_us=plain[0].ts_us + 2 * SECOND, request_id=plain[0].id, name="helpful", value=1)
@@ -91,6 +95,7 @@ def test_counts_of_an_arm(tmp_path, store, clock):
     assert found.requests == 6 + 8
     assert (found.failures, found.refusals, found.structured, found.invalid_first, found.guarded) == (1, 1, 2, 1, 1)
     assert (found.answered, found.slow, found.sessions, found.fed) == (11, 1, 3, 1)
+    assert (found.flagged, arms.counts(store, arm(False)).flagged) == (1, 2)
     assert found.scores == {"helpful": (0, 2)}  # the last word counts; what is neither 0 nor 1 is no rate
     assert arms.counts(store, arm(True)).requests == 13
     assert arms.counts(store, arm(True, until_us=START + 3 * SECOND)).requests == 3
@@ -105,7 +110,13 @@ def test_means_by_share_and_group(tmp_path, store, clock):
     first.append(record(False, 5, session="b", duration_ms=50.0, cost_usd=None, tokens=None))  # no price is no cost
     second = [record(True, 101, cost_usd=0.05), record(False, 102, cost_usd=None, outcome="failed", status=500)]
     fed = [record(side, 103, source="replay", labels={"canary_run": "7"}) for side in (True, False)]
-    load(tmp_path, store, clock, [*first, *second, *fed, score(first[0], "grade", 0.7), score(first[3], "good", 0)])
+    chosen = [record(side, 104, flags={"beta": "on"}) for side in (True, False)]
+    load(
+        tmp_path,
+        store,
+        clock,
+        [*first, *second, *fed, *chosen, score(first[0], "grade", 0.7), score(first[3], "good", 0)],
+    )
     found = arms.measure(store, sides)
     logs = [math.log(100.0 + n) for n in range(3)]
     replayed, before, after = found["latency"]

@@ -53,6 +53,11 @@ def test_a_flip_is_on_every_worker_when_the_verb_returns(product: tuple[Any, str
     assert shown["row"]["said"] == "red" and not shown["row"]["changed_here"]
     actions = [change["action"] for change in one.verb("flag", "history", "colour", "--env", "prod")["changes"]]
     assert actions == ["flag.reset", "flag.disable", *["flag.set"] * 4, "flag.declare"]
+    found = one.get("/api/v1/flags/colour/history?env=prod")["changes"]
+    disabled = next(change for change in found if change["action"] == "flag.disable")
+    then = one.verb("flag", "history", "colour", "--env", "prod", "--at", str(disabled["ts_us"]))["then"]
+    assert (then["said"], then["flag"]["enabled"]) == ("disabled, gives the code's default", False)
+    assert one.verb("flag", "history", "colour", "--at", "2h")["then"]["said"] == "the files did not name it"
     assert one.get("/api/v1/audit/verify")["ok"]
 
 
@@ -144,3 +149,21 @@ def test_counts_of_both_workers_add_up(product: tuple[Any, str]) -> None:
     one.eventually(lambda: given() >= before + 30)
     assert given() == before + 30
     assert sum(map(sum, one.get("/flags/new-answer.json")["series"].values())) == given()
+
+
+def test_what_a_flag_chose_counts_for_neither_side_of_a_canary(product: tuple[Any, str]) -> None:
+    one, key = product
+    (one.app / "prompts" / "answer.system.md").write_text("You are kind.\n")
+    one.release("answer", share=0.5, reason="try it")
+    for number in range(8):
+        one.chat(key, "answer", "hello", user=f"user-{number}", metadata={"beta": "yes"} if number % 2 else {})
+
+    def run() -> dict[str, Any]:
+        return dict(one.get("/api/v1/routes/answer/canaries")["canaries"][0])
+
+    one.eventually(lambda: run()["evidence"].get("left_out") == 4)
+    assert "; 4 requests left out: a flag chose" in run()["decision"]
+    assert run()["requests"] <= 4
+    bearer = f"Bearer {one.address()['token']}"
+    assert "4 requests left out" in one.ask("GET", "/releases?route=answer", authorization=bearer)[2]
+    one.verb("rollback", "answer", "--reason", "enough")

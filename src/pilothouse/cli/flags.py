@@ -240,16 +240,19 @@ def evaluate(
 def history(
     key: Key,
     env: Annotated[str, typer.Option("--env", help="Only this environment's.")] = "",
+    at: Annotated[str, typer.Option("--at", help="Also what it was then: 1h (ago), or 2026-11-23T14:00:00Z.")] = "",
     data: options.Data = options.DATA,
     folder: options.App = options.APP,
     as_json: options.Json = False,
 ) -> None:
     """Show every change of a flag, newest first."""
     with connect(data, folder) as control:
-        found = control.get(f"/api/v1/flags/{key}/history", env=env)
+        found = control.get(f"/api/v1/flags/{key}/history", env=env, at=at)
     if as_json:
         show.json(found)
         return
+    if then := found.get("then"):
+        show.line(f"{key} in {then['env']} at {show.when(then['ts_us'])}: {then['said']}")
     rows = [
         (show.when(one["ts_us"]), one["env"], one["action"], one["actor"], one["said"] or "-", one["reason"] or "-")
         for one in found["changes"]

@@ -63,6 +63,42 @@ def migrate(
         raise typer.Exit(show.BLOCK)
 
 
+@app.command("grants")
+@show.verb
+def grants(
+    role: Annotated[str, typer.Argument(help="The role that `store.state` names.")],
+    owner: Annotated[str, typer.Option("--owner", help="postgresql://OWNER@HOST/DATABASE: who owns the tables.")],
+    owner_password: Annotated[str, typer.Option("--owner-password", help="Reference: env://NAME or file://PATH.")] = "",
+    folder: options.App = options.APP,
+    as_json: options.Json = False,
+) -> None:
+    """Make or migrate the state's tables in PostgreSQL as their owner, and let ROLE add to history but not edit it."""
+    from pilothouse.config.store import state_address
+    from pilothouse.domain.errors import BadRequest
+    from pilothouse.security.secrets import read_secret
+    from pilothouse.store.state import grants as roles
+    from pilothouse.store.state.engine import HEAD, StateStore
+    from pilothouse.store.state.postgres import Server
+    from pilothouse.store.state.tables import APPEND_ONLY
+
+    try:
+        url = state_address(owner)
+    except ValueError as error:
+        raise BadRequest(str(error), where="--owner", hint="postgresql://OWNER@HOST/DATABASE") from error
+    secret = read_secret(owner_password, folder.absolute()) if owner_password else ""
+    server = Server(url=url, password=secret)
+    state = StateStore(server)
+    try:
+        with state.write() as conn:
+            roles.grant(conn, role)
+    finally:
+        state.close()
+    if as_json:
+        show.json({"role": role, "database": str(server), "schema": HEAD, "append_only": list(APPEND_ONLY)})
+        return
+    show.line(f"  {role} may read and write in {server} (schema {HEAD}); {', '.join(APPEND_ONLY)}: add, no more")
+
+
 def _configured(folder: Path) -> "StoreConfig":
     from pilothouse.config.app import load
 

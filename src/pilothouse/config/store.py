@@ -30,7 +30,7 @@ def read_store(top: Section) -> StoreConfig:
         return StoreConfig()
     folder = section.file.parent
     result = StoreConfig(
-        state=section.take("state", _state, ""),
+        state=section.take("state", state_address, ""),
         state_password=absolute(section.take("state_password", reference, ""), folder),
         telemetry=section.take("telemetry", _telemetry, ""),
         telemetry_password=absolute(section.take("telemetry_password", reference, ""), folder),
@@ -42,7 +42,8 @@ def read_store(top: Section) -> StoreConfig:
     return result
 
 
-def _state(value: object) -> str:
+def state_address(value: object) -> str:
+    """The address of a PostgreSQL database without a password; ValueError where it is none."""
     found = text(value)
     parts = urlsplit(found)
     if parts.scheme not in _POSTGRESQL or not parts.hostname or parts.path in ("", "/"):

@@ -46,6 +46,7 @@ class AuditFact(msgspec.Struct, frozen=True, kw_only=True):
     credential_changes: int | None = None  # keys created or revoked, by the store
     credential_rows: int | None = None  # the same, by the log
     reads: int = 0  # of text that was kept in full
+    editable: tuple[str, ...] = ()  # append-only tables that the product's own role could edit, in PostgreSQL
 
 
 class LeakSample(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     answered: int = 0
     slow: int = 0
     sessions: int | None = None  # distinct ones; the sample ratio is judged by them where known
+    flagged: int = 0  # beside `requests`: those of users for which a flag had a say in what answers, on this side
     fed: int = 0  # of `requests`: recorded inputs asked again, and requests of the shadow stage
     scores: dict[str, tuple[int, int]] = {}  # scores of 0 and 1 by name: (bad, all)
     lost: int = 0  # blind comparisons that the other arm won

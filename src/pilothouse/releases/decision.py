@@ -23,6 +23,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     mismatch_p: float | None = None  # of the sample ratio; None where there is too little to say
     share: float | None = None
     unasked: tuple[str, ...] = ()
+    left_out: int = 0  # requests of users since the canary began that count for neither side, since a flag chose
     late: bool = False  # past the longest time: nothing goes forward by itself any more
 
     @property
@@ -37,7 +38,7 @@ def decide(seen: Seen, policy: CanaryPolicy) -> Decision:
     Past the longest time what would be held or stepped is inconclusive: it stays at its share until a person decides.
     What is proven by then may still be promoted, but by a person too.
     """
-    found = msgspec.structs.replace(_decide(seen, policy), unasked=unasked(seen, policy))
+    found = _with_left_out(msgspec.structs.replace(_decide(seen, policy), unasked=unasked(seen, policy)), seen)
     if seen.elapsed_s < policy.max_seconds or found.kind == "abort":
         return found
     if found.kind == "promote":
@@ -45,6 +46,16 @@ def decide(seen: Seen, policy: CanaryPolicy) -> Decision:
     days = _time(policy.max_seconds)
     why = f"inconclusive after {days}, a person has to decide; it stays at {percent(seen.share)}: {found.sentence}"
     return msgspec.structs.replace(found, kind="inconclusive", sentence=why, share=None, late=True)
+
+
+def _with_left_out(found: Decision, seen: Seen) -> Decision:
+    """The decision with what counts for neither side."""
+    left_out = seen.canary.flagged + (seen.stable if seen.beside is None else seen.beside).flagged
+    if not left_out:
+        return found
+    many = "requests" if left_out > 1 else "request"
+    why = f"{found.sentence}; {left_out:,} {many} left out: a flag chose the release, a part of it, or that it is off"
+    return msgspec.structs.replace(found, sentence=why, left_out=left_out)
 
 
 def _decide(seen: Seen, policy: CanaryPolicy) -> Decision:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from pilothouse.config.app import AppConfig
 from pilothouse.domain.change import Actor, ChainedChange, Change
 from pilothouse.domain.clock import Clock
-from pilothouse.domain.errors import BadRequest, Conflict, NotFound, Refused
+from pilothouse.domain.errors import BadRequest, Conflict, NotFound, Refused, StoreError
 from pilothouse.domain.flag import Flag, FlagEntry, FlagRule, FlagState, Share, resolved
 from pilothouse.domain.hashing import content_hash
 from pilothouse.domain.table import ENVIRONMENTS
@@ -201,12 +201,15 @@ def sync(store: StateStore, config: AppConfig, clock: Clock) -> None:
     if all(known.get(at) == declared for at, declared in wanted.items()) and not _gone(known, wanted):
         return
     with store.write() as conn:
-        known = {at: stored.declared for at, stored in flags.every(conn).items()}
+        stored = flags.every(conn)
+        known = {at: one.declared for at, one in stored.items()}
         for at, declared in wanted.items():
             if known.get(at) != declared:
-                _declare(conn, at, known.get(at, ""), declared, clock)
+                state = stored[at].state if at in stored else FlagState()
+                now = resolved(config.flags[at[0]], at[1], state)
+                _declare(conn, at, (known.get(at, ""), declared), now, clock)
         for at in _gone(known, wanted):
-            _declare(conn, at, known[at], "", clock)
+            _declare(conn, at, (known[at], ""), None, clock)
         pointers.next_revision(conn)
 
 
@@ -214,8 +217,11 @@ def _gone(known: dict[tuple[str, str], str], wanted: dict[tuple[str, str], str])
     return [at for at, declared in known.items() if declared and at not in wanted]
 
 
-def _declare(conn: Connection, at: tuple[str, str], before: str, after: str, clock: Clock) -> None:
-    key, env = at
+def _declare(
+    conn: Connection, at: tuple[str, str], hashes: tuple[str, str], now: FlagEntry | None, clock: Clock
+) -> None:
+    """Note new words of the files: `hashes` of what they said and say, and what the flag is with what was set here."""
+    (key, env), (before, after) = at, hashes
     flags.declare(conn, key, env, after, clock)
     made = Change(
         actor=FILES,
@@ -225,6 +231,7 @@ def _declare(conn: Connection, at: tuple[str, str], before: str, after: str, clo
         env=env,
         before_hash=before,
         after_hash=after,
+        detail={"after": msgspec.to_builtins(now)},
     )
     changes.append(conn, made, clock)
 
@@ -250,7 +257,23 @@ def entries(conn: Connection, config: AppConfig) -> dict[str, dict[str, FlagEntr
 
 
 def history(conn: Connection, key: str, env: str = "", limit: int = 100) -> list[ChainedChange]:
-    """What happened to a flag, newest first; an empty `env`: in every environment."""
+    """What happened to a flag, newest first; an empty `env`: in every environment. A `limit` of 0: all of it."""
     rows = changes.find(conn, env=env or None, actions=ACTIONS)
     mine = [row for row in rows if row.change.object_id.rpartition("@")[0] == key]
-    return mine[::-1][:limit]
+    return mine[::-1][: limit or None]
+
+
+def then(conn: Connection, key: str, env: str, ts_us: int) -> FlagEntry | None:
+    """What a flag was in `env` at a time, read back from the change log; None: the files did not name it then.
+
+    StoreError where the log of then says no more than the hash of it.
+    """
+    taken = [row for row in history(conn, key, env, limit=0) if row.ts_us <= ts_us]
+    if not taken or taken[0].change.action == REMOVED:
+        return None
+    detail = taken[0].change.detail
+    if "after" not in detail:
+        raise StoreError(
+            f"the change log does not say what {key} was in {env} then", hint="see the files of then", where=key
+        )
+    return msgspec.convert(detail["after"], FlagEntry)

@@ -13,6 +13,7 @@ from pilothouse.domain.facts import RouteFacts
 from pilothouse.domain.flag_facts import FlagFacts
 from pilothouse.domain.release_facts import Drill, ReleaseFacts
 from pilothouse.domain.security_facts import ReconstructSample, SecurityFacts
+from pilothouse.domain.trigger_facts import TriggerFacts
 from pilothouse.store.state.waivers import Waiver
 
 WINDOW_S = {"high": 7 * 86_400, "standard": 7 * 86_400, "lite": 30 * 86_400}
@@ -41,6 +42,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     drills: tuple[Drill, ...] = ()
     flags: tuple[FlagFacts, ...] = ()  # of this environment: those of the route, and those of no route
     waivers: tuple[Waiver, ...] = ()
+    triggers: TriggerFacts | None = None
+    renewed: Mapping[int, RouteFacts | None] = {}  # µs → `facts` of the time since then alone, of what fired then
 
     @property
     def route(self) -> str:

@@ -9,12 +9,13 @@ import msgspec
 
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.finding import STATUS_ORDER, Finding, Item, Review, RouteReview, Status
-from pilothouse.review import words
+from pilothouse.review import revisit, triggers, words
 from pilothouse.review.catalogue import BY_ID, ITEMS
 from pilothouse.review.checks import CHECKS
 from pilothouse.review.evidence import WINDOW_S, Evidence
 from pilothouse.review.page import UNMEASURED, fitting, frame, lines_of
 from pilothouse.review.result import Outcome, finding, no_data, not_applicable, with_override
+from pilothouse.review.triggers import REOPENS, Fired
 
 OBSERVE = ("T1", "T2", "T9")
 EVALUATE = ("T3", "T4", "T5")
@@ -79,10 +80,15 @@ def items_for(tier: str) -> tuple[Item, ...]:
     return tuple(item for item in ITEMS if item.lite) if tier == "lite" else ITEMS
 
 
-def judge(evidence: Evidence, item: Item) -> Finding:
-    """One item for one route, with the route's own thresholds and its waiver, if it has one."""
+def judge(evidence: Evidence, item: Item, found: Sequence[Fired] = ()) -> Finding:
+    """One item for one route, with the route's own thresholds and its waiver, if it has one. `found`: the triggers
+    that wait for what is measured after them.
+    """
     item = with_override(item, evidence)
-    return _waived(evidence, finding(evidence, item, _outcome(evidence, item)))
+    outcome = _outcome(evidence, item)
+    if found:
+        outcome = revisit.renewed(evidence, item, outcome, found, _outcome)
+    return _waived(evidence, finding(evidence, item, outcome))
 
 
 def _outcome(evidence: Evidence, item: Item) -> Outcome:
@@ -111,23 +117,38 @@ def _waived(evidence: Evidence, row: Finding) -> Finding:
 
 def review_route(evidence: Evidence) -> RouteReview:
     """All items of one route, worst first, and whether it is ready."""
-    config = evidence.config
-    rows = [judge(evidence, item) for item in items_for(config.tier) if item.id not in _OF_WHOLE_PAGE]
-    floor = FLOOR[config.tier]
-    rows.append(_gate(evidence, rows, floor))
-    draft = _route(evidence, rows, floor)
+    found = triggers.open_of(evidence)
+    tier = profile(evidence, found)
+    items = items_for(tier)
+    rows = [judge(evidence, item, found) for item in items if item.id not in (*_OF_WHOLE_PAGE, *REOPENS)]
+    rows += [_trigger(evidence, item, rows, found) for item in items if item.id in REOPENS]
+    rows.append(_gate(evidence, rows, FLOOR[tier]))
+    draft = _route(evidence, rows, tier)
     rows.append(_one_page(evidence, draft))
-    return _route(evidence, rows, floor)
+    return _route(evidence, rows, tier)
 
 
-def _route(evidence: Evidence, rows: list[Finding], floor: float) -> RouteReview:
-    config = evidence.config
+def profile(evidence: Evidence, found: Sequence[Fired]) -> str:
+    """The tier that a route is reviewed as: the lighter profile ends where tools, retrieval, a new segment or a riskier
+    use came (V2, V5), until somebody has signed that it may stay (G4).
+    """
+    tier = evidence.config.tier
+    return "standard" if tier == "lite" and triggers.upgraded(found) is not None else tier
+
+
+def _trigger(evidence: Evidence, item: Item, rows: Sequence[Finding], found: Sequence[Fired]) -> Finding:
+    item = with_override(item, evidence)
+    return _waived(evidence, finding(evidence, item, revisit.trigger(evidence, item, rows, found)))
+
+
+def _route(evidence: Evidence, rows: list[Finding], tier: str) -> RouteReview:
+    config, floor = evidence.config, FLOOR[tier]
     observe, evaluate, roll_back = scores(rows)
     return RouteReview(
         route=config.name,
         env=evidence.env,
         release=evidence.live,
-        tier=config.tier,
+        tier=tier,
         owner=evidence.person(config.owner),
         backup=evidence.person(config.backup),
         window=window(evidence),

@@ -3,6 +3,7 @@
 import msgspec
 
 from pilothouse.domain.finding import Finding, RouteReview
+from pilothouse.review.triggers import REOPENS
 
 MAX_LINES = 60  # G5: a review that does not fit on one page is not read
 UNMEASURED = "not measured yet"
@@ -120,7 +121,8 @@ def frame(route: RouteReview) -> int:
 def fitting(route: RouteReview, room: int = MAX_LINES) -> tuple[list[Row], int]:
     """The rows that fit on the page, worst first, and how many do not.
 
-    Where not all fit, the second lines of NO DATA rows go first, then those of warnings, then rows from the end.
+    Where not all fit, the second lines of NO DATA rows go first, then those of warnings, then rows from the end. What
+    re-opened items stays: it says why they are STALE.
     """
     rows = wrong(route)
     left = room - frame(route)
@@ -136,4 +138,5 @@ def fitting(route: RouteReview, room: int = MAX_LINES) -> tuple[list[Row], int]:
 
 
 def _shortened(each: Row) -> Row:
-    return msgspec.structs.replace(each, detail="", fix="")
+    kept = each.detail if each.cells[1] in REOPENS else ""
+    return msgspec.structs.replace(each, detail=kept, fix="")

@@ -232,6 +232,19 @@ async def review(control: Control, request: Request) -> Review:
     return await reviews.review(control, asked.get("route", ""), asked.get("env", "prod"))
 
 
+class SignReview(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /routes/{route}/review/sign."""
+
+    reason: str = ""
+    env: str = "prod"
+
+
+async def sign_review(control: Control, request: Request) -> dict[str, Any]:
+    """Keep the route's review of now, under a name and with a reason."""
+    asked = await body(request, SignReview)
+    return await reviews.sign(control, request.path_params["route"], asked.env, who(request), asked.reason)
+
+
 async def replay(control: Control, request: Request) -> dict[str, Any]:
     """A request made again from its record; `send` sends it once more."""
     asked = await body(request, Replay)
@@ -309,6 +322,7 @@ def routes(control: Control) -> list[BaseRoute]:
         ("GET", "/audit/verify", verify_audit),
         ("GET", "/changes", list_changes),
         ("GET", "/review", review),
+        ("POST", "/routes/{route}/review/sign", sign_review),
         ("GET", "/rules", list_rules),
         ("POST", "/rules", save_rule),
         ("POST", "/alerts/{id}/ack", acknowledge),

@@ -15,6 +15,7 @@ from pilothouse.releases.flags import FlagOrder
 from pilothouse.server.composition import Control
 from pilothouse.server.endpoints import body, route, who
 from pilothouse.server.pages.flag_shown import FlagBoard
+from pilothouse.server.twins import moment
 from pilothouse.server.verbs import flags
 from pilothouse.server.views import flags as views
 
@@ -87,9 +88,11 @@ async def evaluate_flag(control: Control, request: Request) -> Evaluation:
 
 
 async def flag_history(control: Control, request: Request) -> dict[str, Any]:
-    """What happened to a flag, newest first."""
-    key, env = request.path_params["key"], request.query_params.get("env", "")
-    return {"flag": key, "changes": await asyncio.to_thread(flags.history, control, key, env)}
+    """What happened to a flag, newest first; with `at` also what it was then, in prod where no `env` is named."""
+    key, asked = request.path_params["key"], request.query_params
+    env, at = asked.get("env", ""), moment(asked.get("at", ""), control.clock)
+    found = {"flag": key, "changes": await asyncio.to_thread(flags.history, control, key, env)}
+    return found | ({"then": await asyncio.to_thread(flags.then, control, key, env or "prod", at)} if at else {})
 
 
 def routes(control: Control) -> list[BaseRoute]:

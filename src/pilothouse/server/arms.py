@@ -11,11 +11,16 @@ from pilothouse.store.telemetry import TelemetryStore, dialect
 RUN = "canary_run"  # the label of a request that was asked for a canary run rather than by a user
 _WINSOR = 0.995  # costs and tokens above this quantile count as much as it: one monster says nothing of a mean
 
+# Nothing but the pointer chose what answers: a flag gave no other release and no other part, and no flow was off. Who a
+# flag chooses is no matter of chance, so its requests count for neither side, whatever it chose.
+OWN = "coalesce(cardinality(flags), 0) = 0"
 # What a user asked, and what was asked again for this run. A request that its client left says nothing of the
 # release.
 _ARM = f"""(source = 'edge' OR (source IN ('replay', 'shadow') AND labels['{RUN}'] = ?))
   AND route = ? AND env = ? AND release = ? AND canary = ? AND ts >= {dialect.at()} AND ts < {dialect.at()}
-  AND status <> 499"""  # our own fragments
+  AND status <> 499 AND {OWN}"""  # our own fragments
+_FLAGGED = f"""SELECT count(*) FROM requests WHERE source = 'edge' AND route = ? AND env = ? AND canary = ?
+  AND ts >= {dialect.at()} AND ts < {dialect.at()} AND status <> 499 AND NOT ({OWN})"""  # noqa: S608  # likewise
 _ANSWERED = "(outcome NOT IN ('failed', 'refused') AND coalesce(cache, '') NOT IN ('hit', 'semantic', 'stale'))"
 _COUNTS = f"""SELECT count(*), count(*) FILTER (outcome = 'failed'), count(*) FILTER (outcome = 'refused'),
   count(*) FILTER (structured),
@@ -45,11 +50,12 @@ _FOREVER_US = 9_000_000_000_000_000  # the year 2255
 
 def counts(store: TelemetryStore, arm: Arm) -> Counts:
     """What one side of a canary did."""
-    where = [str(arm.run or ""), arm.route, arm.env, arm.release, arm.canary, arm.since_us]
-    where.append(arm.until_us or _FOREVER_US)
+    until_us = arm.until_us or _FOREVER_US
+    where = [str(arm.run or ""), arm.route, arm.env, arm.release, arm.canary, arm.since_us, until_us]
     found = store.rows(_COUNTS, [arm.slo_ms, *where])[0]
     requests, failures, refusals, structured, invalid, guarded, answered, slow, sessions, fed = found
     scores = store.rows(_SCORES, [arm.since_us, *where]) if requests else []
+    flagged = store.rows(_FLAGGED, [arm.route, arm.env, arm.canary, arm.since_us, until_us])[0][0]
     return Counts(
         requests=requests,
         failures=failures,
@@ -61,6 +67,7 @@ def counts(store: TelemetryStore, arm: Arm) -> Counts:
         slow=slow,
         sessions=sessions or None,
         fed=fed,
+        flagged=flagged,
         scores={name: (bad, n) for name, bad, n in scores},
     )
 
@@ -97,7 +104,7 @@ def _picked(steps: int) -> str:
   (input_uncached + cache_read + cache_write + output_text + reasoning)::DOUBLE AS tokens
 FROM requests WHERE (source = 'edge' OR (source IN ('replay', 'shadow') AND labels['{RUN}'] = ?))
   AND route = ? AND env = ? AND ts >= {dialect.at()} AND ((canary AND release = ?) OR (NOT canary AND release = ?))
-  AND status <> 499"""  # noqa: S608  # our own fragments
+  AND status <> 499 AND {OWN}"""  # noqa: S608  # our own fragments
 
 
 def _moments(name: str) -> str:

@@ -37,7 +37,7 @@ TIMEOUT_S = 60.0
 _INPUTS = f"""SELECT id, outcome, coalesce(valid, true), preview_out FROM requests
 WHERE source = 'edge' AND route = ? AND env = ? AND release = ? AND NOT canary AND api = 'chat'
   AND outcome IN ('success', 'fallback', 'degraded', 'failed') AND status <> 499 AND log_mode IN ('full', 'redacted')
-  AND ts >= {dialect.at()} ORDER BY ts DESC LIMIT 2000"""  # noqa: S608  # our own fragment
+  AND {arms.OWN} AND ts >= {dialect.at()} ORDER BY ts DESC LIMIT 2000"""  # noqa: S608  # our own fragments
 
 
 class Asked(msgspec.Struct, frozen=True):

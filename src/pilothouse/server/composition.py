@@ -18,7 +18,7 @@ from pilothouse.domain.security_facts import ReconstructSample
 from pilothouse.domain.table import Table
 from pilothouse.domain.tasks import Tasks
 from pilothouse.domain.wires import Metrics
-from pilothouse.releases import flags, integrity
+from pilothouse.releases import declared, flags, integrity
 from pilothouse.security.files import Secrets, ensure
 from pilothouse.security.redact import Redactor
 from pilothouse.security.secrets import fingerprint, read_secret
@@ -219,7 +219,7 @@ async def open_control(
     def prepare() -> None:
         integrity.mend(state, clock)  # a pointer that was edited beside the verbs reaches no worker
         if publisher.hosts is None or publisher.hosts.leads:  # hosts whose files differ would undo one another
-            flags.sync(state, publisher.config(), clock)
+            _declare(state, publisher.config(), clock)
 
     publisher.prepare = prepare
     try:
@@ -266,6 +266,12 @@ def state_place(config: AppConfig, data: DataDir) -> Path | Server:
     return Server(
         url=store.state, password=read_secret(store.state_password, config.dir) if store.state_password else ""
     )
+
+
+def _declare(state: StateStore, config: AppConfig, clock: Clock) -> None:
+    """What the files say now stands in the change log."""
+    flags.sync(state, config, clock)
+    declared.sync(state, config, clock)
 
 
 def secrets_fingerprint(secret: Secrets) -> str:

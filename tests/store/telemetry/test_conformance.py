@@ -28,6 +28,7 @@ from pilothouse.telemetry import (
     flag_uses,
     listing,
     lookup,
+    novelty,
     read,
     samples,
     sessions,
@@ -141,6 +142,11 @@ QUESTIONS: dict[str, Callable[[TelemetryStore], Any]] = {
         flag_uses.uses(s, NOW_US - DAY_US),
         flag_uses.uses(s, NOW_US - DAY_US, "prod", "f1"),
         flag_uses.over_time(s, "f0", "prod", NOW_US - DAY_US, 7_200),
+    ],
+    "novelty": lambda s: [
+        novelty.of_route(s, route, env, since)
+        for since in (NOW_US - 9 * DAY_US, NOW_US - HOUR_US, NOW_US)
+        for route, env in (("docs", "prod"), ("chat", "prod"), ("", "dev"))
     ],
     "server": _server,
     "releases": _releases,

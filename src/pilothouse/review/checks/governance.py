@@ -1,10 +1,10 @@
-"""G1–G3: who answers, from which number on, and with what. G5 and G6 are of the whole page: see judge.py."""
+"""G1–G4: who answers, from which number on, with what, and what may be left out. G5 and G6: see judge.py."""
 
 from pilothouse.domain.finding import Item, Status
-from pilothouse.review import words
+from pilothouse.review import triggers, words
 from pilothouse.review.catalogue import ITEMS
 from pilothouse.review.evidence import Evidence
-from pilothouse.review.result import Check, Outcome, no_data
+from pilothouse.review.result import Check, Outcome, no_data, not_applicable
 
 REVIEWED_US = 90 * 86_400_000_000
 _NUMERIC = tuple(item.id for item in ITEMS if item.limit is not None)
@@ -58,4 +58,23 @@ def actions(evidence: Evidence, _item: Item) -> Outcome:
     return Outcome(status, value, float(armed), len(evidence.rules), detail, "C")
 
 
-CHECKS: dict[str, Check] = {"G1": owner, "G2": thresholds, "G3": actions}
+def lighter(evidence: Evidence, _item: Item) -> Outcome:
+    """G4: the lighter profile is for routes without tools and personal data, and ends with V2 and V5."""
+    if evidence.config.tier != "lite":
+        return not_applicable("not in the lighter profile")
+    seen = evidence.facts.redaction.by_status if evidence.facts is not None else {}
+    personal = seen.get("redacted", 0) + seen.get("blocked", 0)
+    against = words.joined(
+        "with tools" if evidence.config.manifest.tools else "",
+        f"{words.plural(personal, 'request')} with personal data or secrets" if personal else "",
+    )
+    raised = triggers.upgraded(triggers.open_of(evidence))
+    why = f"reviewed as standard since {raised.sentence}" if raised is not None else ""
+    if against:
+        return Outcome("FAIL", "lite, though not allowed", 1.0, None, words.joined(against, why), "C")
+    if raised is not None:
+        return Outcome("WARN", "lite, raised to standard", 1.0, None, why, "C")
+    return Outcome("PASS", "lite", 0.0, None, "users from outside are not measured", "C")
+
+
+CHECKS: dict[str, Check] = {"G1": owner, "G2": thresholds, "G3": actions, "G4": lighter}

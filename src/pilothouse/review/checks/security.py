@@ -1,11 +1,12 @@
 """T8: a FAIL here blocks readiness, whatever the scores."""
 
-from pilothouse.domain.finding import Item, Limit
+from pilothouse.domain.finding import Item, Limit, Status
 from pilothouse.domain.security_facts import PlaintextFact, SecretFact
 from pilothouse.review import words
 from pilothouse.review.evidence import Evidence
 from pilothouse.review.result import Check, Outcome, level, limit_of, no_data, worst
 
+GRANTS = "pilothouse store grants"
 DEFAULT_ROTATION_S = 90 * 86_400.0  # the checklist's limit in prod, where the secret has none of its own
 
 
@@ -96,12 +97,15 @@ def audited(evidence: Evidence, item: Item) -> Outcome:
     if audit.rows == 0:
         return no_data("no change logged yet", 0)
     reads = f"{words.plural(audit.reads, 'read')} of text kept in full" if audit.reads else ""
+    if audit.editable:
+        reads = words.joined(f"the database role could edit {', '.join(audit.editable)}: {GRANTS}", reads)
     if audit.anchored_us is None:
         never = "its last hash was never kept outside"
         return Outcome("WARN", "verifies, never anchored", None, audit.rows, words.joined(never, reads))
     age_ms = (evidence.now_us - audit.anchored_us) / 1_000
     value = f"verifies, anchored {words.duration(age_ms)} ago"
-    return Outcome(level(age_ms, limit_of(item)), value, age_ms, audit.rows, reads)
+    could: Status = "WARN" if audit.editable else "PASS"
+    return Outcome(worst(level(age_ms, limit_of(item)), could), value, age_ms, audit.rows, reads)
 
 
 def prompts_clean(evidence: Evidence, item: Item) -> Outcome:

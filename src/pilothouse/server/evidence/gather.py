@@ -20,7 +20,7 @@ from pilothouse.releases import facts as release_facts
 from pilothouse.review.evidence import WINDOW_S, Evidence
 from pilothouse.server import alternates, callers
 from pilothouse.server.composition import Control
-from pilothouse.server.evidence import reconstruct, rescan, security, windows
+from pilothouse.server.evidence import reconstruct, rescan, security, triggers, windows
 from pilothouse.server.views import flags
 from pilothouse.store.state import alerts, drills, waivers
 from pilothouse.store.state.tables import parts
@@ -98,7 +98,7 @@ def _evidence(
         secrets=[secret for secret in common.secrets or [] if secret.name in _providers(route)],
         leaks=rescan.of_drill(scans[0]) if scans else None,
     )
-    return Evidence(
+    made = Evidence(
         env=shared.env,
         now_us=shared.now_us,
         config=route,
@@ -119,7 +119,9 @@ def _evidence(
         drills=tuple(drills.list_drills(conn, route.name)),
         flags=tuple(flag for flag in shared.flags if flag.route in ("", route.name)),
         waivers=tuple(waivers.active(conn, shared.now_us)),
+        triggers=triggers.facts(control, conn, route, shared.env, shared.rules, shared.now_us),
     )
+    return triggers.with_renewed(control, made)
 
 
 def _releases(control: Control, route: RouteConfig, env: str) -> ReleaseFacts:

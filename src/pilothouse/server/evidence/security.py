@@ -12,7 +12,7 @@ from pilothouse.security import audit, scan
 from pilothouse.security.secrets import fingerprint, make_secret_reader
 from pilothouse.server.composition import Control
 from pilothouse.server.reading import READ
-from pilothouse.store.state import changes, keys, pointers, releases
+from pilothouse.store.state import changes, grants, keys, pointers, releases
 from pilothouse.store.telemetry import dialect
 
 CREDENTIAL_ACTIONS = ("key.create", "key.revoke")
@@ -111,4 +111,5 @@ def log_of(conn: Connection) -> AuditFact:
         credential_changes=len(stored) + sum(bool(one.revoked_us) for one in stored),
         credential_rows=sum(row.change.action in CREDENTIAL_ACTIONS for row in rows),
         reads=sum(row.change.action == READ for row in rows),
+        editable=grants.editable(conn),
     )

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from pilothouse.domain.release import CanaryLook, CanaryRun, Rollback
+from pilothouse.server import arms
 from pilothouse.server.composition import Control
 from pilothouse.store.state import canaries, canary_pairs, drills
 from pilothouse.store.telemetry import dialect
@@ -14,7 +15,7 @@ DRAWN = 5  # runs whose looks are given too
 # A bad request: one that failed, or whose first output missed its schema.
 _SEEN = f"""SELECT count(*), min(epoch_us(ts)) FILTER (outcome = 'failed' OR (structured AND NOT valid_first))
 FROM requests WHERE source = 'edge' AND route = ? AND env = ? AND release = ? AND canary AND ts >= {dialect.at()}
-  AND ts < {dialect.at()}"""  # noqa: S608  # our own fragment
+  AND ts < {dialect.at()} AND {arms.OWN}"""  # noqa: S608  # our own fragments
 
 
 def every(control: Control, route: str, env: str | None) -> dict[str, Any]:

@@ -67,3 +67,12 @@ def history(control: Control, key: str, env: str) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def then(control: Control, key: str, env: str, ts_us: int) -> dict[str, Any]:
+    """What a flag was in `env` at a time. NotFound, BadRequest. Blocking."""
+    flags.require(control.config, key, env)
+    with control.state.read() as conn:
+        entry = flags.then(conn, key, env, ts_us)
+    said = "the files did not name it" if entry is None else flags.told(entry)
+    return {"ts_us": ts_us, "env": env, "said": said, "flag": entry}

@@ -1,6 +1,7 @@
 """The review: gathered, judged, and kept where it is asked to be."""
 
 import asyncio
+from typing import Any
 
 import msgspec
 
@@ -10,6 +11,7 @@ from pilothouse.domain.errors import BadRequest
 from pilothouse.domain.finding import Review
 from pilothouse.domain.table import ENVIRONMENTS
 from pilothouse.review import judge
+from pilothouse.review.triggers import REOPENS
 from pilothouse.server.composition import Control
 from pilothouse.server.evidence import rescan
 from pilothouse.server.evidence.gather import gather
@@ -36,11 +38,17 @@ def compute(control: Control, routes: list[RouteConfig], env: str) -> Review:
     return msgspec.structs.replace(made, took_ms=(control.clock.monotonic() - began) * 1_000)
 
 
-async def keep(control: Control, made: Review, actor: Actor) -> str:
-    """Keep a review under its hash and log that; the hash."""
+async def sign(control: Control, route: str, env: str, actor: Actor, reason: str) -> dict[str, Any]:
+    """Keep the route's review of now and log who signed it; what had fired before is closed. NotFound, Refused."""
+    made, said = await review(control, route, env), control.typed(reason)
 
     def put() -> str:
         with control.state.write() as conn:
-            return waivers.put_review(conn, made, actor=actor, clock=control.clock)
+            return waivers.sign(conn, made, actor=actor, reason=said, clock=control.clock)
 
-    return await asyncio.to_thread(put)
+    address = await asyncio.to_thread(put)
+    [one] = made.routes
+    return {
+        "route": route, "env": env, "review": address, "ready": one.ready, "by": str(actor), "reason": said,
+        "closed": [row.id for row in one.findings if row.id in REOPENS and row.status in ("WARN", "FAIL")],
+    }  # fmt: skip

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from pilothouse.domain.errors import StoreError
-from pilothouse.store.state import postgres, sqlite
+from pilothouse.store.state import grants, postgres, sqlite
 from pilothouse.store.state.postgres import Server
 
 HEAD = "v0006"  # a test holds it to the newest migration; opening a store at HEAD runs no migration code
@@ -58,6 +58,12 @@ class StateStore:
                     f"the state store has schema {found}, newer than {HEAD}",
                     where=str(self.place),
                     hint="run the version of pilothouse that wrote it",
+                )
+            if not grants.may_migrate(conn):
+                raise StoreError(
+                    f"the state store has schema {found or 'none'}, and this role may not bring it to {HEAD}",
+                    where=str(self.place),
+                    hint="let the tables' owner do it: `pilothouse store grants ROLE --owner postgresql://…`",
                 )
             upgrade(conn)
 

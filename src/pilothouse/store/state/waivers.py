@@ -3,7 +3,7 @@
 import msgspec
 from sqlalchemy import Connection, delete, insert, select
 
-from pilothouse.domain.change import Actor, Change
+from pilothouse.domain.change import Actor, ChainedChange, Change
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import NotFound, Refused
 from pilothouse.domain.finding import Review
@@ -11,6 +11,8 @@ from pilothouse.domain.hashing import bytes_hash, canonical
 from pilothouse.store.state import changes
 from pilothouse.store.state.rows import as_struct, upsert
 from pilothouse.store.state.tables import reviews, waivers
+
+SIGNED = "review.sign"
 
 
 class Waiver(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +60,33 @@ def put_review(conn: Connection, review: Review, *, actor: Actor, clock: Clock) 
     change = Change(actor=actor, action="review.keep", object_type="review", object_id=address[:12], after_hash=address)
     changes.append(conn, change, clock)
     return address
+
+
+def sign(conn: Connection, review: Review, *, actor: Actor, reason: str, clock: Clock) -> str:
+    """Keep a review of one route and log who signed it and why; its hash. Refused without a reason."""
+    if not reason.strip():
+        raise Refused("a review is signed with a reason", hint="say what was looked at: --reason")
+    address = put_review(conn, review, actor=actor, clock=clock)
+    for one in review.routes:
+        change = Change(
+            actor=actor,
+            action=SIGNED,
+            object_type="review",
+            object_id=address[:12],
+            route=one.route,
+            env=one.env,
+            after_hash=address,
+            reason=reason,
+            detail={"ready": one.ready, "counts": one.counts},
+        )
+        changes.append(conn, change, clock)
+    return address
+
+
+def signed(conn: Connection, route: str, env: str) -> ChainedChange | None:
+    """The last signature under a review of the route; None where nobody signed one."""
+    found = changes.find(conn, route=route, env=env, actions=(SIGNED,), limit=1)
+    return found[0] if found else None
 
 
 def review(conn: Connection, address: str) -> Review:

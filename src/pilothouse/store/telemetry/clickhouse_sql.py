@@ -29,6 +29,7 @@ _TIME = "DateTime64(6, 'UTC')"
 _TYPES = {"TIMESTAMP": _TIME, "UTINYINT": "UInt8", "VARCHAR[]": "Array(String)", "BIGINT[]": "Array(Int64)"}
 _RENAMED = {
     "len": "length",
+    "cardinality": "length",
     "list_distinct": "arrayDistinct",
     "list_max": "arrayMax",
     "list_sort": "arraySort",
