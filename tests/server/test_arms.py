@@ -104,7 +104,7 @@ def test_counts_of_an_arm(tmp_path, store, clock):
 
 
 def test_means_by_share_and_group(tmp_path, store, clock):
-    sides = Sides(run=RUN, steps=(START, START + 100 * SECOND), scores=("grade",), slo_ms=150.0)
+    sides = Sides(run=RUN, steps=((START, 0), (START + 100 * SECOND, 0)), scores=("grade",), slo_ms=150.0)
     first = [record(True, n, session="a", duration_ms=100.0 + n) for n in range(3)]
     first += [record(True, 3, duration_ms=200.0), record(False, 4, session="b", duration_ms=50.0)]
     first.append(record(False, 5, session="b", duration_ms=50.0, cost_usd=None, tokens=None))  # no price is no cost

@@ -91,7 +91,7 @@ def _server(store: TelemetryStore) -> Any:
     return [
         arms.counts(store, arm),
         arms.last(store, msgspec.structs.replace(arm, canary=True)),
-        _rounded(arms.measure(store, Sides(run=run, steps=(since, NOW_US - HOUR_US), scores=("x",), slo_ms=500.0))),
+        _rounded(arms.measure(store, Sides(run=run, steps=((since, 0), (NOW_US - HOUR_US, 0)), scores=("x",), slo_ms=500.0))),
         store.rows(asking._INPUTS, ["docs", "prod", 3, since]),
         store.rows(canaries._SEEN, ["chat", "prod", 4, since, until]),
         store.rows(security.USED, [since]),
