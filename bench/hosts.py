@@ -26,7 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,22 +106,26 @@ class Cluster:
         return self.a, self.b
 
 
-def app_files(folder: Path, url: str) -> None:
+def app_files(folder: Path, url: str, script: str = SCRIPT, routes: str = "", prompts: Sequence[str] = ()) -> None:
     """An app whose releases differ in the system prompt, and whose model says which one it was given."""
     (folder / "prompts").mkdir(parents=True)
-    (folder / "prompts" / "system.md").write_text(SYSTEM["1"])
-    (folder / "script.yaml").write_text(SCRIPT)
+    for name in ("system.md", *prompts):
+        (folder / "prompts" / name).write_text(SYSTEM["1"])
+    (folder / "script.yaml").write_text(script)
     (folder / "pilothouse.yaml").write_text(
         "providers:\n  fake: {kind: scripted, script: script.yaml}\npeople:\n  ana: {name: Ana}\n"
         "routes:\n  answer:\n    app: bench\n    owner: ana\n    backup: ana\n    tier: lite\n"
-        "    system: prompts/system.md\n    model: fake/small-2026-01-01\n"
+        f"    system: prompts/system.md\n    model: fake/small-2026-01-01\n{routes}"
         f"store: {{state: '{url}', state_password: 'env://{SECRET}'}}\n"
     )
 
 
 @contextlib.contextmanager
-def cluster(workers: int = WORKERS) -> Iterator[Cluster]:
-    """Everything, from namespaces to two live releases; release 1 is what both hosts serve."""
+def cluster(
+    workers: int = WORKERS, script: str = SCRIPT, routes: str = "", prompts: Sequence[str] = ()
+) -> Iterator[Cluster]:
+    """Everything, from namespaces to two live releases; release 1 is what both hosts serve. `routes`: more of them,
+    with their `prompts`."""
     with contextlib.ExitStack() as stack:
         net = stack.enter_context(network())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ph-hosts-")))
@@ -130,7 +134,7 @@ def cluster(workers: int = WORKERS) -> Iterator[Cluster]:
         server.start()
         place = server.fresh()
         app = folder / "app"
-        app_files(app, place.url)
+        app_files(app, place.url, script, routes, prompts)
         # A host that listens to others needs a key and a password first: both are made before anything runs.
         key = _verb(app, folder / "a", "keys", "create", "--name", "bench", "--env", "prod")["key"]
         (folder / "password").write_text("the password of a bench\n")

@@ -163,7 +163,7 @@ def _spawn_loops(control: Control) -> None:
     watch = functools.partial(canaries.watch, control, Telling())
     spawn(loops.repeat("canary watch", CANARY_S, watch), "canary watch")
     spawn(loops.repeat("canary inputs", ASK_S, once(functools.partial(asking.ask_again, control))), "canary inputs")
-    spawn(loops.repeat("rules", RULES_S, once(functools.partial(watching.evaluate, control))), "rules")
+    spawn(loops.repeat("rules", RULES_S, functools.partial(watching.evaluate, control)), "rules")
     spawn(loops.repeat("export", EXPORT_S, functools.partial(transfers.nightly, control)), "export")
     spawn(loops.repeat("retention", RETENTION_S, functools.partial(retention.tidy, control)), "retention")
     spawn(loops.repeat("drills", DRILLS_S, once(functools.partial(drills.scheduled, control))), "drills")

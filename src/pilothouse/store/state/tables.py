@@ -374,6 +374,15 @@ hosts = Table(
     _text("files"),  # hash of the app's files as this host has them
 )
 
+rule_readings = Table(
+    "rule_readings",
+    METADATA,
+    Column("ident", Text, primary_key=True),  # of the host's data directory
+    Column("host", Text, nullable=False),
+    Column("seen_us", BigInteger, nullable=False),  # when it last said so, by the database's clock
+    Column("readings", Text, nullable=False),  # {question: [value, n]} of its own telemetry
+)
+
 installation = Table(
     "installation",
     METADATA,
