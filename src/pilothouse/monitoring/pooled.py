@@ -24,16 +24,20 @@ def pooled(kind: Kind, readings: Mapping[str, Reading], missing: tuple[str, ...]
         return _point(None, n, without)
     over = f"over {len(readings)} hosts" if len(readings) > 1 else ""
     if kind == "quantile":
-        enough = {host: one for host, one in known.items() if one[1] >= min_n}
-        fair = enough or {host: one for host, one in known.items() if 2 * one[1] * len(known) >= n}
-        fair = fair or known
-        where = max(fair, key=lambda host: fair[host][0])
+        where = _highest(known, n, min_n)
         over = f"the highest of {len(readings)} hosts, at {where}" if len(readings) > 1 else ""
-        return _point(fair[where][0], n, over, without)
+        return _point(known[where][0], n, over, without)
     if kind == "count":
         return _point(sum(value for value, _ in known.values()), n, over, without)
     of = sum(count for _, count in known.values())
     return _point(sum(value * count for value, count in known.values()) / of, n, over, without)
+
+
+def _highest(known: Mapping[str, tuple[float, int]], n: int, min_n: int) -> str:
+    """The host whose value is highest, of those that have seen enough."""
+    enough = [host for host, one in known.items() if one[1] >= min_n]
+    fair = enough or [host for host, one in known.items() if 2 * one[1] * len(known) >= n] or list(known)
+    return max(fair, key=lambda host: known[host][0])
 
 
 def _point(value: float | None, n: int, *said: str) -> MetricPoint:
