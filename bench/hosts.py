@@ -26,7 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,22 +106,26 @@ class Cluster:
         return self.a, self.b
 
 
-def app_files(folder: Path, url: str) -> None:
+def app_files(folder: Path, url: str, script: str = SCRIPT, routes: str = "", prompts: Sequence[str] = ()) -> None:
     """An app whose releases differ in the system prompt, and whose model says which one it was given."""
     (folder / "prompts").mkdir(parents=True)
-    (folder / "prompts" / "system.md").write_text(SYSTEM["1"])
-    (folder / "script.yaml").write_text(SCRIPT)
+    for name in ("system.md", *prompts):
+        (folder / "prompts" / name).write_text(SYSTEM["1"])
+    (folder / "script.yaml").write_text(script)
     (folder / "pilothouse.yaml").write_text(
         "providers:\n  fake: {kind: scripted, script: script.yaml}\npeople:\n  ana: {name: Ana}\n"
         "routes:\n  answer:\n    app: bench\n    owner: ana\n    backup: ana\n    tier: lite\n"
-        "    system: prompts/system.md\n    model: fake/small-2026-01-01\n"
+        f"    system: prompts/system.md\n    model: fake/small-2026-01-01\n{routes}"
         f"store: {{state: '{url}', state_password: 'env://{SECRET}'}}\n"
     )
 
 
 @contextlib.contextmanager
-def cluster(workers: int = WORKERS) -> Iterator[Cluster]:
-    """Everything, from namespaces to two live releases; release 1 is what both hosts serve."""
+def cluster(
+    workers: int = WORKERS, script: str = SCRIPT, routes: str = "", prompts: Sequence[str] = ()
+) -> Iterator[Cluster]:
+    """Everything, from namespaces to two live releases; release 1 is what both hosts serve. `routes`: more of them,
+    with their `prompts`."""
     with contextlib.ExitStack() as stack:
         net = stack.enter_context(network())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ph-hosts-")))
@@ -130,7 +134,7 @@ def cluster(workers: int = WORKERS) -> Iterator[Cluster]:
         server.start()
         place = server.fresh()
         app = folder / "app"
-        app_files(app, place.url)
+        app_files(app, place.url, script, routes, prompts)
         # A host that listens to others needs a key and a password first: both are made before anything runs.
         key = _verb(app, folder / "a", "keys", "create", "--name", "bench", "--env", "prod")["key"]
         (folder / "password").write_text("the password of a bench\n")
@@ -224,8 +228,6 @@ def roll_back(at: Cluster, fault: str) -> Round:
     """Order a rollback at host a, with a fault, and see when the last bad request began; the bad release is live."""
     until(lambda: in_step(at), 60, "release 2 on both hosts")
     time.sleep(0.3)  # of traffic on it
-    if fault == "kill":
-        until(at.a.stands_by, 120, "a second control that waits for its turn")
     server, pid = at.server, int(str(at.a.address()["pid"]))
     if fault == "cut":
         at.net.cut("b")
@@ -297,6 +299,8 @@ def measure(rollbacks: int, rate: float, only: str = "") -> tuple[list[Round], T
     with cluster() as at, Traffic([host.gateway for host in at.both], at.key, rate / 2) as traffic:
         time.sleep(1.0)
         for fault, count in [one for one in plan if only in ("", one[0])]:
+            if fault == "kill":  # once: afterwards each kill comes as soon as the round before is over
+                until(at.a.stands_by, 120, "a second control that waits for its turn")
             for number in range(count):
                 at.a.call("POST", "/api/v1/routes/answer/promote", {"release": BAD})
                 rounds.append(roll_back(at, fault))

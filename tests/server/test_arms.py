@@ -11,6 +11,8 @@ from pilothouse.domain.clock import FrozenClock
 from pilothouse.domain.ids import request_ids, uuid7
 from pilothouse.domain.record import GuardHit, Record, ScoreRecord, Tokens, Validation
 from pilothouse.domain.release import CanaryRun
+from pilothouse.releases import shown
+from pilothouse.releases.arms import Strata
 from pilothouse.releases.canary import Arm, Sides
 from pilothouse.server import arms
 from pilothouse.stats.contrast import Moments
@@ -104,7 +106,7 @@ def test_counts_of_an_arm(tmp_path, store, clock):
 
 
 def test_means_by_share_and_group(tmp_path, store, clock):
-    sides = Sides(run=RUN, steps=(START, START + 100 * SECOND), scores=("grade",), slo_ms=150.0)
+    sides = Sides(run=RUN, steps=((START, 0), (START + 100 * SECOND, 0)), scores=("grade",), slo_ms=150.0)
     first = [record(True, n, session="a", duration_ms=100.0 + n) for n in range(3)]
     first += [record(True, 3, duration_ms=200.0), record(False, 4, session="b", duration_ms=50.0)]
     first.append(record(False, 5, session="b", duration_ms=50.0, cost_usd=None, tokens=None))  # no price is no cost
@@ -139,3 +141,59 @@ def test_means_by_share_and_group(tmp_path, store, clock):
     assert found["grade"] == ((Moments.of([(1, 0.7)]), Moments()),)
     assert found["good"] == ((Moments.of([(1, 1.0)]), Moments()),)
     assert "invalid" not in found or not found["invalid"]
+
+
+def sides_of(_: TelemetryStore) -> Sides:
+    return Sides(run=RUN, steps=((START, 4), (START + 100 * SECOND, 6)), scores=("grade",), slo_ms=150.0)
+
+
+def test_two_hosts_tell_what_one_store_would_have_shown(tmp_path, clock):
+    """Sessions that met both hosts, single requests, scores and replays, with and apart."""
+    lines: list[list[Any]] = [[], []]
+    for n in range(120):
+        canary, table = n % 2 == 0, 6 if n > 60 else 4
+        session = f"s{n % 7}-{canary}" if n % 3 else ""
+        one = record(canary, n, session=session, duration_ms=90.0 + n, table_revision=table)
+        lines[n % 5 % 2] += [one, score(one, "grade", n / 120), score(one, "good", n % 4 == 0)]
+    lines[1].append(record(True, 5, source="replay", labels={"canary_run": "7"}, table_revision=4))
+    told, stores = [], []
+    for number, some in enumerate((lines[0], lines[1], lines[0] + lines[1])):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        stores.append(TelemetryStore(folder / "telemetry.duckdb"))
+        load(folder, stores[-1], clock, some)
+        told.append(arms.parts(stores[-1], sides_of(stores[-1])))
+    whole = arms.measure(stores[2], sides_of(stores[2]))
+    hosts, one = shown.strata(told[:2]), shown.strata(told[2:])
+    assert hosts.keys() == one.keys() == {name for name, strata in whole.items() if strata}
+    for name, strata in one.items():
+        if name not in ("cost", "tokens"):  # which each host cuts at its own quantile
+            assert figures(hosts[name]) == pytest.approx(figures(strata))
+        assert [pair[0].n for pair in strata] == [pair[0].n for pair in whole[name]]
+        assert [pair[0].groups for pair in strata] == [pair[0].groups for pair in whole[name]]
+        assert figures(strata) == pytest.approx(figures(whole[name]))  # 14 sessions are in as many buckets
+    for opened in stores:
+        opened.close()
+
+
+def figures(strata: Strata) -> list[float]:
+    names = ("n", "total", "squares", "crossed", "sizes")
+    return [getattr(arm, name) for pair in strata for arm in pair for name in names]
+
+
+def test_a_request_counts_by_the_table_that_it_was_served_with(tmp_path, store, clock):
+    """A host whose clock is behind, and one whose workers got the table late."""
+    lines = [record(True, -20, table_revision=4), record(False, -20, table_revision=4)]
+    lines += [
+        record(False, 30, table_revision=3),
+        record(True, 150, table_revision=5),
+        record(True, 90, table_revision=6),
+    ]
+    load(tmp_path, store, clock, lines)
+    assert arms.counts(store, arm(True, table=4)).requests == 3
+    assert arms.counts(store, arm(False, table=4)).requests == 1
+    assert arms.counts(store, arm(True, table=6, since_us=START + 100 * SECOND)).requests == 1
+    before = arm(False, since_us=START - 3_600 * SECOND, until_us=START, until_table=4)
+    assert arms.counts(store, before).requests == 1
+    latency = arms.measure(store, sides_of(store))["latency"]
+    assert [pair[0].n for pair in latency] == [2, 1]

@@ -93,11 +93,13 @@ class RouteReview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Review(msgspec.Struct, frozen=True, kw_only=True):
-    """The one-page review: every route, worst first, with what it was computed from."""
+    """The one-page review: every route, worst first, with what it was computed from. `hosts`: the one whose telemetry
+    it rests on, then those that have their own; empty where there is one host."""
 
     measured_at: str
     window: str
     ready: bool
     routes: list[RouteReview]
     took_ms: float = 0.0
+    hosts: tuple[str, ...] = ()
     data: dict[str, Any] = {}

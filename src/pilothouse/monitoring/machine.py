@@ -28,10 +28,11 @@ FIRING: tuple[AlertState, ...] = ("firing", "acknowledged")
 
 
 class Observation(msgspec.Struct, frozen=True):
-    """A rule's metric over its window; None where there is no value."""
+    """A rule's metric over its window; None where there is no value. `note`: how it came about over several hosts."""
 
     value: float | None
     n: int
+    note: str = ""
 
 
 class Transition(msgspec.Struct, frozen=True):
@@ -154,6 +155,7 @@ def retire(alert: Alert, now_us: int) -> Alert:
 def describe(rule: Rule, observation: Observation) -> str:
     """The observation as a sentence with its numbers."""
     window = f"n = {observation.n}, last {_span(rule.window_s)}"
+    window += f"; {observation.note}" if observation.note else ""
     if breaches(observation, rule) is None:
         return f"{rule.metric} not known ({window}; needs {rule.min_n})"
     return f"{rule.metric} {observation.value:.4g}, fires {rule.op} {rule.threshold:.4g} ({window})"

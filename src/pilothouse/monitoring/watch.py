@@ -12,6 +12,7 @@ from pilothouse.monitoring.machine import FIRING, Observation
 from pilothouse.monitoring.notify import Delivery, Notice, Notify, Tried
 
 REOPEN_S = 3_600  # a breach within an hour of the end is the same incident again
+NOTE = "note"  # the label of an answer with what is to be said of it
 QUIET = ("inactive", "resolved")
 REPEAT_S = 4 * 3_600  # an alert that nobody has acknowledged is said again
 
@@ -110,19 +111,24 @@ def _step(rule: Rule, before: Alert, tick: _Tick) -> Alert:
 
 def observe(rule: Rule, metrics: Metrics, now_us: int) -> Observation:
     """The rule's metric over its window, up to now."""
-    points = metrics(
-        MetricQuery(
-            metric=rule.metric,
-            route=rule.route,
-            env=rule.env,
-            model=rule.labels.get("model", ""),
-            release=int(rule.labels["release"]) if "release" in rule.labels else None,
-            canary={"true": True, "false": False}[rule.labels["canary"]] if "canary" in rule.labels else None,
-            since_us=now_us - rule.window_s * 1_000_000,
-            until_us=now_us,
-        )
+    points = metrics(question(rule, now_us))
+    if not points:
+        return Observation(None, 0)
+    return Observation(points[0].value, points[0].n, points[0].labels.get(NOTE, ""))
+
+
+def question(rule: Rule, now_us: int) -> MetricQuery:
+    """What a rule asks of telemetry."""
+    return MetricQuery(
+        metric=rule.metric,
+        route=rule.route,
+        env=rule.env,
+        model=rule.labels.get("model", ""),
+        release=int(rule.labels["release"]) if "release" in rule.labels else None,
+        canary={"true": True, "false": False}[rule.labels["canary"]] if "canary" in rule.labels else None,
+        since_us=now_us - rule.window_s * 1_000_000,
+        until_us=now_us,
     )
-    return Observation(points[0].value, points[0].n) if points else Observation(None, 0)
 
 
 def _fire(rule: Rule, alert: Alert, reopened: bool, tick: _Tick) -> Alert:

@@ -58,9 +58,19 @@ def _of(counts: Counts, name: str) -> tuple[int, int]:
     return counts.scores.get(name, (0, 0))
 
 
+class Split(msgspec.Struct, frozen=True, kw_only=True):
+    """What one host's workers gave to each side since the present share began. A session that meets two hosts is
+    drawn once, so its side is compared with the share at each of them."""
+
+    host: str
+    canary: Counts
+    stable: Counts
+
+
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What there is to decide on. `limits`: those of the last look, which may only rise; `unasked`: the scores that
-    came without a margin of their own, in the order in which they did."""
+    came without a margin of their own, in the order in which they did. Over several hosts: each one's `splits`, and
+    in `missing` which of them are not in it, as a sentence; empty where all are."""
 
     share: float
     canary: Counts  # since the canary's start
@@ -73,3 +83,5 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     elapsed_s: float = 0.0
     limits: dict[str, float] = {}
     unasked: tuple[str, ...] = ()
+    splits: tuple[Split, ...] = ()
+    missing: str = ""

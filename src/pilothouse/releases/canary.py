@@ -1,6 +1,5 @@
 """The canary's watch: looks at the running canaries, decides, and takes a bad one back in the same transaction."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -14,47 +13,22 @@ from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import Refused
 from pilothouse.domain.release import CanaryLook, CanaryRun, Pointer
 from pilothouse.releases import pointer as verbs
-from pilothouse.releases.arms import Counts, Seen, Strata
+from pilothouse.releases.arms import Counts, Seen
 from pilothouse.releases.decision import Decision, decide
 from pilothouse.releases.guardrail import Guardrail
 from pilothouse.releases.move import Moved
+from pilothouse.releases.shown import Arm, CountArm, Measure, Questions, Show, Sides, of_one_store, questions
 from pilothouse.store.state import canaries, canary_pairs, changes, pointers
 from pilothouse.store.state.engine import StateStore
 
 __all__ = [
-    "Arm", "CanaryPolicy", "CountArm", "Counts", "Decision", "Measure", "Sides", "Watched", "record_last_bad", "watch",
+    "Arm", "CanaryPolicy", "CountArm", "Counts", "Decision", "Measure", "Sides", "Watched", "asked", "policy_of",
+    "record_last_bad", "watch",
 ]  # fmt: skip
 
 ACTOR = Actor(type="policy", id="canary")
 LOOK_US = 5_000_000  # between two looks that are kept, where the decision stays the same
 INCONCLUSIVE = "canary.inconclusive"
-
-
-class Arm(msgspec.Struct, frozen=True, kw_only=True):
-    """A question to telemetry: the requests of `release` in [since, until), on the canary's side or the stable one's;
-    with `run` also what was asked again for that canary run."""
-
-    route: str
-    env: str
-    release: int
-    canary: bool
-    since_us: int
-    until_us: int = 0  # 0: now
-    run: int | None = None
-    slo_ms: float | None = None
-
-
-class Sides(msgspec.Struct, frozen=True, kw_only=True):
-    """A question to telemetry: both sides' rates and means since the canary's start, apart for each of its shares."""
-
-    run: CanaryRun
-    steps: tuple[int, ...]  # when each share began
-    scores: tuple[str, ...]  # the numeric ones; all others are of 0 and 1, and their bad ones are meant
-    slo_ms: float | None = None
-
-
-CountArm = Callable[[Arm], Counts]
-Measure = Callable[[Sides], dict[str, Strata]]
 
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,15 +49,17 @@ def watch(
     config: AppConfig | None = None,
     policy: CanaryPolicy | None = None,
     measure: Measure = lambda _: {},
+    show: Show | None = None,
 ) -> tuple[Watched, ...]:
     """One look at every running canary; call it every second.
 
     A canary whose guardrail trips is rolled back by `policy:canary`, with the times of detection, decision and
     flip. With `auto` it steps to the next share, and, where `config` names the route and nothing stands in
     the way, is promoted after the last; without, those are recommendations in its run. The policy is `policy`, or
-    else the route's own.
+    else the route's own. `show` answers all questions of a look at once, where no one store has all that was served;
+    without it `counts` and `measure` do.
     """
-    look = _Watch(store, counts, measure, clock, config, policy)
+    look = _Watch(store, show or of_one_store(counts, measure), clock, config, policy)
     with store.read() as conn:
         running = [(run, pointers.get(conn, run.route, run.env)) for run in canaries.running(conn)]
     looks = [look.at(run, pointer) for run, pointer in running if pointer is not None]
@@ -93,15 +69,14 @@ def watch(
 @dataclass(frozen=True)
 class _Watch:
     store: StateStore
-    counts: CountArm
-    measure: Measure
+    show: Show
     clock: Clock
     config: AppConfig | None
     policy: CanaryPolicy | None
 
     def at(self, run: CanaryRun, pointer: Pointer) -> Watched | None:
         """Look, decide, act."""
-        policy = self._policy(run.route)
+        policy = self.policy or policy_of(self.config, run.route)
         seen, before = self._look(run, pointer.share, policy)
         detect_us = self.clock.now_us()
         decision = decide(seen, policy)
@@ -125,54 +100,34 @@ class _Watch:
                 canaries.timed(conn, run.id, detect_us=detect_us, decide_us=decide_us, flip_us=self.clock.now_us())
         return Watched(run=run, decision=decision, moved=moved, news=news)
 
-    def _policy(self, route: str) -> CanaryPolicy:
-        known = self._route(route)
-        return self.policy or (known.canary if known is not None else CanaryPolicy())
-
     def _route(self, route: str) -> RouteConfig | None:
         return self.config.routes.get(route) if self.config is not None else None
 
     def _look(self, run: CanaryRun, share: float, policy: CanaryPolicy) -> tuple[Seen, Counts]:
-        """What there is to see, and what the stable release did before the canary, which is counted once."""
-
-        def ask(canary: bool, since_us: int, until_us: int = 0) -> Counts:
-            return self.counts(
-                Arm(
-                    route=run.route,
-                    env=run.env,
-                    release=run.release if canary else run.baseline,
-                    canary=canary,
-                    since_us=since_us,
-                    until_us=until_us,
-                    run=None if until_us else run.id,
-                    slo_ms=policy.slo_ms,
-                )
-            )
-
+        """What there is to see, and what the stable release did before the canary."""
         with self.store.read() as conn:
-            steps = tuple(ts_us for ts_us, _ in canaries.steps(conn, run.id))
+            wanted = asked(conn, run, policy)
             pairs = canary_pairs.tally(conn, run.id)
-        known = run.evidence.get("before")
-        window_us = int(policy.baseline_window_s * 1_000_000)
-        before = msgspec.convert(known, Counts) if known else ask(False, run.started_us - window_us, run.started_us)
-        canary, beside = ask(True, run.started_us), ask(False, run.started_us)
-        canary = msgspec.structs.replace(canary, lost=pairs.lost, decided=pairs.lost + pairs.won)
-        stepped = run.stepped_us != run.started_us
+        shown = self.show(wanted)
+        arms = shown.arms
+        canary = msgspec.structs.replace(arms.canary, lost=pairs.lost, decided=pairs.lost + pairs.won)
         now_us = self.clock.now_us()
         seen = Seen(
             share=share,
             canary=canary,
-            stable=before + beside,
-            beside=beside,
-            canary_step=ask(True, run.stepped_us) if stepped else canary,
-            stable_step=ask(False, run.stepped_us) if stepped else beside,
+            stable=arms.before + arms.beside,
+            beside=arms.beside,
+            canary_step=arms.canary_step,
+            stable_step=arms.stable_step,
             step_s=(now_us - run.stepped_us) / 1_000_000,
             elapsed_s=(now_us - run.started_us) / 1_000_000,
-            strata=self.measure(Sides(run=run, steps=steps, scores=tuple(policy.margins.means), slo_ms=policy.slo_ms)),
+            strata=shown.strata,
             limits=run.evidence.get("limits", {}),
             unasked=tuple(run.evidence.get("unasked", ())),
+            splits=shown.splits,
+            missing=shown.missing,
         )
-        return seen, before
+        return seen, arms.before
 
     def _keep(self, conn: Connection, run: CanaryRun, seen: Seen, decision: Decision) -> None:
         """Keep the look for those who draw the evidence over time; the same decision at most every few seconds."""
@@ -215,6 +170,17 @@ class _Watch:
         except Refused as refused:
             why = f"{decision.sentence}; not promoted: {refused.what}"
             return msgspec.structs.replace(decision, kind="hold", sentence=why), None
+
+
+def asked(conn: Connection, run: CanaryRun, policy: CanaryPolicy) -> Questions:
+    """What a look at `run` asks of telemetry, wherever that is."""
+    return questions(run, canaries.tables(conn, run.id), policy)
+
+
+def policy_of(config: AppConfig | None, route: str) -> CanaryPolicy:
+    """The route's own policy, or the default where the files do not name it."""
+    known = config.routes.get(route) if config is not None else None
+    return known.canary if known is not None else CanaryPolicy()
 
 
 def _news(run: CanaryRun, decision: Decision, seen: Seen, policy: CanaryPolicy) -> str:

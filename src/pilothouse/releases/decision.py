@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from pilothouse.config.canary import CanaryPolicy
-from pilothouse.releases.arms import Counts, Seen
+from pilothouse.releases.arms import Counts, Seen, Split
 from pilothouse.releases.guardrail import Guardrail, guardrails, percent, unasked
 from pilothouse.stats.samples import UNHEALTHY, srm_p
 
@@ -33,7 +33,11 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decide(seen: Seen, policy: CanaryPolicy) -> Decision:
-    """Abort comes first and needs no minimum; then no data, arms out of proportion, too little, too bad; then on.
+    """Abort comes first and needs no minimum; then hosts that are missing, no data, arms out of proportion, too little,
+    too bad; then on.
+
+    An abort may rest on a part of the hosts: what they have shown is a stream of its own order, which the outcomes have
+    no part in, and the evidence holds at every point of it. What goes forward must have seen what every host served.
 
     Past the longest time what would be held or stepped is inconclusive: it stays at its share until a person decides.
     What is proven by then may still be promoted, but by a person too.
@@ -64,16 +68,20 @@ def _decide(seen: Seen, policy: CanaryPolicy) -> Decision:
     if tripped:
         worst = max(tripped, key=lambda rail: rail.evidence / rail.threshold)
         why = f"aborted: {worst}; evidence {_evidence(worst.evidence)} ≥ {_evidence(worst.threshold)}"
+        why += f" (on a part of the traffic: {seen.missing})" if seen.missing else ""
         return Decision(kind="abort", sentence=why, guardrails=rails)
+    if seen.missing:
+        why = f"held: {seen.missing}; nothing goes forward on a part of the traffic"
+        return Decision(kind="hold", sentence=why, guardrails=rails)
     if seen.canary.requests == 0:
         why = f"no data: no request has reached the canary at {percent(seen.share)}"
         return Decision(kind="no_data", sentence=why, guardrails=rails)
     if seen.canary_step.requests == 0 and seen.step_s >= policy.min_seconds > 0:
         why = f"no data: no request has reached the canary in {_time(seen.step_s)} at {percent(seen.share)}"
         return Decision(kind="no_data", sentence=why, guardrails=rails)
-    p = mismatch(seen.canary_step, seen.stable_step, seen.share)
+    p, split = _split(seen)
     if p is not None and p < UNHEALTHY:
-        why = f"held, unhealthy: {_arms(seen)} do not fit a share of {percent(seen.share)} (p = {p:.1g})"
+        why = f"held, unhealthy: {_arms(split)} do not fit a share of {percent(seen.share)} (p = {p:.1g})"
         return Decision(kind="hold", sentence=why, guardrails=rails, healthy=False, mismatch_p=p)
     return _forward(seen, policy, rails, p)
 
@@ -113,6 +121,18 @@ def _room(rail: Guardrail) -> str:
     return str(rail)
 
 
+def _split(seen: Seen) -> tuple[float | None, Split]:
+    """p that the sizes fit the share, and where they fit least. Each host is looked at for itself, since a session
+    that meets two is in both, and the smallest p is multiplied by their number (Bonferroni)."""
+    splits = seen.splits or (Split(host="", canary=seen.canary_step, stable=seen.stable_step),)
+    known = [(mismatch(one.canary, one.stable, seen.share), one) for one in splits]
+    found = [(p, one) for p, one in known if p is not None]
+    if not found:
+        return None, splits[0]
+    least, where = min(found, key=lambda one: one[0])
+    return min(1.0, least * len(found)), where
+
+
 def mismatch(canary: Counts, stable: Counts, share: float) -> float | None:
     """p of a χ² test (1 degree of freedom) that the arms' sizes come from `share`; None under 5 expected in one."""
     a, b = _size(canary, stable), _size(stable, canary)
@@ -128,11 +148,12 @@ def _size(arm: Counts, other: Counts) -> int:
     return arm.requests - arm.fed
 
 
-def _arms(seen: Seen) -> str:
-    by_session = seen.canary_step.sessions is not None and seen.stable_step.sessions is not None
+def _arms(split: Split) -> str:
+    by_session = split.canary.sessions is not None and split.stable.sessions is not None
     unit = "sessions" if by_session else "requests"
-    a, b = _size(seen.canary_step, seen.stable_step), _size(seen.stable_step, seen.canary_step)
-    return f"{a:,} {unit} on the canary and {b:,} on the stable release"
+    a, b = _size(split.canary, split.stable), _size(split.stable, split.canary)
+    where = f" of {split.host}" if split.host else ""
+    return f"{a:,} {unit} on the canary and {b:,} on the stable release{where}"
 
 
 def _evidence(value: float) -> str:

@@ -80,7 +80,8 @@ def make(conn: Connection, move: Planned, clock: Clock) -> Moved:
     """
     _as_logged(conn, move)
     after = pointers.put(conn, move.after, clock)
-    canary_id = _canary_run(conn, move, after, clock)
+    revision = pointers.next_revision(conn)
+    canary_id = _canary_run(conn, move, after, revision, clock)
     if move.overridden:
         _log(conn, move, after, FORCED, clock)
     _log(conn, move, after, ACTIONS[move.what], clock)
@@ -91,7 +92,7 @@ def make(conn: Connection, move: Planned, clock: Clock) -> Moved:
         from_release=move.before.stable if move.before else None,
         to_release=_subject(move.what, after),
         pointer=after,
-        revision=pointers.next_revision(conn),
+        revision=revision,
         note=move.note,
         overridden=move.overridden,
         canary_id=canary_id,
@@ -109,17 +110,17 @@ def _as_logged(conn: Connection, move: Planned) -> None:
         )
 
 
-def _canary_run(conn: Connection, move: Planned, after: Pointer, clock: Clock) -> int | None:
-    """Begin, step or end the run of the canary that this move touches; its id."""
+def _canary_run(conn: Connection, move: Planned, after: Pointer, revision: int, clock: Clock) -> int | None:
+    """Begin, step or end the run of the canary that this move touches; its id. `revision`: of the table it makes."""
     running = canaries.running(conn, after.route, after.env)
     current = running[-1].id if running else None
     match move.what:
         case "canary_started":
             if current is not None:
                 canaries.end(conn, after.route, after.env, "superseded", clock)
-            return canaries.start(conn, after, clock)
+            return canaries.start(conn, after, clock, revision)
         case "canary_stepped":
-            canaries.stepped(conn, after.route, after.env, clock)
+            canaries.stepped(conn, after.route, after.env, clock, revision)
         case "promoted":
             staged = move.before is not None and move.before.canary == after.stable
             canaries.end(conn, after.route, after.env, "promoted" if staged else "superseded", clock)

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from pilothouse.domain.finding import Finding, RouteReview
+from pilothouse.domain.finding import Finding, Review, RouteReview
 from pilothouse.review.triggers import REOPENS
 
 MAX_LINES = 60  # G5: a review that does not fit on one page is not read
@@ -41,6 +41,12 @@ def parts(route: RouteReview) -> tuple[Part, ...]:
     """Observe, evaluate, roll back."""
     named = (("observe", route.observe), ("evaluate", route.evaluate), ("roll back", route.roll_back))
     return tuple(Part(name=n, score=s, ok=s is not None and s >= route.floor) for n, s in named)
+
+
+def requests(route: RouteReview, review: Review) -> str:
+    """How many requests were measured, and on which host where others have telemetry of their own."""
+    said = f"{route.requests:,} requests"
+    return f"{said} on {review.hosts[0]} alone, not on {', '.join(review.hosts[1:])}" if review.hosts else said
 
 
 def people(route: RouteReview) -> str:

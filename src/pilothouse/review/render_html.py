@@ -23,14 +23,15 @@ _environment.filters["css"] = _css
 def html(review: Review) -> str:
     """One `<div class="review">`, one `<article>` for each route, printable on a page each."""
     template = _environment.get_template("review.html")
-    routes = [_route(route) for route in review.routes]
+    routes = [_route(route, review) for route in review.routes]
     return template.render(review=review, routes=routes, sentence=page.sentence(review.ready))
 
 
-def _route(route: RouteReview) -> dict[str, object]:
+def _route(route: RouteReview, review: Review) -> dict[str, object]:
     return {
         "it": route,
         "people": page.people(route),
+        "requests": page.requests(route, review),
         "parts": page.parts(route),
         "security": page.security(route),
         "wrong": [_row(row) for row in page.wrong(route)],

@@ -18,6 +18,7 @@ def to_json(review: Review) -> dict[str, Any]:
         "window": review.window,
         "ready": review.ready,
         "took_ms": round(review.took_ms, 3),
+        "hosts": review.hosts,
         "routes": [_route(route) for route in review.routes],
     }
 

@@ -20,7 +20,7 @@ def _route(route: RouteReview, review: Review) -> str:
         f"{part.name} {'n/a' if part.score is None else f'{part.score:.2f}'} {'✓' if part.ok else '✗'}"
         for part in page.parts(route)
     )
-    about = (route.env, release, route.tier, page.people(route), f"{route.requests:,} requests", route.window)
+    about = (route.env, release, route.tier, page.people(route), page.requests(route, review), route.window)
     lines = [
         f"## {escape(route.route)}: {'READY' if route.ready else 'NOT READY'}",
         "",

@@ -52,7 +52,7 @@ def _title(route: RouteReview, review: Review, columns: int) -> Text:
     release = "nothing live" if route.release is None else f"release {route.release}"
     left = "   ".join((route.route, route.env, release, route.tier, page.people(route)))
     when = review.measured_at[:16].replace("T", " ")
-    right = f"{when}, {route.window}, {route.requests:,} requests"
+    right = f"{when}, {route.window}, {page.requests(route, review)}"
     line = Text(left, "bold")
     if columns == _WIDE or cell_len(left) + 3 + cell_len(right) <= columns:
         line.append("   " + right, "not bold")

@@ -21,7 +21,7 @@ from pilothouse.domain.wires import Generate, GenerateReply, GenerateRequest
 from pilothouse.gateway.pipeline import Gateway
 from pilothouse.releases import registry
 from pilothouse.releases.canary import Arm
-from pilothouse.server import arms, blind
+from pilothouse.server import arms, blind, sharing
 from pilothouse.server.blind import Answer
 from pilothouse.server.composition import Control
 from pilothouse.server.generating import generating, require_providers
@@ -84,7 +84,8 @@ def _feed(control: Control, run: CanaryRun, route: RouteConfig) -> None:
     last = Arm(
         route=run.route, env=run.env, release=run.release, canary=True, since_us=now_us - WINDOW_US, run=run.id
     )  # fmt: skip
-    due = int(policy.per_minute) - arms.counts(control.telemetry, last).requests
+    seen = arms.counts(control.telemetry, last).requests + sharing.recent_elsewhere(control, run.id)
+    due = int(policy.per_minute) - seen
     if due > 0:
         found = _inputs(control, run, now_us - RECENT_US, 1.0)
         _answer(control, run, route, found[:due], spend_usd=policy.spend_usd)

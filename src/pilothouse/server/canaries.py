@@ -9,17 +9,29 @@ from pilothouse.monitoring.notify import Notice
 from pilothouse.releases import canary
 from pilothouse.releases.canary import Arm, Watched
 from pilothouse.security.secrets import make_secret_reader
-from pilothouse.server import arms, timing
+from pilothouse.server import arms, sharing, timing
 from pilothouse.server.composition import Control
+from pilothouse.server.sharing import Telling
 from pilothouse.server.verbs.releases import settled
 from pilothouse.store.state import canaries
 
+ELSEWHERE_S = 7.0  # until the other hosts have told of requests that had begun before an abort
 
-async def watch(control: Control) -> None:
-    """Look at every running canary once; a bad one is off every worker when this returns."""
-    if not await asyncio.to_thread(_running, control):
+
+async def watch(control: Control, telling: Telling) -> None:
+    """Look at every running canary once; a bad one is off every worker when this returns.
+
+    Of several hosts each tells what it has seen, and the one that leads looks at all of it.
+    """
+    since_us = control.clock.now_us() - sharing.AFTER_US
+    if not await asyncio.to_thread(_any, control, since_us):
         return
     await control.load()
+    hosts = control.hosts
+    if hosts is not None:
+        running = await asyncio.to_thread(telling.tell, control, hosts)
+        if not hosts.leads or not running:
+            return
     began = control.clock.monotonic()
     decided_us = control.clock.now_us()
     for seen in await asyncio.to_thread(_look, control):
@@ -32,9 +44,9 @@ async def watch(control: Control) -> None:
             control.tasks.spawn(asyncio.to_thread(_tell, control, seen), "news of a canary")
 
 
-def _running(control: Control) -> bool:
+def _any(control: Control, since_us: int) -> bool:
     with control.state.read() as conn:
-        return bool(canaries.running(conn))
+        return bool(canaries.running(conn) if control.hosts is None else canaries.recent(conn, since_us))
 
 
 def _look(control: Control) -> tuple[Watched, ...]:
@@ -44,6 +56,7 @@ def _look(control: Control) -> tuple[Watched, ...]:
         control.clock,
         config=control.config,
         measure=functools.partial(arms.measure, control.telemetry),
+        show=functools.partial(sharing.show, control) if control.hosts is not None else None,
     )
 
 
@@ -73,11 +86,16 @@ def _tell(control: Control, seen: Watched) -> None:
 async def _note_last_bad(control: Control, run: CanaryRun) -> None:
     await asyncio.sleep(timing.LAST_BAD_S)
     await control.load()
+    await asyncio.to_thread(_last_bad, control, run)
+    if control.hosts is not None and control.hosts.others:
+        await asyncio.sleep(ELSEWHERE_S - timing.LAST_BAD_S)
+        await asyncio.to_thread(_last_bad, control, run)
 
-    def note() -> None:
-        asked = Arm(route=run.route, env=run.env, release=run.release, canary=True, since_us=run.started_us)
-        found = arms.last(control.telemetry, asked)
-        if found is not None:
-            canary.record_last_bad(control.state, run.id, found)
 
-    await asyncio.to_thread(note)
+def _last_bad(control: Control, run: CanaryRun) -> None:
+    asked = Arm(route=run.route, env=run.env, release=run.release, canary=True, since_us=run.started_us)
+    found = arms.last(control.telemetry, asked)
+    if control.hosts is not None:
+        found = max((one for one in (found, sharing.last_us(control, run.id)) if one is not None), default=None)
+    if found is not None:
+        canary.record_last_bad(control.state, run.id, found)

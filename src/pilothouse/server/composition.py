@@ -113,11 +113,6 @@ class Control:
         return self.publisher.table
 
     @property
-    def one_sight(self) -> bool:
-        """Whether the watcher sees what all hosts serve: each host's telemetry has its own records alone."""
-        return self.hosts is None or not self.hosts.others
-
-    @property
     def watched_us(self) -> int | None:
         """When the rules were last evaluated, here or at the host that leads; µs since 1970."""
         if self.hosts is None or self.hosts.leads:

@@ -30,6 +30,7 @@ from pilothouse.server.hosts import LEAD_S, Hosts
 from pilothouse.server.link import LinkServer, socket_path
 from pilothouse.server.preflight import is_loopback
 from pilothouse.server.publishing import Publisher
+from pilothouse.server.sharing import Telling
 from pilothouse.server.verbs import drills, retention, reviews, transfers
 from pilothouse.store.state.hosts import HostState
 
@@ -159,9 +160,10 @@ def _spawn_loops(control: Control) -> None:
     loops, spawn = control.loops, control.tasks.spawn
     once = control.hosts.only if control.hosts is not None else lambda work: work  # for all hosts together
     spawn(loops.repeat("load", LOAD_S, control.load), "load")
-    spawn(loops.repeat("canary watch", CANARY_S, once(functools.partial(canaries.watch, control))), "canary watch")
+    watch = functools.partial(canaries.watch, control, Telling())
+    spawn(loops.repeat("canary watch", CANARY_S, watch), "canary watch")
     spawn(loops.repeat("canary inputs", ASK_S, once(functools.partial(asking.ask_again, control))), "canary inputs")
-    spawn(loops.repeat("rules", RULES_S, once(functools.partial(watching.evaluate, control))), "rules")
+    spawn(loops.repeat("rules", RULES_S, functools.partial(watching.evaluate, control)), "rules")
     spawn(loops.repeat("export", EXPORT_S, functools.partial(transfers.nightly, control)), "export")
     spawn(loops.repeat("retention", RETENTION_S, functools.partial(retention.tidy, control)), "retention")
     spawn(loops.repeat("drills", DRILLS_S, once(functools.partial(drills.scheduled, control))), "drills")

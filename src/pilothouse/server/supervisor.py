@@ -154,9 +154,10 @@ class _Supervisor:
         control = ("--dir", str(self._app), "--port", str(o.control_port), *allowed, "--host-name", o.host_name)
         gateway = ("--gateway", self._gateway)
         # With other hosts about, a second control waits for its turn: what they move reaches this host's workers at
-        # once even when the first one has just died.
-        names = ("control", "control-standby") if self._config.store.state else ("control",)
-        self._control = [self._child(name, "pilothouse.server.control", (*at, *control, *gateway)) for name in names]
+        # once even when the first one has just died. When both die, the second is there again before the first.
+        modules = {"control": "pilothouse.server.control", "control-standby": "pilothouse.server.spare"}
+        names = tuple(modules) if self._config.store.state else ("control",)
+        self._control = [self._child(name, modules[name], (*at, *control, *gateway)) for name in names]
         otlp = ("--port", str(o.otlp_port), "--grpc-port", str(o.otlp_grpc_port or 0))
         self._ingest = [self._child("ingest-0", "pilothouse.server.ingest", (*at, *otlp))]
         edge = (*at, "--port", str(o.port), "--app", str(self._app), *(("--sole",) if o.workers == 1 else ()))

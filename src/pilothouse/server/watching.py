@@ -17,8 +17,9 @@ from pilothouse.monitoring.notify import Notice
 from pilothouse.releases import pointer
 from pilothouse.releases.move import Moved
 from pilothouse.security.secrets import make_secret_reader
-from pilothouse.server import timing
+from pilothouse.server import readings, timing
 from pilothouse.server.composition import Control
+from pilothouse.server.hosts import Hosts
 from pilothouse.server.verbs.releases import settled
 from pilothouse.store.state import alerts, pointers
 
@@ -28,8 +29,15 @@ LIVE_ALERTS = 2_000  # newest instances that the evaluator looks at
 
 
 async def evaluate(control: Control) -> None:
-    """One tick over every rule in force. Runs in a thread: an action comes back to this loop to push the table."""
+    """One tick over every rule in force. Runs in a thread: an action comes back to this loop to push the table.
+
+    Of several hosts each tells what it has seen, and the one that leads judges all of it.
+    """
     await control.load()
+    if control.hosts is not None and not control.hosts.leads:
+        if control.hosts.others:
+            await asyncio.to_thread(_tell, control, control.hosts)
+        return
     loop = asyncio.get_running_loop()
     await asyncio.to_thread(_evaluate, control, loop)
     control.heartbeat_us = control.clock.now_us()
@@ -47,7 +55,15 @@ def _evaluate(control: Control, loop: asyncio.AbstractEventLoop) -> None:
             alerts.put(conn, _with_answers(conn, alert))
 
     verbs = _verbs(control, loop, secret)
-    watch.evaluate(rules, known, control.metrics, make_act(verbs), tell, control.clock.now_us(), keep)
+    metrics = readings.over_hosts(control, rules)
+    watch.evaluate(rules, known, metrics, make_act(verbs), tell, control.clock.now_us(), keep)
+
+
+def _tell(control: Control, hosts: Hosts) -> None:
+    """Tell the leader what this host's telemetry says of every rule's metric."""
+    with control.state.read() as conn:
+        rules = [_on_what_it_can_mend(conn, rule) for rule in _in_force(control, conn)]
+    readings.tell(control, hosts, rules)
 
 
 def _in_force(control: Control, conn: Connection) -> list[Rule]:

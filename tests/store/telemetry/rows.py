@@ -128,9 +128,9 @@ def shape(value: Any) -> Any:
 
 
 def loosely(value: Any) -> Any:
-    """Lists sorted: of equal counts either may come first. Empty is unknown."""
+    """Lists and keys sorted: of equal counts either may come first. Empty is unknown."""
     if isinstance(value, dict):
-        return {key: loosely(one) for key, one in value.items()}
+        return {key: loosely(one) for key, one in sorted(value.items(), key=repr)}
     if isinstance(value, list):
         return sorted((loosely(one) for one in value), key=repr) or None
     return value

@@ -14,6 +14,7 @@ from pilothouse.domain.clock import FrozenClock
 from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.release import CanaryRun
 from pilothouse.domain.wires import MetricQuery
+from pilothouse.releases import shown
 from pilothouse.releases.canary import Arm, Sides
 from pilothouse.server import alternates, arms, asking, drifting, timing
 from pilothouse.server.evidence import reconstruct, security
@@ -88,10 +89,12 @@ def _server(store: TelemetryStore) -> Any:
     run = CanaryRun(
         id=1, route="docs", env="prod", release=4, baseline=3, state="running", started_us=since, stepped_us=since
     )
+    sides = Sides(run=run, steps=((since, 0), (NOW_US - HOUR_US, 0)), scores=("x",), slo_ms=500.0)
     return [
         arms.counts(store, arm),
         arms.last(store, msgspec.structs.replace(arm, canary=True)),
-        _rounded(arms.measure(store, Sides(run=run, steps=(since, NOW_US - HOUR_US), scores=("x",), slo_ms=500.0))),
+        _rounded(arms.measure(store, sides)),
+        _rounded(shown.strata([arms.parts(store, sides)])),
         store.rows(asking._INPUTS, ["docs", "prod", 3, since]),
         store.rows(canaries._SEEN, ["chat", "prod", 4, since, until]),
         store.rows(security.USED, [since]),

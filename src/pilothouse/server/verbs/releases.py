@@ -7,7 +7,7 @@ import msgspec
 import structlog
 
 from pilothouse.domain.change import Actor
-from pilothouse.domain.errors import BadRequest, NotFound, Refused, StateError, StoreError
+from pilothouse.domain.errors import BadRequest, NotFound, StateError, StoreError
 from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.release import Release, SchemaWarning
 from pilothouse.releases import diff as diffs
@@ -80,13 +80,6 @@ async def promote(control: Control, route: str, order: Promotion) -> dict[str, A
 
     A move that cannot be pushed is put back before the error is raised.
     """
-    if order.share is not None and not control.one_sight:
-        raise Refused(
-            "a canary over several hosts needs one telemetry store that has what all of them serve",
-            where=f"{route} in {order.env}",
-            hint="promote without a share, or run one host; docs/hosts.md says why",
-            code="blind_canary",
-        )
     began = control.clock.monotonic()
     config = control.route(route)
     order = msgspec.structs.replace(order, reason=control.typed(order.reason))

@@ -35,7 +35,11 @@ def compute(control: Control, routes: list[RouteConfig], env: str) -> Review:
     began = control.clock.monotonic()
     rescan.refresh(control, [route.name for route in routes], env)
     made = judge.review(gather(control, env, routes), control.clock)
-    return msgspec.structs.replace(made, took_ms=(control.clock.monotonic() - began) * 1_000)
+    hosts = control.hosts
+    over = (
+        (hosts.name, *(one.host for one in hosts.others)) if hosts is not None and hosts.name and hosts.others else ()
+    )
+    return msgspec.structs.replace(made, took_ms=(control.clock.monotonic() - began) * 1_000, hosts=over)
 
 
 async def sign(control: Control, route: str, env: str, actor: Actor, reason: str) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from pilothouse.store.state.tables import canary_looks, canary_runs, canary_step
 LOOKS = 240  # of a run at most: with more, every second of the older ones goes
 
 
-def start(conn: Connection, pointer: Pointer, clock: Clock) -> int:
-    """Open the run of the canary that `pointer` has just been given; its id."""
+def start(conn: Connection, pointer: Pointer, clock: Clock, revision: int = 0) -> int:
+    """Open the run of the canary that `pointer` has just been given; its id. `revision`: of the table that has it."""
     now = clock.now_us()
     values = {
         "route": pointer.route,
@@ -28,20 +28,26 @@ def start(conn: Connection, pointer: Pointer, clock: Clock) -> int:
     }
     key = conn.execute(insert(canary_runs).values(values)).inserted_primary_key
     run_id = int(key[0]) if key else 0
-    _step(conn, run_id, now, pointer.share)
+    _step(conn, run_id, now, pointer.share, revision)
     return run_id
 
 
-def _step(conn: Connection, run_id: int, now_us: int, share: float) -> None:
+def _step(conn: Connection, run_id: int, now_us: int, share: float, revision: int) -> None:
     mine = (canary_steps.c.run_id == run_id, canary_steps.c.ts_us == now_us)
     conn.execute(delete(canary_steps).where(*mine))  # two moves within a microsecond: the later one stands
-    conn.execute(insert(canary_steps).values(run_id=run_id, ts_us=now_us, share=share))
+    conn.execute(insert(canary_steps).values(run_id=run_id, ts_us=now_us, share=share, revision=revision))
 
 
 def steps(conn: Connection, run_id: int) -> list[tuple[int, float]]:
     """(when it began, share) of each share of a run, oldest first."""
     query = select(canary_steps.c.ts_us, canary_steps.c.share).where(canary_steps.c.run_id == run_id)
     return [(row.ts_us, row.share) for row in conn.execute(query.order_by(canary_steps.c.ts_us))]
+
+
+def tables(conn: Connection, run_id: int) -> list[tuple[int, int]]:
+    """(when it began, revision of the first table that had it) of each share, oldest first; 0: not known."""
+    query = select(canary_steps.c.ts_us, canary_steps.c.revision).where(canary_steps.c.run_id == run_id)
+    return [(row.ts_us, row.revision) for row in conn.execute(query.order_by(canary_steps.c.ts_us))]
 
 
 def looked(conn: Connection, run_id: int, look: CanaryLook) -> None:
@@ -78,6 +84,13 @@ def running(conn: Connection, route: str | None = None, env: str | None = None) 
     return [_run(row) for row in conn.execute(query).mappings()]
 
 
+def recent(conn: Connection, since_us: int) -> list[CanaryRun]:
+    """The canaries that run now, and those that have ended since, oldest first."""
+    wanted = (canary_runs.c.state == "running") | (canary_runs.c.ended_us >= since_us)
+    query = select(canary_runs).where(wanted).order_by(canary_runs.c.id)
+    return [_run(row) for row in conn.execute(query).mappings()]
+
+
 def list_canaries(conn: Connection, route: str, env: str | None = None, limit: int = 50) -> list[CanaryRun]:
     """Canary runs of a route, newest first."""
     query = select(canary_runs).where(canary_runs.c.route == route).order_by(canary_runs.c.id.desc()).limit(limit)
@@ -92,15 +105,16 @@ def decided(conn: Connection, run_id: int, decision: str, evidence: dict[str, An
     conn.execute(update(canary_runs).where(canary_runs.c.id == run_id).values(values))
 
 
-def stepped(conn: Connection, route: str, env: str, clock: Clock) -> None:
-    """The share of the running canary has changed: what comes now is judged for that share."""
+def stepped(conn: Connection, route: str, env: str, clock: Clock, revision: int = 0) -> None:
+    """The share of the running canary has changed: what comes now is judged for that share. `revision`: of the table
+    that has it."""
     where = (canary_runs.c.route == route, canary_runs.c.env == env, canary_runs.c.state == "running")
     now = clock.now_us()
     conn.execute(update(canary_runs).where(*where).values(stepped_us=now, decision=""))
     moved = select(pointers.c.share).where(pointers.c.route == route, pointers.c.env == env)
     share = conn.execute(moved).scalar()
     for run in running(conn, route, env):
-        _step(conn, run.id, now, float(share or 0.0))
+        _step(conn, run.id, now, float(share or 0.0), revision)
 
 
 def end(conn: Connection, route: str, env: str, state: str, clock: Clock) -> None:

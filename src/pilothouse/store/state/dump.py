@@ -1,7 +1,7 @@
 """The state, table by table, as JSON lines: equal in whichever engine it is kept, so that one restores the other's.
 
-What is of the moment (the hosts' heartbeats) is not part of it. A table's sum does not depend on the order of its
-rows, since the engines sort text differently.
+What is of the moment (the hosts' heartbeats, what they see of canaries and rules) is not part of it. A table's sum does
+not depend on the order of its rows, since the engines sort text differently.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from pilothouse.domain.errors import StoreError
 from pilothouse.domain.hashing import canonical
 from pilothouse.store.state.tables import APPEND_ONLY, METADATA
 
-OF_THE_MOMENT = ("hosts", "installation")
+OF_THE_MOMENT = ("hosts", "installation", "canary_counts", "rule_readings")
 _BATCH = 500
 
 

@@ -14,7 +14,7 @@ from pilothouse.domain.errors import StoreError
 from pilothouse.store.state import grants, postgres, sqlite
 from pilothouse.store.state.postgres import Server
 
-HEAD = "v0006"  # a test holds it to the newest migration; opening a store at HEAD runs no migration code
+HEAD = "v0008"  # a test holds it to the newest migration; opening a store at HEAD runs no migration code
 
 
 class StateStore:

@@ -7,7 +7,7 @@ leader's lock belong to a session. PostgreSQL 14 or newer.
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -200,8 +200,11 @@ class Lead:
         return self._held
 
     def close(self) -> None:
-        """Give the lock up."""
-        self._held = False
+        """Give the lock up, at once where the server answers."""
+        held, self._held = self._held, False
         if self._conn is not None:
+            with suppress(self._driver.Error):
+                if held:
+                    self._conn.execute("SELECT pg_advisory_unlock(%s::bigint)", [_LEADER])
             self._conn.close()
             self._conn = None

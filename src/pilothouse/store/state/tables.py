@@ -12,6 +12,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -229,6 +230,7 @@ canary_steps = Table(
     Column("run_id", Integer, ForeignKey("canary_runs.id"), primary_key=True),
     Column("ts_us", BigInteger, primary_key=True),  # when the share began
     Column("share", Float, nullable=False),
+    Column("revision", Integer, nullable=False, server_default="0"),  # of the first table with it; 0: not known
 )
 
 canary_looks = Table(
@@ -248,6 +250,16 @@ canary_pairs = Table(
     _text("winner"),  # canary, stable, tie; empty: not compared
     _text("detail"),
     Column("cost_usd", Float),  # of the request and its judging; NULL: unknown
+)
+
+canary_counts = Table(
+    "canary_counts",
+    METADATA,
+    Column("run_id", Integer, ForeignKey("canary_runs.id"), primary_key=True),
+    Column("ident", Text, primary_key=True),  # of the host's data directory
+    Column("host", Text, nullable=False),
+    Column("seen_us", BigInteger, nullable=False),  # when it last said so, by the database's clock
+    Column("told", LargeBinary, nullable=False),  # `releases.shown.HostShown`, packed
 )
 
 rollbacks = Table(
@@ -360,6 +372,15 @@ hosts = Table(
     _text("telemetry"),  # address of the server that its telemetry is in; empty: a file of its own
     _text("version"),
     _text("files"),  # hash of the app's files as this host has them
+)
+
+rule_readings = Table(
+    "rule_readings",
+    METADATA,
+    Column("ident", Text, primary_key=True),  # of the host's data directory
+    Column("host", Text, nullable=False),
+    Column("seen_us", BigInteger, nullable=False),  # when it last said so, by the database's clock
+    Column("readings", Text, nullable=False),  # {question: [value, n]} of its own telemetry
 )
 
 installation = Table(

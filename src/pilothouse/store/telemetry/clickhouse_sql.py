@@ -79,6 +79,7 @@ _CALLS: dict[str, Callable[[list[str]], str]] = {
     "concat_ws": _words,
     "string_split": lambda a: f"splitByString({a[1]}, {a[0]})",
     "filter": lambda a: f"FILTER (WHERE {a[0]})",
+    "md5": lambda a: f"lower(hex(MD5({a[0]})))",
     **{old: (lambda a, new=new: f"{new}({', '.join(a)})") for old, new in _RENAMED.items()},  # type: ignore[misc]
 }
 _CALL = re.compile(rf"\b({'|'.join(_CALLS)})\s*\(", re.IGNORECASE)
