@@ -15,7 +15,7 @@ from bench.spans import Traces
 from pilothouse.domain.clock import FrozenClock
 from pilothouse.domain.wires import Redacted
 from pilothouse.store.telemetry import TelemetryStore
-from pilothouse.telemetry import otlp, payloads, read
+from pilothouse.telemetry import otlp, payloads, read, roller
 from pilothouse.telemetry.journal import Journal
 from pilothouse.telemetry.loader import Loader
 from pilothouse.telemetry.normalise import Normaliser
@@ -55,7 +55,7 @@ def main(spans: int) -> Iterator[str]:
         yield f"wire: {wire / spans:,.0f} B a span ({spans:,} spans)"
         yield f"in the table: {file.stat().st_size / spans:,.0f} B a span, {file.stat().st_size / wire:.2f} of the wire"
         began, cpu = time.perf_counter(), _cpu()
-        rolled = payloads.Roller(store, FrozenClock(NOW_US + payloads.DAY_US)).roll()
+        rolled = roller.Roller(store, FrozenClock(NOW_US + payloads.DAY_US)).roll()
         took, cpu = time.perf_counter() - began, _cpu() - cpu
         yield f"roll: {rolled.rows:,} payloads into {rolled.files} files, {took:.2f} s"
         yield f"roll: {cpu / spans * 1e6:.1f} µs CPU a span"

@@ -118,3 +118,5 @@ def running(
             process.wait(timeout=60)
             if keep is not None:
                 shutil.copy(next(data.glob("**/telemetry.duckdb")), keep / "telemetry.duckdb")
+                if (data / "payloads").is_dir():
+                    shutil.copytree(data / "payloads", keep / "payloads", dirs_exist_ok=True)

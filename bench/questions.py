@@ -19,13 +19,14 @@ from pathlib import Path
 import psutil
 
 from bench import product, span_store
-from bench.ingest import NOBODY, loaded_lines, send
+from bench.ingest import NOBODY, send
 from bench.load import cpu_seconds
 from bench.spans import Traces
 from pilothouse.domain.clock import FrozenClock
 from pilothouse.domain.wires import MetricQuery
 from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.telemetry import listing, marks, read, sessions
+from pilothouse.telemetry.backlog import waiting_bytes
 from pilothouse.telemetry.filter import parse
 from pilothouse.telemetry.listing import Asked
 from pilothouse.telemetry.metrics import make_metrics
@@ -111,7 +112,8 @@ def served(store: Path, trace: str, seconds: float) -> list[str]:
         stop = threading.Event()
         watch = threading.Thread(target=_watch, args=(pid, highest, stop))
         watch.start()
-        sender = threading.Thread(target=_send, args=(f"{otlp}/v1/traces", one.key, stop))
+        sent: list[int] = []
+        sender = threading.Thread(target=_send, args=(f"{otlp}/v1/traces", one.key, sent, stop))
         pids = (*one.pids("ingest"), pid)
         cpu, began = cpu_seconds(pids), time.perf_counter()
         sender.start()
@@ -121,8 +123,9 @@ def served(store: Path, trace: str, seconds: float) -> list[str]:
                 took[page].append(_ms(one.control + page.format(trace=trace), token))
         stop.set()
         sender.join()
-        while not (spans := loaded_lines(one.data / "journal", "ingest-0")):
+        while waiting_bytes(one.data / "journal", "ingest-0"):
             time.sleep(0.05)
+        spans = sum(sent)
         lasted = time.perf_counter() - began
         used = cpu_seconds(pids) - cpu
         watch.join()
@@ -139,10 +142,11 @@ def served(store: Path, trace: str, seconds: float) -> list[str]:
     return rows
 
 
-def _send(url: str, key: str, stop: threading.Event) -> None:
+def _send(url: str, key: str, sent: list[int], stop: threading.Event) -> None:
     traces = Traces()
     while not stop.is_set():
         send(url, list(traces.bodies(40 * BATCH, BATCH, time.time_ns())), {"authorization": f"Bearer {key}"})
+        sent.append(40 * BATCH)
 
 
 def _watch(pid: int, highest: list[float], stop: threading.Event) -> None:

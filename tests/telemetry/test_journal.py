@@ -14,7 +14,8 @@ import pytest
 from pilothouse.domain.clock import FrozenClock, SystemClock
 from pilothouse.domain.errors import StoreError
 from pilothouse.domain.record import LossRecord, Payload, Record, ScoreRecord, SpanRecord
-from pilothouse.telemetry.journal import LINE_MAX, RESERVE_FILE, SEGMENT_S, Journal, SegmentName
+from pilothouse.telemetry.journal import LINE_MAX, RESERVE_FILE, SEGMENT_S, Journal
+from pilothouse.telemetry.segment_name import SegmentName
 
 
 def segments(root: Path, worker: str = "edge-0") -> list[Path]:

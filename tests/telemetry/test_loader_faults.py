@@ -70,7 +70,7 @@ class Counting:
     def __getattr__(self, name): return getattr(self.made, name)
 
 store = TelemetryStore(Path(sys.argv[2]))
-loader = Loader(Path(sys.argv[1]), store, SystemClock(), keep_s=1e9)
+loader = Loader(Path(sys.argv[1]), store, SystemClock(), keep_s=lambda: 1e9)
 store._writer = Counting(store._writer)
 loader.load_once()
 os.kill(os.getpid(), signal.SIGKILL)
@@ -93,7 +93,7 @@ def test_a_kill_between_any_two_statements_of_a_load_loses_and_doubles_nothing(t
         assert done.returncode == -signal.SIGKILL, done.stderr
     written(journal, len(NUMBERS), request(len(NUMBERS) - 1))
     store = TelemetryStore(database)
-    Loader(journal, store, SystemClock(), keep_s=1e9).load_once()
+    Loader(journal, store, SystemClock(), keep_s=lambda: 1e9).load_once()
     n = len(NUMBERS)
     for table in ("spans", "requests", "attempts", "span_events", "scores"):
         assert store.rows(f"SELECT count(*) FROM {table}") == [(n,)], table

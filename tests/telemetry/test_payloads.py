@@ -17,7 +17,8 @@ from pilothouse.domain.errors import StoreError
 from pilothouse.domain.record import Payload, Record, SpanRecord
 from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.telemetry import payloads, read, samples, transfer
-from pilothouse.telemetry.payloads import DAY_US, Roller
+from pilothouse.telemetry.payloads import DAY_US
+from pilothouse.telemetry.roller import LATE_S, Roller
 
 NOW_US = 1_750_000_000_000_000 // DAY_US * DAY_US + DAY_US // 2  # noon
 LATER = FrozenClock(NOW_US + 5 * DAY_US)
@@ -84,9 +85,9 @@ def test_today_stays_until_there_is_much_of_it(store: TelemetryStore, load: Call
 
 def test_a_roll_takes_no_more_text_than_it_may(store: TelemetryStore, load: Callable[..., None]) -> None:
     load(*(span(n) for n in range(6)))
-    rolled = Roller(store, LATER, bytes_=50).roll()  # two of 24 bytes each
+    rolled = Roller(store, LATER, file_text=50).roll()  # two of 24 bytes each
     assert (rolled.rows, rolled.files) == (6, 3)
-    one = Roller(store, LATER, bytes_=1)
+    one = Roller(store, LATER, file_text=1)
     load(*(span(n) for n in range(6, 8)))
     assert one.roll().files == 2  # one at least, however long
 
@@ -98,7 +99,7 @@ def test_what_comes_late_does_not_make_a_file_each_time(store: TelemetryStore, l
         load(span(n))
         roller.roll()
     assert (len(files(store)), hot(store)) == (1, 2)
-    clock.advance(payloads.LATE_S)
+    clock.advance(LATE_S)
     roller.roll()
     assert (len(files(store)), hot(store)) == (2, 0)
 
@@ -143,7 +144,7 @@ import os, signal, sys
 from pathlib import Path
 from pilothouse.domain.clock import FrozenClock
 from pilothouse.store.telemetry import TelemetryStore
-from pilothouse.telemetry.payloads import Roller
+from pilothouse.telemetry.roller import Roller
 
 path, at, now_us = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 left = at

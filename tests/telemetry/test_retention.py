@@ -154,7 +154,7 @@ def test_the_cap_takes_the_oldest_payloads_first(
     keeper().tidy()  # into files
     store.rewrite()
     usage = keeper().usage()
-    per_day = usage.payloads // 7
+    per_day = usage.payloads // 8
     keep = keeper(disk_cap=usage.total - 3 * per_day + per_day // 2)
     gone = keep.tidy()
     assert [(one.what, one.day, one.reason) for one in gone] == [

@@ -34,7 +34,7 @@ from pilothouse.store.state import hosts
 from pilothouse.store.state.engine import StateStore
 from pilothouse.store.state.postgres import Server
 from pilothouse.store.telemetry import TelemetryStore
-from pilothouse.telemetry.loader import Loader
+from pilothouse.telemetry.loader import KEEP_S, Loader
 from pilothouse.telemetry.metrics import make_metrics
 from pilothouse.telemetry.retention import Keeper
 
@@ -238,7 +238,7 @@ async def open_control(
         secret=secret,
         state=state,
         telemetry=telemetry,
-        loader=Loader(data.journal, telemetry, clock),
+        loader=Loader(data.journal, telemetry, clock, lambda: 0.0 if control.config.forward is None else KEEP_S),
         metrics=make_metrics(telemetry, clock),
         gate=Gate(data.secret, secret, clock, listening.port),
         listening=listening,

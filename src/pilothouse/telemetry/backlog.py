@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from pilothouse.telemetry.journal import SUFFIX
+from pilothouse.telemetry.segment_name import SUFFIX
 from pilothouse.telemetry.segments import Position, segments
 
 FILE = ".loaded"  # beside the workers' directories: `worker/segment` → bytes that are loaded

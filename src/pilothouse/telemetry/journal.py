@@ -12,12 +12,11 @@ into space that a reserve file has kept, and only then are lines lost; every los
 import fcntl
 import itertools
 import os
-import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
@@ -26,38 +25,20 @@ from pilothouse.domain.errors import StoreError
 from pilothouse.domain.record import EventRecord, LossRecord, MetricRecord, Record, SpanRecord
 from pilothouse.domain.wires import JournalLine
 from pilothouse.telemetry.mended import mended
+from pilothouse.telemetry.segment_name import SegmentName
 
 Fsync = Literal["always", "interval", "never"]
-SUFFIX = ".ndjson"
 RESERVE_FILE = ".reserve"
 SEGMENT_S = 60.0  # a segment older than this is closed at the next line
+REST_S = 15.0  # at `interval`: a segment that gets no line for so long is closed, so that it can go once it is loaded
 FSYNC_S = 0.2
 CHECK_LINES = 64  # how often free space is looked at: the sooner of lines and seconds
 CHECK_S = 0.1
 CHUNK = 1 << 20  # bytes of a batch that are handed over at once
 LINE_MAX = 8 << 20  # bytes; half of what one JSON object may take in the telemetry store's reader
 _LONG, _FULL, _NEARLY = "line longer than 8 MiB", "disk full", "disk nearly full"  # reasons of losses
-_NAME = re.compile(r"^(\d+)-(\d+)-(\d+)\.ndjson$")
 _sequence = itertools.count(1)  # of the process: two journals of one worker never share a segment's name
 _CREATE = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-
-
-class SegmentName(NamedTuple):
-    """What a segment's file name says; sorts in the order of writing within a worker."""
-
-    start_us: int
-    seq: int
-    pid: int
-
-    @classmethod
-    def parse(cls, name: str) -> "SegmentName | None":
-        """The parts of `<start_us>-<pid>-<seq>.ndjson`, or None for any other file."""
-        found = _NAME.match(name)
-        return cls(int(found[1]), int(found[3]), int(found[2])) if found else None
-
-    def file(self) -> str:
-        """The file name."""
-        return f"{self.start_us}-{self.pid}-{self.seq}{SUFFIX}"
 
 
 def disk_free(path: Path) -> int:
@@ -360,9 +341,16 @@ class Journal:
 
     def _sync_loop(self) -> None:
         while not self._stop.is_set():
-            self._dirty.wait()
+            if not self._dirty.wait(REST_S):
+                self._rest()
+                continue
             self._stop.wait(FSYNC_S)
             self._sync_now()
+
+    def _rest(self) -> None:
+        with self._lock:
+            if self._size and not self._told_syncer:
+                self._retire()
 
     def _sync_now(self) -> None:
         with self._lock:

@@ -6,6 +6,7 @@ the minute rollups and writes how far each segment is loaded. A step that does n
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,16 @@ from pilothouse.domain.record import EventRecord, LossRecord, MetricRecord, Reco
 from pilothouse.store.telemetry import TelemetryStore, lines
 from pilothouse.telemetry import arrivals, backfill, backlog, entries, joins, marks, rollups
 from pilothouse.telemetry.journal import disk_free
+from pilothouse.telemetry.landing import Landing
 from pilothouse.telemetry.segments import Position, Segment, Slice, segments, take
 
 STEP_BYTES = 32 << 20
 STEPS = 8  # in one call, so that a backlog does not keep the caller from its other work
-KEEP_S = 3600.0  # loaded and finished segments stay this long …
+KEEP_S = 3600.0  # loaded and finished segments stay this long where somebody else reads them too …
 KEEP_BYTES = 256 << 20  # … and no more than this of them, oldest deleted first; none when the disk has less free
+SETTLE_S = 20.0  # after so long without a line, or with few of them, the store's log is folded in
+QUIET_BYTES = 4 << 20  # of lines between two tidies: few
+LOG_BYTES = 1 << 20  # of the store's log: worth folding in
 COMPACT_S = 60.0
 COMPACT_AGE_S = 180.0
 FORGET_S = 86_400.0  # positions of deleted segments
@@ -57,14 +62,17 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Loader:
-    """Loads the journal below `journal_root` into `store`; one per store, called from one thread at a time."""
+    """Loads the journal below `journal_root` into `store`; one per store, called from one thread at a time.
+
+    `keep_s`: how long loaded segments stay, for others who read the journal; asked each time.
+    """
 
     def __init__(
         self,
         journal_root: Path,
         store: TelemetryStore,
         clock: Clock,
-        keep_s: float = KEEP_S,
+        keep_s: Callable[[], float] = lambda: KEEP_S,
         step_bytes: int = STEP_BYTES,
     ) -> None:
         self._root = journal_root
@@ -72,7 +80,10 @@ class Loader:
         self._clock = clock
         self._keep_s = keep_s
         self._step_bytes = step_bytes
+        self._landing = Landing(store, clock)
         self._next_tidy = 0.0
+        self._quiet_from = float("inf")  # when it has been quiet for long enough
+        self._since_tidy = 0  # bytes
         self._dirty_us = 0  # rollups of minutes from here on may have several rows per key; after a start, all
         self._backfill: backfill.Backfill | None = None
         self._decode_kind = msgspec.json.Decoder(_Kind).decode
@@ -86,6 +97,7 @@ class Loader:
         try:
             return self._load_steps(self._clock.monotonic())
         except (duckdb.Error, OSError) as e:
+            self._landing.undo()
             reason = str(e).partition("\n")[0]
             raise StoreError(f"cannot load the journal: {reason}", where=str(self._root), hint="it is kept") from e
 
@@ -100,9 +112,13 @@ class Loader:
             if not slices:
                 break
             step_lines, step_torn, step_repeated = self._load(slices)
+            self._since_tidy += sum(part.end - part.start for part in slices)
             loaded, torn, repeated = loaded + step_lines, torn + step_torn, repeated + step_repeated
             touched += len(slices)
-        deleted = self._tidy() if began >= self._next_tidy else 0
+        if loaded:
+            self._quiet_from = began + SETTLE_S
+        quiet = began >= self._quiet_from
+        deleted = self._tidy(quiet=quiet) if quiet or began >= self._next_tidy else 0
         if touched or deleted:
             backlog.tell(self._root, self._positions)
         return LoadReport(
@@ -172,6 +188,7 @@ class Loader:
                 joins.forget(write)
         for part in slices:
             self._positions[part.segment.key] = self._after(part)
+        self._landing.settle()
         return sum(accepted.values()), sum(loss.count for loss in losses), sum(repeated.values())
 
     def _sort(self, slices: list[Slice]) -> tuple[dict[str, list[bytes]], list[LossRecord]]:
@@ -233,6 +250,7 @@ class Loader:
         for kind in staged:
             for insert in lines.INSERTS[kind]:
                 write.execute(insert)
+        self._landing.take(write, staged)
         for kind, add in (("request", rollups.add), ("span", rollups.add_spans)):
             if kind in staged and (oldest_us := add(write, lines.batch(kind))):
                 self._dirty_us = min(self._dirty_us, oldest_us)
@@ -268,8 +286,11 @@ class Loader:
 
     # ---- keeping the disk from growing -----------------------------------------------------------------------
 
-    def _tidy(self) -> int:
-        """Delete loaded segments past their keep, forget their positions later, compact the rollups; files deleted."""
+    def _tidy(self, *, quiet: bool) -> int:
+        """Delete loaded segments past their keep, forget their positions later, compact the rollups; files deleted.
+
+        The store's log is folded in when little comes, since what then comes on top is written anew with it.
+        """
         self._next_tidy = self._clock.monotonic() + COMPACT_S
         now_us = self._clock.now_us()
         before_us = now_us - int(COMPACT_AGE_S * 1e6)
@@ -278,13 +299,17 @@ class Loader:
         self._dirty_us = before_us
         done = [segment for segment in segments(self._root) if self._position(segment).done]
         kept_bytes = deleted = 0
+        keep_us = int(self._keep_s() * 1e6)
         room = KEEP_BYTES if self._root.exists() and disk_free(self._root) > KEEP_BYTES else 0
         for segment in sorted(done, key=lambda s: s.name, reverse=True):
             kept_bytes += _size(segment)
-            if kept_bytes > room or segment.name.start_us < now_us - int(self._keep_s * 1e6):
+            if kept_bytes > room or segment.name.start_us <= now_us - keep_us:
                 segment.path.unlink(missing_ok=True)
                 deleted += 1
         self._forget(now_us)
+        if (quiet or self._since_tidy <= QUIET_BYTES) and _log_bytes(self._store) >= LOG_BYTES:
+            self._store.checkpoint()
+        self._since_tidy, self._quiet_from = 0, float("inf")
         return deleted
 
     def _forget(self, now_us: int) -> None:
@@ -307,6 +332,12 @@ def _size(segment: Segment) -> int:
         return segment.path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def _log_bytes(store: TelemetryStore) -> int:
+    """Of the store's write-ahead log, where it has one."""
+    log = Path(f"{store.path}.wal")
+    return log.stat().st_size if store.folder is not None and log.exists() else 0
 
 
 def _torn(now_us: int, worker: str, count: int, reason: str) -> LossRecord:

@@ -167,7 +167,7 @@ def _until(since: int, hour: int) -> int:
 
 def _hours(store: TelemetryStore, table: str) -> list[tuple[int, int]]:
     """(hours since 1970, rows), in order."""
-    with store.reading() as ask:
+    with payloads.held(store), store.reading() as ask:
         relation = payloads.source(store, ask, 0, 2**53) if table == "payloads" else table
         rows = ask(
             f"SELECT epoch_us({time_of(table)}) // {HOUR_US} AS hour, count(*) AS n FROM {relation} "  # noqa: S608
@@ -179,7 +179,7 @@ def _hours(store: TelemetryStore, table: str) -> list[tuple[int, int]]:
 def _copy(store: TelemetryStore, one: Slice, path: Path) -> None:
     """The slice's rows as a file."""
     time = time_of(one.table)
-    with store.reading() as ask:
+    with payloads.held(store), store.reading() as ask:
         relation = payloads.source(store, ask, one.since_us, one.until_us) if one.table == "payloads" else one.table
         within = f"{time} >= make_timestamp({one.since_us}) AND {time} < make_timestamp({one.until_us})"
         wanted = f"SELECT * FROM {relation} WHERE {'true' if one.table in WHOLE else within}"  # noqa: S608  # our own names

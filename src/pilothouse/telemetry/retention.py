@@ -22,7 +22,8 @@ from pilothouse.domain.errors import StoreError
 from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.telemetry import entries, payloads, rollups
 from pilothouse.telemetry.journal import disk_free
-from pilothouse.telemetry.payloads import DAY_US, Roller
+from pilothouse.telemetry.payloads import DAY_US
+from pilothouse.telemetry.roller import Roller
 
 AGE, CAP = "age", "disk cap"
 GENERAL = "*"  # the route of what holds for all that have no rule of their own
@@ -114,6 +115,7 @@ class Keeper:
         self._roller = roller or Roller(store, clock)
         folder = payloads.folder(store)
         self._in_files = folder is not None  # where payloads are; else they are rows like others
+        self._folder = folder or Path()
         self._room = None if folder is None else folder / ROOM_FILE
 
     def tidy(self, exported_us: int | None = None) -> list[Removal]:
@@ -145,6 +147,7 @@ class Keeper:
         if gone or (over and not self.over):
             self._give_back(needed=over or any(removal.what != "payloads" for removal in capped))
         self.over = over and self._excess(config) > 0
+        self._roller.tidy()
         return gone
 
     def usage(self) -> Usage:
@@ -222,8 +225,8 @@ class Keeper:
             raise StoreError(
                 f"{group.what} cannot be removed: {str(error).partition(chr(10))[0]}", where=str(self._store.path)
             ) from error
-        if files:
-            self._roller.sweep()  # they are listed no more
+        for name, _, _ in files:  # they are listed no more
+            (self._folder / name).unlink(missing_ok=True)
         return Removal(
             what=group.what, day=named[0][0], route=group.route, count=count, bytes=size, reason=reason, ts_us=now_us
         )

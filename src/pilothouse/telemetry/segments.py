@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from pilothouse.telemetry.journal import SegmentName
+from pilothouse.telemetry.segment_name import SegmentName
 
 
 class Position(msgspec.Struct):

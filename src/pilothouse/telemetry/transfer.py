@@ -193,7 +193,7 @@ def _write(
 ) -> ExportedFile:
     (table, condition), (since_us, until_us) = rows_of, bounds
     path.parent.mkdir(parents=True, exist_ok=True)
-    with store.reading() as ask:
+    with payloads.held(store), store.reading() as ask:
         rows_in = payloads.source(store, ask, since_us, until_us) if table == "payloads" else table
         wanted = (
             f"SELECT * FROM {rows_in} WHERE ts >= make_timestamp({since_us}) AND ts < make_timestamp({until_us}) "  # noqa: S608

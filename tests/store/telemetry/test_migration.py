@@ -18,7 +18,7 @@ from pilothouse.store.telemetry.clickhouse import ClickHouseStore
 from pilothouse.telemetry import read
 from pilothouse.telemetry.loader import Loader
 from pilothouse.telemetry.migration import TABLES, migrate
-from pilothouse.telemetry.payloads import Roller
+from pilothouse.telemetry.roller import Roller
 
 Opens = Callable[[], TelemetryStore]
 

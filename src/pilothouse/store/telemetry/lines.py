@@ -154,20 +154,15 @@ SELECT id AS request_id, ts, source, route, env, release, canary, a.* EXCLUDE (t
   a.tokens.output_text AS output_text, a.tokens.reasoning AS reasoning, a.tokens.estimated AS tokens_estimated
 FROM (SELECT id, ts, source, route, env, release, canary, unnest(attempts) AS a FROM batch_request)"""
 
-_PAYLOADS = """INSERT INTO payloads
-SELECT {owner}, ts, payload.request, payload.response, payload.upstream FROM batch_{kind}
-WHERE payload IS NOT NULL"""
+# Whose payload one is, of the kinds that have some.
+OWNERS: Final = {"request": "id", "span": "trace_id || '/' || span_id"}
 
 INSERTS: dict[str, tuple[str, ...]] = {
     "request": (
         "INSERT INTO requests BY NAME SELECT * EXCLUDE (attempts, payload) FROM batch_request",
         _ATTEMPTS,
-        _PAYLOADS.format(owner="id", kind="request"),
     ),
-    "span": (
-        "INSERT INTO spans BY NAME SELECT * EXCLUDE (payload) FROM batch_span",
-        _PAYLOADS.format(owner="trace_id || '/' || span_id", kind="span"),
-    ),
+    "span": ("INSERT INTO spans BY NAME SELECT * EXCLUDE (payload) FROM batch_span",),
     "event": ("INSERT INTO span_events BY NAME SELECT * FROM batch_event",),
     "metric": ("INSERT INTO app_metrics BY NAME SELECT * FROM batch_metric",),
     "score": ("INSERT INTO scores BY NAME SELECT * FROM batch_score",),
@@ -186,6 +181,15 @@ def stage(kind: str, path: str) -> str:
     literal = path.replace("'", "''")
     return f"""CREATE OR REPLACE TEMP TABLE {batch(kind)} AS SELECT {_SELECT[kind]}
 FROM read_json('{literal}', format = 'newline_delimited', columns = {{{columns}}})"""  # noqa: S608  # our own names
+
+
+def payloads(kind: str, condition: str) -> str:
+    """SQL that selects the batch's payloads for which the condition holds, as the table `payloads` has them."""
+    fields = ", ".join(f"payload.{name} AS {name}" for name in ("request", "response", "upstream"))
+    return (
+        f"SELECT {OWNERS[kind]} AS owner, ts, {fields} FROM {batch(kind)} "  # noqa: S608  # our own names
+        f"WHERE payload IS NOT NULL AND {condition}"
+    )
 
 
 def count(kind: str) -> str:

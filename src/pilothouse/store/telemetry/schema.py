@@ -1,9 +1,10 @@
-"""Tables of the telemetry store. Times are UTC TIMESTAMPs, durations ms, money USD; NULL means unknown.
+"""Tables of the telemetry store. Times are UTC TIMESTAMPs, durations ms, money USD; NULL means unknown. Texts that are
+bulky and read a few at a time say their compression; left to itself DuckDB takes what filters faster and packs less.
 
 requests, attempts, spans, span_events,
 app_metrics, scores, losses                 one row per journal line (attempts: one per upstream call)
 repeats                                     lines that said what is stored already, and were left out: one row a load
-payloads                                    bodies apart, read only when opened; those of the hot day
+payloads                                    bodies apart, read only when opened; those not yet in files
 payload_files                               the Parquet files that hold all others, `<store's folder>/payloads/<file>`
 removals                                    what retention took away; `told`: it stands in the audit trail
 rollup_minute                               counts per minute and (route, env, release, canary, model, outcome, error);
@@ -62,7 +63,8 @@ CREATE TABLE IF NOT EXISTS spans (
   error_type VARCHAR, input_uncached BIGINT, cache_read BIGINT, cache_write BIGINT, output_text BIGINT,
   reasoning BIGINT, documents STRUCT(id VARCHAR, score DOUBLE, age_s DOUBLE)[], index_name VARCHAR,
   index_version VARCHAR, attributes MAP(VARCHAR, VARCHAR), redaction_status VARCHAR, redaction_secrets INTEGER,
-  preview_in VARCHAR, preview_out VARCHAR, finish_reason VARCHAR, span_kind VARCHAR, dialect VARCHAR,
+  preview_in VARCHAR USING COMPRESSION zstd, preview_out VARCHAR USING COMPRESSION zstd,
+  finish_reason VARCHAR, span_kind VARCHAR, dialect VARCHAR,
   release VARCHAR, ttft_ms DOUBLE, cost_usd DOUBLE, reported_cost_usd DOUBLE,
   events STRUCT(name VARCHAR, offset_ms DOUBLE, attributes MAP(VARCHAR, VARCHAR))[], request_id VARCHAR,
   counted_by VARCHAR, log_mode VARCHAR
@@ -98,7 +100,8 @@ CREATE TABLE IF NOT EXISTS losses (ts TIMESTAMP, worker VARCHAR, what VARCHAR, c
 
 PAYLOADS = """
 CREATE TABLE IF NOT EXISTS payloads (
-  owner VARCHAR, ts TIMESTAMP, request VARCHAR, response VARCHAR, upstream VARCHAR
+  owner VARCHAR, ts TIMESTAMP, request VARCHAR USING COMPRESSION zstd, response VARCHAR USING COMPRESSION zstd,
+  upstream VARCHAR USING COMPRESSION zstd
 )"""  # owner: a request's id, or `trace_id/span_id` of a span
 
 PAYLOAD_FILES = """
