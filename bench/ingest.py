@@ -192,7 +192,7 @@ def figures(spans: int, peer_spans: int, batch: int, *, peers: bool) -> list[Fig
 def table(*, peers: bool, spans: int = 30_000, peer_spans: int = 3_000, batch: int = 250) -> str:
     """The figures as Markdown."""
     lines = [
-        "| receiver | spans | accepted/s | durable/s | CPU ms a span | of which | stored ÷ sent | a minute on | next day |",
+        "| receiver | spans | accepted/s | durable/s | CPU ms a span | of which | stored ÷ sent | + 1 min | + 1 day |",
         "|---|---:|---:|---:|---:|---|---:|---:|---:|",
     ]
     for one in figures(spans, peer_spans, batch, peers=peers):

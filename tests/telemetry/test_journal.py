@@ -1,5 +1,6 @@
 """The journal: every line kept or counted, whatever the disk does."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -233,3 +234,17 @@ def test_kill_9_loses_no_line_that_was_acknowledged(tmp_path: Path) -> None:
     numbers = [msgspec.json.decode(line)["ts_us"] for line in lines]
     assert numbers[: len(acknowledged)] == acknowledged
     assert len(numbers) - len(acknowledged) <= 1
+
+
+def test_a_segment_that_rests_is_closed_and_the_next_line_begins_another(
+    tmp_path: Path, record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pilothouse.telemetry.journal.REST_S", 0.05)
+    journal = Journal(tmp_path, "edge-0", SystemClock(), reserve_bytes=0)
+    for _ in range(2):
+        journal.write(record())
+        with segments(tmp_path)[-1].open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)  # waits for the writer to let it go
+    journal.close()
+    assert len(segments(tmp_path)) == 2
+    assert len(written(tmp_path)) == 2

@@ -16,7 +16,8 @@ from pilothouse.telemetry import payload_files
 from pilothouse.telemetry.payloads import DAY_US, folder
 from pilothouse.telemetry.roller import ROLL_TEXT, Roller
 
-AT_ONCE = 1 << 20  # bytes of text of one day and route that are worth a file
+AT_ONCE = 1 << 20  # bytes of text of one day and route that are worth a file …
+AT_REST = 256 << 10  # … and of one day where nothing more comes
 
 
 class Landing:
@@ -52,9 +53,17 @@ class Landing:
         """After the commit: keep the table small."""
         self._table += self._taken
         if self._table >= ROLL_TEXT:
-            self._table = 0
-            with suppress(StoreError):  # they stay; retention tries again, and tells of it
-                self._roller.roll()
+            self._roll(ROLL_TEXT)
+
+    def rest(self) -> None:
+        """When nothing more comes."""
+        if self._table >= AT_REST:
+            self._roll(AT_REST)
+
+    def _roll(self, text: int) -> None:
+        self._table = 0
+        with suppress(StoreError):  # they stay; retention tries again, and tells of it
+            self._roller.roll(text)
 
     def undo(self) -> None:
         """Let the files go of a load that did not commit: where the disk is full, that is what made it so."""

@@ -307,9 +307,13 @@ class Loader:
                 segment.path.unlink(missing_ok=True)
                 deleted += 1
         self._forget(now_us)
+        if quiet:
+            self._landing.rest()
         if (quiet or self._since_tidy <= QUIET_BYTES) and _log_bytes(self._store) >= LOG_BYTES:
             self._store.checkpoint()
-        self._since_tidy, self._quiet_from = 0, float("inf")
+        self._since_tidy = 0
+        if quiet:
+            self._quiet_from = float("inf")
         return deleted
 
     def _forget(self, now_us: int) -> None:

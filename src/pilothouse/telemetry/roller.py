@@ -27,37 +27,30 @@ class Rolled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Roller:
-    """Moves payloads of `store` into files. `rows`, `text`: of one day, from which on it does not wait for its end."""
+    """Moves payloads of `store` into files. `rows`: of one day, from which on it does not wait for its end."""
 
     def __init__(
-        self,
-        store: TelemetryStore,
-        clock: Clock,
-        *,
-        rows: int = ROLL_ROWS,
-        text: int = ROLL_TEXT,
-        file_text: int = FILE_TEXT,
+        self, store: TelemetryStore, clock: Clock, *, rows: int = ROLL_ROWS, file_text: int = FILE_TEXT
     ) -> None:
         self._store = store
         self._clock = clock
         self._rows = rows
-        self._text = text
         self._file_text = file_text
         self._folder = folder(store)
         self._next_late = 0.0
         payload_files.sweep(store)
 
-    def roll(self) -> Rolled:
-        """Move what is due; raises StoreError, and then the rest stays where it is."""
+    def roll(self, text: int = ROLL_TEXT) -> Rolled:
+        """Move what is due, a day of so many bytes of text too; raises StoreError, and the rest stays where it is."""
         if self._folder is None:
             return Rolled()
         total = Rolled()
-        for day_us in self._due():
+        for day_us in self._due(text):
             while (moved := self._roll_day(day_us)).rows:
                 total = Rolled(
                     rows=total.rows + moved.rows, files=total.files + moved.files, bytes=total.bytes + moved.bytes
                 )
-                if not self._full(*self._waiting().get(day_us, (0, 0))) and not self._over(day_us):
+                if not self._full(self._waiting().get(day_us, (0, 0)), text) and not self._over(day_us):
                     break
         return total
 
@@ -89,15 +82,15 @@ class Roller:
         )
         return {day * DAY_US: (count, text) for day, count, text in rows}
 
-    def _full(self, rows: int, text: int) -> bool:
-        return rows >= self._rows or text >= self._text
+    def _full(self, found: tuple[int, int], text: int) -> bool:
+        return found[0] >= self._rows or found[1] >= text
 
     def _over(self, day_us: int) -> bool:
         return day_us + DAY_US + GRACE_US <= self._clock.now_us()
 
-    def _due(self) -> list[int]:
+    def _due(self, text: int) -> list[int]:
         waiting = self._waiting()
-        full = {day_us for day_us, found in waiting.items() if self._full(*found)}
+        full = {day_us for day_us, found in waiting.items() if self._full(found, text)}
         over = {day_us for day_us in waiting if self._over(day_us)}
         now = self._clock.monotonic()
         if over and now >= self._next_late:
