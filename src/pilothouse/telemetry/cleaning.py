@@ -48,7 +48,7 @@ class Cleaner(msgspec.Struct):
             kept = mended(kept)
         clean = self._one(self.redact_json if kept[0] in "{[" else self.redact, kept)
         if len(kept) < len(text):
-            clean = clean[: max(0, len(clean) - _TORN)]
+            clean = self._untorn(clean)
         self.cut += len(text) - len(kept) + max(0, len(clean) - MAX_CONTENT)
         return clean[:MAX_CONTENT]
 
@@ -81,9 +81,15 @@ class Cleaner(msgspec.Struct):
             value = self._one(self.redact, label + text)
             value = value.removeprefix(label) if value.startswith(label) else value
             if len(text) == MAX_VALUE + _MARGIN:  # it was cut, and redaction may have brought the cut near
-                value = value[: max(0, len(value) - _TORN)]
+                value = self._untorn(value)
             clean[name] = value
         return clean
+
+    def _untorn(self, text: str) -> str:
+        """`text` without what the cut at its end may have torn apart."""
+        kept = text[:-_TORN]
+        self.cut += len(text) - len(kept)
+        return kept
 
     def _one(self, redact: Redact, text: str) -> str:
         if not text:

@@ -17,7 +17,7 @@ from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import StoreError
 from pilothouse.domain.record import EventRecord, LossRecord, MetricRecord, Record, ScoreRecord, SpanRecord
 from pilothouse.store.telemetry import TelemetryStore, lines
-from pilothouse.telemetry import arrivals, backfill, backlog, entries, joins, marks, rollups
+from pilothouse.telemetry import arrivals, backfill, backlog, entries, joins, marks, rollups, settling
 from pilothouse.telemetry.journal import disk_free
 from pilothouse.telemetry.landing import Landing
 from pilothouse.telemetry.segments import Position, Segment, Slice, segments, take
@@ -28,7 +28,6 @@ KEEP_S = 3600.0  # loaded and finished segments stay this long where somebody el
 KEEP_BYTES = 256 << 20  # … and no more than this of them, oldest deleted first; none when the disk has less free
 SETTLE_S = 20.0  # after so long without a line, or with few of them, the store's log is folded in
 QUIET_BYTES = 4 << 20  # of lines between two tidies: few
-LOG_BYTES = 1 << 20  # of the store's log: worth folding in
 COMPACT_S = 60.0
 COMPACT_AGE_S = 180.0
 FORGET_S = 86_400.0  # positions of deleted segments
@@ -289,7 +288,7 @@ class Loader:
     def _tidy(self, *, quiet: bool) -> int:
         """Delete loaded segments past their keep, forget their positions later, compact the rollups; files deleted.
 
-        The store's log is folded in when little comes, since what then comes on top is written anew with it.
+        The store's log is folded in when little comes: the last rows of each table are written anew with it.
         """
         self._next_tidy = self._clock.monotonic() + COMPACT_S
         now_us = self._clock.now_us()
@@ -309,8 +308,8 @@ class Loader:
         self._forget(now_us)
         if quiet:
             self._landing.rest()
-        if (quiet or self._since_tidy <= QUIET_BYTES) and _log_bytes(self._store) >= LOG_BYTES:
-            self._store.checkpoint()
+        if quiet or self._since_tidy <= QUIET_BYTES:
+            settling.settle(self._store, quiet=quiet)
         self._since_tidy = 0
         if quiet:
             self._quiet_from = float("inf")
@@ -336,12 +335,6 @@ def _size(segment: Segment) -> int:
         return segment.path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _log_bytes(store: TelemetryStore) -> int:
-    """Of the store's write-ahead log, where it has one."""
-    log = Path(f"{store.path}.wal")
-    return log.stat().st_size if store.folder is not None and log.exists() else 0
 
 
 def _torn(now_us: int, worker: str, count: int, reason: str) -> LossRecord:
