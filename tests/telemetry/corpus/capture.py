@@ -46,7 +46,7 @@ LANGSMITH = {
 # Name → scenarios, command before the scenario's name, words after it, environment.
 Plan = tuple[tuple[str, ...], list[str], list[str], dict[str, str]]
 PLANS: dict[str, Plan] = {
-    "openai_v2": (CALLS, [FIELD, "openai_v2.py"], [], {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "true"}),
+    "openai_v2": (EVERY, [FIELD, "openai_v2.py"], [], {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "true"}),
     "openai_v2_latest": (EVERY, [FIELD, "openai_v2.py"], [], LATEST),
     "openllmetry_openai": (CALLS, [FIELD, "openllmetry_openai.py"], [], {}),
     "openllmetry_anthropic": (CALLS[:4], [FIELD, "anthropic_calls.py"], ["openllmetry"], {}),
@@ -56,7 +56,7 @@ PLANS: dict[str, Plan] = {
     "openinference_anthropic": (CALLS[:4], [FIELD, "anthropic_calls.py"], ["openinference"], {}),
     "openinference_langchain": (FLOWS, [FIELD, "langchain_app.py"], ["openinference"], {}),
     "openinference_llamaindex": (EVERY, [LLAMAINDEX, "llamaindex_app.py"], [], {}),
-    "pydantic_ai": (("chat", "stream", "usage", "embeddings", "rag", "agent"), [FIELD, "pydantic_ai_app.py"], [], {}),
+    "pydantic_ai": (EVERY, [FIELD, "pydantic_ai_app.py"], [], {}),
     "langsmith": (FLOWS, [FIELD, "langchain_app.py"], ["langsmith"], LANGSMITH),
     "langfuse": (EVERY, [FIELD, "langfuse_app.py"], [], {"LANGFUSE_RELEASE": "2026.11.1"}),
     "mlflow": (EVERY, [MLFLOW, "mlflow_app.py"], [], {}),

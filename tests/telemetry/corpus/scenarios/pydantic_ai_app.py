@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 import asked
-from pydantic_ai import Agent, Embedder
+from pydantic_ai import Agent, DeferredToolRequests, Embedder, ExternalToolset, ToolDefinition
 from pydantic_ai.models.instrumented import InstrumentationSettings
 from pydantic_ai.models.openai import OpenAIChatModel
 
@@ -22,6 +22,16 @@ async def main(name: str) -> None:
     elif name == "stream":
         async with agent.run_stream(asked.COUNT) as run:
             await run.get_output()
+    elif name == "tools":  # one that somebody else runs: the call for it ends the run
+        wanted = asked.TOOL["function"]
+        tool = ToolDefinition(
+            name=wanted["name"], description=wanted["description"], parameters_json_schema=wanted["parameters"]
+        )
+        caller = Agent(
+            OpenAIChatModel(asked.MODEL), name="forecaster", output_type=[str, DeferredToolRequests],
+            toolsets=[ExternalToolset([tool])],
+        )  # fmt: skip
+        await caller.run(asked.WEATHER)
     elif name == "usage":
         await Agent(OpenAIChatModel(asked.THINKING_MODEL), name="thinker").run(asked.THINK)
     elif name == "embeddings":
