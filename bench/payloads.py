@@ -1,4 +1,4 @@
-"""What recorded spans take on disk beside what they took on the wire, before and after payloads move into files.
+"""What recorded spans take on disk beside what they took on the wire, and how long a payload takes to open.
 
 python -m bench.payloads [SPANS]
 """
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.spans import Traces
+from pilothouse.config.retention import RetentionConfig
 from pilothouse.domain.clock import FrozenClock
 from pilothouse.domain.wires import Redacted
 from pilothouse.store.telemetry import TelemetryStore
@@ -19,6 +20,7 @@ from pilothouse.telemetry import otlp, payloads, read, roller
 from pilothouse.telemetry.journal import Journal
 from pilothouse.telemetry.loader import Loader
 from pilothouse.telemetry.normalise import Normaliser
+from pilothouse.telemetry.retention import Keeper
 
 NOW_US = 1_750_000_000_000_000 // payloads.DAY_US * payloads.DAY_US + payloads.DAY_US // 2
 BATCH = 500
@@ -51,21 +53,21 @@ def main(spans: int) -> Iterator[str]:
         while loader.load_once().lines:
             pass
         store.checkpoint()
-        file = folder / "telemetry.duckdb"
-        yield f"wire: {wire / spans:,.0f} B a span ({spans:,} spans)"
-        yield f"in the table: {file.stat().st_size / spans:,.0f} B a span, {file.stat().st_size / wire:.2f} of the wire"
+        file, keeper = folder / "telemetry.duckdb", Keeper(store, folder / "journal", clock, RetentionConfig)
         began, cpu = time.perf_counter(), _cpu()
-        rolled = roller.Roller(store, FrozenClock(NOW_US + payloads.DAY_US)).roll()
+        roller.Roller(store, FrozenClock(NOW_US + payloads.DAY_US)).roll()
+        keeper.tidy()
         took, cpu = time.perf_counter() - began, _cpu() - cpu
-        yield f"roll: {rolled.rows:,} payloads into {rolled.files} files, {took:.2f} s"
-        yield f"roll: {cpu / spans * 1e6:.1f} µs CPU a span"
+        yield f"wire: {wire / spans:,.0f} B a span ({spans:,} spans)"
+        yield f"the last of them into files, small files together: {took:.2f} s, {cpu / spans * 1e6:.1f} µs CPU a span"
         store.checkpoint()
         began = time.perf_counter()
         store.rewrite()
         yield f"rewrite: {time.perf_counter() - began:.2f} s"
-        rows = file.stat().st_size
-        yield f"in files: {rolled.bytes / spans:,.0f} B a span; rows: {rows / spans:,.0f} B a span"
-        yield f"both: {(rolled.bytes + rows) / wire:.2f} of the wire"
+        rows, texts = file.stat().st_size, keeper.usage().payloads
+        files = store.rows("SELECT count(*) FROM payload_files")[0][0]
+        yield f"in {files} files: {texts / spans:,.0f} B a span; rows: {rows / spans:,.0f} B a span"
+        yield f"both: {(texts + rows) / wire:.2f} of the wire"
         owners = [
             owner for (owner,) in store.rows(
                 "SELECT trace_id || '/' || span_id FROM spans WHERE operation = 'chat' ORDER BY hash(span_id) LIMIT 50"
