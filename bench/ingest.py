@@ -1,6 +1,6 @@
 """What it takes to keep spans: durable spans a second, CPU a span, bytes on disk, here and with Phoenix and MLflow.
 
-    python -m bench.ingest [--spans 30000] [--peer-spans 3000] [--batch 250] [--no-peers]
+    python -m bench.ingest [--spans 100000] [--peer-spans 3000] [--batch 250] [--no-peers]
 
 The same GenAI spans go over OTLP/HTTP as protobuf to each receiver by two connections. A span counts as durable when
 its batch was answered and the store has its row; the clock runs until it has all of them. What lies on the disk is
@@ -189,7 +189,7 @@ def figures(spans: int, peer_spans: int, batch: int, *, peers: bool) -> list[Fig
     return found
 
 
-def table(*, peers: bool, spans: int = 30_000, peer_spans: int = 3_000, batch: int = 250) -> str:
+def table(*, peers: bool, spans: int = 100_000, peer_spans: int = 3_000, batch: int = 250) -> str:
     """The figures as Markdown."""
     lines = [
         "| receiver | spans | accepted/s | durable/s | CPU ms a span | of which | stored ÷ sent | + 1 min | + 1 day |",
@@ -208,7 +208,7 @@ def table(*, peers: bool, spans: int = 30_000, peer_spans: int = 3_000, batch: i
 def main() -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spans", type=int, default=30_000)
+    parser.add_argument("--spans", type=int, default=100_000)
     parser.add_argument("--peer-spans", type=int, default=3_000)
     parser.add_argument("--batch", type=int, default=250)
     parser.add_argument("--no-peers", action="store_true")
