@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from pilothouse.domain.trigger_facts import Reopened
+
 Status = Literal["PASS", "WARN", "FAIL", "NO_DATA", "STALE", "WAIVED", "N/A"]
 Grade = Literal["M", "C", "D", "A"]  # measured, config-verified, drill, attested
 STATUS_ORDER: dict[str, int] = {
@@ -90,6 +92,7 @@ class RouteReview(msgspec.Struct, frozen=True, kw_only=True):
     security_fails: int
     findings: list[Finding]
     counts: dict[str, int]
+    reopened: tuple[Reopened, ...] = ()  # triggers whose items wait
 
 
 class Review(msgspec.Struct, frozen=True, kw_only=True):

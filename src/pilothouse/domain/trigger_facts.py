@@ -89,6 +89,16 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class Reopened(msgspec.Struct, frozen=True, kw_only=True):
+    """A trigger whose items wait to be measured anew, or signed: when it fired last, and in a sentence. `due`: how many
+    items, until when."""
+
+    id: str
+    ts_us: int
+    sentence: str
+    due: str = ""
+
+
 class TriggerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Everything together. `alerts` None: the rules were not read; `watched`: checklist ids that a rule watches."""
 

@@ -85,3 +85,4 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     unasked: tuple[str, ...] = ()
     splits: tuple[Split, ...] = ()
     missing: str = ""
+    review: str = ""  # why nothing goes above the cap: a review is open; empty where none is

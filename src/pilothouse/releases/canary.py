@@ -13,6 +13,7 @@ from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import Refused
 from pilothouse.domain.release import CanaryLook, CanaryRun, Pointer
 from pilothouse.releases import pointer as verbs
+from pilothouse.releases import reopened
 from pilothouse.releases.arms import Counts, Seen
 from pilothouse.releases.decision import Decision, decide
 from pilothouse.releases.guardrail import Guardrail
@@ -108,6 +109,7 @@ class _Watch:
         with self.store.read() as conn:
             wanted = asked(conn, run, policy)
             pairs = canary_pairs.tally(conn, run.id)
+            review = reopened.held(conn, run.route, run.env)
         shown = self.show(wanted)
         arms = shown.arms
         canary = msgspec.structs.replace(arms.canary, lost=pairs.lost, decided=pairs.lost + pairs.won)
@@ -126,6 +128,7 @@ class _Watch:
             unasked=tuple(run.evidence.get("unasked", ())),
             splits=shown.splits,
             missing=shown.missing,
+            review=review,
         )
         return seen, arms.before
 

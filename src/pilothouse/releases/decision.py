@@ -8,6 +8,7 @@ import msgspec
 from pilothouse.config.canary import CanaryPolicy
 from pilothouse.releases.arms import Counts, Seen, Split
 from pilothouse.releases.guardrail import Guardrail, guardrails, percent, unasked
+from pilothouse.releases.reopened import CAP
 from pilothouse.stats.samples import UNHEALTHY, srm_p
 
 Kind = Literal["abort", "hold", "step", "promote", "no_data", "inconclusive"]
@@ -42,7 +43,8 @@ def decide(seen: Seen, policy: CanaryPolicy) -> Decision:
     Past the longest time what would be held or stepped is inconclusive: it stays at its share until a person decides.
     What is proven by then may still be promoted, but by a person too.
     """
-    found = _with_left_out(msgspec.structs.replace(_decide(seen, policy), unasked=unasked(seen, policy)), seen)
+    found = _capped(_decide(seen, policy), seen)
+    found = _with_left_out(msgspec.structs.replace(found, unasked=unasked(seen, policy)), seen)
     if seen.elapsed_s < policy.max_seconds or found.kind == "abort":
         return found
     if found.kind == "promote":
@@ -50,6 +52,15 @@ def decide(seen: Seen, policy: CanaryPolicy) -> Decision:
     days = _time(policy.max_seconds)
     why = f"inconclusive after {days}, a person has to decide; it stays at {percent(seen.share)}: {found.sentence}"
     return msgspec.structs.replace(found, kind="inconclusive", sentence=why, share=None, late=True)
+
+
+def _capped(found: Decision, seen: Seen) -> Decision:
+    """The decision, or hold, where it goes above what a release may have while a review is open."""
+    further = 1.0 if found.kind == "promote" else found.share if found.kind == "step" else None
+    if not seen.review or further is None or further <= CAP:
+        return found
+    why = f"held at {percent(seen.share)}: {seen.review}"
+    return msgspec.structs.replace(found, kind="hold", sentence=why, share=None)
 
 
 def _with_left_out(found: Decision, seen: Seen) -> Decision:

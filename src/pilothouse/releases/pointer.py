@@ -12,7 +12,7 @@ from pilothouse.domain.errors import BadRequest, Conflict, Refused, StoreError
 from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.release import Pointer, Release, Rollback
 from pilothouse.domain.table import ENVIRONMENTS
-from pilothouse.releases import admission, integrity
+from pilothouse.releases import admission, integrity, reopened
 from pilothouse.releases.history import history, moves, require_pointer, target
 from pilothouse.releases.move import Moved, Planned, What, make
 from pilothouse.store.state import changes, drills, pointers, releases
@@ -48,14 +48,16 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True):
 def promote(store: StateStore, route: RouteConfig, order: Promotion, clock: Clock) -> Moved:
     """Make a release stable or canary. Raises NotFound, Refused with every reason, or Conflict.
 
-    An order that policy refuses is in the change log too, as `release.promote_refused`.
+    While a review is open no order gets more than a tenth of the sessions, forced or not: Refused with the code
+    `review_open`. An order that policy or an open review refuses is in the change log too, as
+    `release.promote_refused`.
     """
     integrity.mend(store, clock)
     try:
         with store.write() as conn:
             return promote_in(conn, route, order, clock)
     except Refused as refused:
-        if refused.kind == POLICY:
+        if refused.kind in (POLICY, reopened.REVIEW_OPEN):
             _note_refusal(store, route.name, order, refused, clock)
         raise
 
@@ -88,6 +90,7 @@ def promote_in(conn: Connection, route: RouteConfig, order: Promotion, clock: Cl
     before = pointers.get(conn, route.name, order.env)
     _expect(before, order)
     _possible(before, order)
+    reopened.check(conn, route.name, before, order.env, order.release, order.share)
     overridden = _admit(conn, route, order, before)
     note = admission.notes(conn, route, order.env, order.release, before)
     move = _stable(release, before, order) if order.share is None else _canary(before, order, order.share, clock)

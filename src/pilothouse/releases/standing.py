@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from pilothouse.config.app import RouteConfig
 from pilothouse.domain.release import CanaryRun, Pointer, Release
-from pilothouse.releases import admission, history
+from pilothouse.releases import admission, history, reopened
 from pilothouse.releases.guardrail import percent
 from pilothouse.releases.steps import Canary, Check, Gate, Hold, Promote, Stage, State, Step, StepResult
 from pilothouse.store.state import canaries, pointers, releases, runs
@@ -44,6 +44,12 @@ class _Scene:
     @property
     def done(self) -> bool:
         return self.live is not None and self.live.stable == self.release.number
+
+    def signature(self, share: float) -> str:
+        """The sentence of an open review that such a share waits for; empty where it waits for none."""
+        if self.live is None or share <= reopened.CAP:
+            return ""
+        return reopened.held(self.conn, self.route.name, self.env)
 
     @property
     def running(self) -> CanaryRun | None:
@@ -154,6 +160,8 @@ def _share(scene: _Scene, step: Canary) -> Judged:
     evidence = _evidence(run)
     if live.share > step.share:
         return "done", f"the canary is at {percent(live.share)}", {"share": live.share}
+    if live.share < step.share and (signature := scene.signature(step.share)):
+        return "waiting", signature, {"share": live.share}
     if live.share < step.share:
         return "ready", f"from {percent(live.share)} to {percent(step.share)}", {"share": live.share}
     seen = str(run.evidence.get("sentence", "")) if run else ""
@@ -175,6 +183,8 @@ def _not_begun(scene: _Scene, step: Canary) -> Judged:
         hint = f"pilothouse release promote {scene.route.name} {number} --canary {percent(step.share)}"
         again = hint.replace(" %", "%") + ("" if scene.env == "prod" else f" --env {scene.env}")
         return "blocked", f"its canary was taken back: {why}; to begin again: {again}", _evidence(earlier[0])
+    if signature := scene.signature(step.share):
+        return "waiting", signature, {}
     return "ready", f"release {number} gets {percent(step.share)}", {}
 
 
@@ -201,5 +211,7 @@ def _promotion(scene: _Scene) -> Judged:
     number = scene.release.number
     if scene.done:
         return "done", f"release {number} is the stable one", {}
+    if signature := scene.signature(1.0):
+        return "waiting", signature, {}
     found = admission.objections(scene.conn, scene.route, scene.env, number, pointer=scene.live, canary=False)
     return ("blocked", "; ".join(found), {}) if found else ("ready", f"release {number} becomes the stable one", {})

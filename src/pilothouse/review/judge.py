@@ -125,7 +125,7 @@ def review_route(evidence: Evidence) -> RouteReview:
     rows.append(_gate(evidence, rows, FLOOR[tier]))
     draft = _route(evidence, rows, tier)
     rows.append(_one_page(evidence, draft))
-    return _route(evidence, rows, tier)
+    return msgspec.structs.replace(_route(evidence, rows, tier), reopened=revisit.waiting(rows, found))
 
 
 def profile(evidence: Evidence, found: Sequence[Fired]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from pilothouse.domain.finding import Finding, Item
-from pilothouse.domain.trigger_facts import TriggerFacts
+from pilothouse.domain.trigger_facts import Reopened, TriggerFacts
 from pilothouse.review import triggers, words
 from pilothouse.review.evidence import Evidence
 from pilothouse.review.result import Outcome, no_data
@@ -57,6 +57,17 @@ def trigger(evidence: Evidence, item: Item, rows: Sequence[Finding], found: Sequ
     value = f"{words.plural(len(waiting), 'item')} due {'since' if late else 'by'} {words.date(due - 1)}"
     detail = words.joined(said, words.listed("due", waiting, 6))
     return Outcome("FAIL" if late else "WARN", value, float(len(waiting)), len(mine), detail, fix=SIGN)
+
+
+def waiting(rows: Sequence[Finding], found: Sequence[Fired]) -> tuple[Reopened, ...]:
+    """The newest of each trigger whose line says that items wait for it; `rows` are those of all items."""
+    lines = {row.id: row for row in rows if row.status in ("WARN", "FAIL")}
+    newest = {one.id: one for one in found}
+    return tuple(
+        Reopened(id=name, ts_us=one.ts_us, sentence=one.sentence, due=lines[name].value)
+        for name, one in sorted(newest.items())
+        if name in lines
+    )
 
 
 def _quiet(facts: TriggerFacts, item: Item) -> Outcome:

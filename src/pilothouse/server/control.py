@@ -21,7 +21,7 @@ from pilothouse.domain.clock import SystemClock
 from pilothouse.domain.errors import PilothouseError
 from pilothouse.domain.tasks import Tasks
 from pilothouse.security.secrets import read_secret
-from pilothouse.server import alternates, asking, canaries, drifting, guarding, logs, probe, watching
+from pilothouse.server import alternates, asking, canaries, drifting, guarding, logs, probe, revisiting, watching
 from pilothouse.server.composition import Control, Listening, open_control
 from pilothouse.server.control_app import make_app
 from pilothouse.server.datadir import ControlAddress, DataDir, write_private
@@ -48,7 +48,7 @@ DRILLS_S = 300.0  # how often it is looked whether a drill is due
 INTEGRITY_S = 2.0  # an edit of a pointer in the database stands no longer than this
 ALTERNATES_S = 60.0  # how often it is looked whether an alternate model is to be probed
 DRIFT_S = 30.0
-REVIEW_S = 60.0  # the overview's readiness is at most this old
+REVIEW_S = 60.0  # the overview's readiness, and which reviews are open, is so old or, with long reviews, 4 times that
 DRAIN_S = 3.0
 
 
@@ -180,8 +180,10 @@ def _spawn_loops(control: Control) -> None:
 
 
 async def _review(control: Control) -> None:
-    """Keep the overview's readiness fresh."""
-    await reviews.review(control)
+    """Keep the overview's readiness fresh; where this host leads, what was opened again is kept and its owner told."""
+    made = await reviews.review(control)
+    if control.hosts is None or control.hosts.leads:
+        await asyncio.to_thread(revisiting.keep, control, made)
 
 
 def _follow_files(control: Control) -> Callable[[], Awaitable[None]]:
