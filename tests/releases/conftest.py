@@ -94,7 +94,7 @@ def judge(store: StateStore, clock: FrozenClock, release: int, word: str, name: 
         runs.put_verdict(conn, name, release, release - 1 or None, verdict, clock)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def kit() -> SimpleNamespace:
     """Makers that tests share."""
     return SimpleNamespace(manifest=manifest, route=route, config=config, make_releases=make_releases, judge=judge)

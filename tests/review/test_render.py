@@ -289,6 +289,7 @@ def test_json(mixed):
             "roll_back": 0.7917,
             "security_fails": 0,
             "counts": {"NO_DATA": 48, "PASS": 53, "FAIL": 3, "WARN": 1, "WAIVED": 1, "N/A": 1},
+            "reopened": (),
         }
     )
     assert route["items"][0] == snapshot(

@@ -20,6 +20,7 @@ from pilothouse.domain.trigger_facts import (
 from pilothouse.review import triggers
 from pilothouse.review.judge import review_route
 from pilothouse.review.triggers import Fired, fired
+from pilothouse.store.state.waivers import Waiver
 
 NOW_US = 1_795_444_320_000_000  # 2026-11-23T14:32:00Z, a Monday
 DAY_US = 86_400_000_000
@@ -193,6 +194,17 @@ def test_a_signature_closes_what_fired_before_it_and_nothing_after(made):
     assert found["V1"].detail == "signed 2026-11-21 by person:ana: evaluated by hand"
     early = msgspec.structs.replace(signed, ts_us=ago(4))
     assert reviewed(made, known(events=(MODEL,), signed=early))["V1"].status == "WARN"
+
+
+def test_what_waits_is_named_with_the_newest_of_each_trigger_until_it_is_measured_or_signed(made):
+    events = tuple(Event(ts_us=ago(age), what="model", reason=f"release {age}") for age in (4, 2))
+    [one] = review_route(made.evidence(triggers=known(events=events))).reopened
+    assert (one.id, one.ts_us, one.sentence) == ("V1", ago(2), "V1: release 2, 2026-11-21")
+    assert one.due.endswith("items due by 2026-11-26")
+    signed = Signature(ts_us=ago(1), by="person:ana", reason="looked at")
+    assert review_route(made.evidence(triggers=known(events=events, signed=signed))).reopened == ()
+    waiver = Waiver(item="V1", route=made.evidence().route, until_us=NOW_US + DAY_US, reason="known", by="ana")
+    assert review_route(made.evidence(triggers=known(events=events), waivers=(waiver,))).reopened == ()
 
 
 def test_after_five_working_days_it_fails(made):

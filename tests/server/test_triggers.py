@@ -3,8 +3,12 @@ them."""
 
 import concurrent.futures
 import contextlib
+import http.server
 import json
-from collections.abc import Callable
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +106,70 @@ def test_what_changed_reopens_items_until_they_are_measured_or_signed(
     assert (log["action"], log["after_hash"]) == ("review.sign", signed["review"])
     assert one.verb("audit", "verify")["ok"]
     assert json.loads(one.cli("review", "answer", "--format", "json").stdout)["routes"][0]["route"] == "answer"
+
+
+@pytest.fixture
+def told() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A webhook, and what it was told."""
+    notices: list[dict[str, Any]] = []
+
+    class Hook(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            notices.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Silent."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/hook", notices
+        server.shutdown()
+
+
+def test_the_owner_is_told_once_and_rollouts_stay_at_a_tenth_until_it_is_signed(
+    running: Any, scripted_app: Callable[..., Path], told: tuple[str, list[dict[str, Any]]]
+) -> None:
+    url, notices = told
+    app = scripted_app(SCRIPT)
+    config = (app / "pilothouse.yaml").read_text().replace("{name: Ana}", f"{{name: Ana, notify: ['{url}']}}")
+    (app / "pilothouse.yaml").write_text(config)
+    one = running(app, workers=1)
+    one.release()
+    (app / "pilothouse.yaml").write_text(config.replace("fake/small-2026-01-01", "fake/large-2026-01-01"))
+    one.release(share=0.05)
+
+    def reviewed_anew() -> None:
+        """A control that starts looks first of all."""
+        before = one.children()["control"]["pid"]
+        os.kill(before, signal.SIGKILL)
+        one.eventually(lambda: one.children()["control"]["pid"] not in (None, before), 30)
+        one.eventually(lambda: looked(one), 60)
+
+    reviewed_anew()
+    [notice] = notices
+    assert (notice["owner"], notice["item"], notice["route"]) == ("ana", "V1", "answer")
+    assert notice["text"].startswith("V1: release 2: model fake/small-2026-01-01 → fake/large-2026-01-01, ")
+    assert notice["text"].endswith("; no release gets more than 10 % until it is signed")
+    assert notice["runbook"] == "pilothouse review answer --sign --reason …"
+    reviewed_anew()
+    assert len(notices) == 1
+
+    refused = one.cli("release", "promote", "answer", "2")
+    assert refused.returncode != 0 and "V1: release 2: model" in refused.stderr
+    assert "pilothouse review answer --sign --reason …" in refused.stderr
+    plan = one.get("/api/v1/routes/answer/plan?release=2")
+    assert plan["steps"][-1]["state"] == "waiting" and "V1: release 2" in plan["steps"][-1]["message"]
+    one.verb("review", "answer", "--sign", "--reason", "evaluated beside the old one")
+    assert one.verb("release", "promote", "answer", "2")["to"] == 2
+    assert len(notices) == 1 and one.verb("audit", "verify")["ok"]
+
+
+def looked(one: Any) -> bool:
+    """Whether control has reviewed every route since it started; its loop names its runs once they are over."""
+    try:
+        loops = one.get("/api/v1/status")["loops"]
+    except (OSError, ValueError, AssertionError):
+        return False
+    return next((loop["runs"] for loop in loops if loop["name"] == "review"), 0) > 0

@@ -134,7 +134,7 @@ def check(conn: Connection, route: str, before: Pointer | None, env: str, releas
         return
     if found := open_of(conn, route, env):
         raise Refused(
-            f"the review of {route} is open again, until it is signed a release gets {SHARE} at most: {said(found)}",
+            f"until the open review of {route} is signed a release gets {SHARE} at most: {said(found)}",
             where=f"{route} in {env}",
             hint=f"{signing(route, env)} (a rollback needs no signature)",
             code=REVIEW_OPEN,
