@@ -316,6 +316,8 @@ def typed_by_people(one: Any, c: Canaries) -> None:
     """What people write about records, and what they ask for: notes, reasons, views, searches, replays, payloads."""
     (one.app / "prompts" / "answer.system.md").write_text("You help.\n")
     one.verb("release", "create", "answer", "-m", c.text("release note"), ok=(0, 1, 3))
+    # Another model has answered, so the review is open again and holds releases at a tenth until it is signed.
+    one.verb("review", "answer", "--sign", "--reason", c.text("reason to sign"))
     one.verb("release", "promote", "answer", "2", "--force", "--reason", c.text("reason to promote"), ok=(0, 1))
     one.verb("rollback", "answer", "--reason", c.text("reason to roll back"))
     bearer = {"authorization": f"Bearer {one.address()['token']}"}
