@@ -16,7 +16,7 @@ from pilothouse.store.telemetry.schema import ADDED, SCHEMA_VERSION, TABLES
 Params = Sequence[Any] | dict[str, Any]  # positional for `?`, or by name for `$name`
 Ask = Callable[..., list[dict[str, Any]]]
 
-MEMORY_LIMIT = "320MB"  # more goes to the disk beside the file; control as a whole stays below 600 MB
+MEMORY_LIMIT = "272MB"  # more goes to the disk beside the file; control as a whole stays below 600 MB
 REVIVE_S = 1.0  # how long is waited for readers of a file that DuckDB has given up
 THREADS = max(1, (os.cpu_count() or 2) // 2)  # the other half of the cores is for requests
 # Nothing is fetched from a network, ever: what is needed is built in (core_functions, icu, json, parquet).
