@@ -134,7 +134,7 @@ def _newest(ask: Ask, condition: Condition, window: Window, shown: int, counted:
     put, found, until, newest = "CREATE OR REPLACE TEMP TABLE hits AS", 0, end, ""
     while True:
         since = max(first, until - width)
-        most = until - since > (end - first) * 9 // 10
+        most = until - since > (end - first) // 2
         where, params = _bounded(ask, condition, Window(since, until), most)
         ask(f"{put} SELECT {_HIT} FROM entries e WHERE {where} {newest}", params)  # noqa: S608  # own fragments
         put, before = "INSERT INTO hits", found
@@ -211,17 +211,24 @@ def _commonest(counted: Counter[str]) -> dict[str, int]:
 
 def _bins(ask: Ask, since: Condition) -> list[tuple[Bin, ...]]:
     """The histograms of BINS."""
-    parts = [
-        f"SELECT '{name}' AS name, {bin_of(name, bounds)} AS bin, count(*) AS n, "  # noqa: S608  # own names
-        f"count(*) FILTER (outcome = 'failed') AS failed FROM hits "
-        f"WHERE {name} IS NOT NULL AND {since.sql} GROUP BY bin"
-        for name, bounds in BINS.items()
-    ]
-    found = ask(" UNION ALL ".join(parts), since.params * len(parts))
-    return [
-        bins(bounds, {row["bin"]: (row["n"], row["failed"]) for row in found if row["name"] == name})
-        for name, bounds in BINS.items()
-    ]
+    bars = ", ".join(
+        f"CASE WHEN {name} IS NOT NULL THEN {bin_of(name, bounds)} END AS {name}_bar" for name, bounds in BINS.items()
+    )
+    found = ask(
+        f"SELECT {bars}, count(*) AS n, count(*) FILTER (outcome = 'failed') AS failed "  # noqa: S608  # own names
+        f"FROM hits WHERE {since.sql} GROUP BY {', '.join(f'{name}_bar' for name in BINS)}",
+        since.params,
+    )
+    return [bins(bounds, _summed(found, f"{name}_bar")) for name, bounds in BINS.items()]
+
+
+def _summed(found: list[dict[str, Any]], bar: str) -> dict[int, tuple[int, int]]:
+    sums: dict[int, tuple[int, int]] = {}
+    for row in found:
+        if row[bar] is not None:
+            n, failed = sums.get(row[bar], (0, 0))
+            sums[row[bar]] = n + row["n"], failed + row["failed"]
+    return sums
 
 
 _ROW = """SELECT n, id, epoch_us(ts) AS ts_us, trace_id, source, env, route, app, name, nullif(release, '') AS release,
