@@ -26,7 +26,7 @@ VALUES_MAX = 12
 FRESH_MAX = 200
 LATEST_US = 4_000_000_000_000_000  # of 2096
 SLICE = 12_000  # entries that the first slice has, about
-SLOW_SLICE = 1_500  # where much of each is read
+SLOW_SLICE = 4_000  # where much of each is read
 WIDER = 8  # than a slow slice without matches is the next
 _FACETS = {"error": "error_type"}
 Ask = Callable[..., list[dict[str, Any]]]
@@ -111,7 +111,7 @@ def find(store: TelemetryStore, asked: Asked) -> Found:
         found = ask(f"SELECT n, ts FROM hits {_NEWEST} LIMIT {asked.limit + 1}")  # noqa: S608  # own fragments
         page = Found(rows=rows(ask, found[: asked.limit]), total=total, capped=more, next=_next(found, asked.limit))
         if not asked.before:
-            page = _counted(ask, page)
+            page = _counted(ask, page) if found else msgspec.structs.replace(page, facets=dict.fromkeys(FACETS, {}))
         ask("DROP TABLE hits")
     return page
 
