@@ -111,7 +111,7 @@ def find(store: TelemetryStore, asked: Asked) -> Found:
         found = ask(f"SELECT n, ts FROM hits {_NEWEST} LIMIT {asked.limit + 1}")  # noqa: S608  # own fragments
         page = Found(rows=rows(ask, found[: asked.limit]), total=total, capped=more, next=_next(found, asked.limit))
         if not asked.before:
-            page = _counted(ask, page) if found else msgspec.structs.replace(page, facets=dict.fromkeys(FACETS, {}))
+            page = _counted(ask, page) if found else msgspec.structs.replace(page, facets={name: {} for name in FACETS})
         ask("DROP TABLE hits")
     return page
 
