@@ -170,6 +170,8 @@ def cut(data: bytes, at: list[int]) -> list[bytes]:
 def test_good_requests_however_they_are_cut_are_answered_in_order(target: Target, asked: Any, at: list[int]) -> None:
     data = b"".join(raw for _, raw in asked) + END
     got, back = target.ask(cut(data, at))
+    if b"HTTP/1.1 408" in back or not back:  # a busy machine paused between two pieces for longer than FAST allows
+        got, back = target.ask(cut(data, at))
     want = [request for request, _ in asked] + [("GET", "/end", b"")]
     assert got == want == as_h11_reads(data)
     assert answers(back, [method for method, _, _ in want]) == [200] * len(want)
