@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.telemetry.full_disk import loads
 
 from pilothouse.config.retention import RetentionConfig
 from pilothouse.domain.clock import FrozenClock, SystemClock
@@ -185,29 +186,6 @@ def test_a_kill_while_files_are_put_together_loses_and_doubles_no_payload(
     store.close()
 
 
-# The disk takes no more in the middle of a load that writes a file; then it does again.
-FULL = """
-import resource, signal, sys
-from pathlib import Path
-from pilothouse.domain.clock import SystemClock
-from pilothouse.domain.errors import StoreError
-from pilothouse.store.telemetry import TelemetryStore
-from pilothouse.telemetry.loader import Loader
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-store = TelemetryStore(Path(sys.argv[2]))
-loader = Loader(Path(sys.argv[1]), store, SystemClock())
-_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-for size in (100_000, 400_000, most):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
-    try:
-        loader.load_once()
-        print("loaded")
-    except StoreError:
-        print("failed", len(list((Path(sys.argv[2]).parent / "payloads").glob("*"))))
-store.close()
-"""
-
-
 @pytest.mark.process
 def test_a_disk_that_is_full_where_a_file_is_written_loses_nothing_and_keeps_no_part_of_it(tmp_path: Path) -> None:
     noise = random.Random(3)
@@ -215,9 +193,8 @@ def test_a_disk_that_is_full_where_a_file_is_written_loses_nothing_and_keeps_no_
     for one in spans:
         one.payload = Payload(request=noise.randbytes(20_000).hex(), response="")
     written(tmp_path / "journal", 0, spans)
-    command = [sys.executable, "-c", FULL, str(tmp_path / "journal"), str(tmp_path / "t.duckdb")]
-    done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=120)
-    assert done.stdout.split("\n")[:-1] == ["failed 0", "failed 0", "loaded"], (done.stdout, done.stderr)
+    said = loads(tmp_path / "journal", tmp_path / "t.duckdb", 100_000, 400_000)
+    assert said == ["failed 0", "failed 0", "loaded"]
     store = TelemetryStore(tmp_path / "t.duckdb")
     assert listed(store) == [("15", "", 40)]
     found = payloads.fetch(store, [owner(n) for n in range(40)])

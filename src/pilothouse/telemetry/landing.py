@@ -12,6 +12,7 @@ import duckdb
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import StoreError
 from pilothouse.store.telemetry import TelemetryStore, lines
+from pilothouse.store.telemetry.files import quoted
 from pilothouse.telemetry import payload_files
 from pilothouse.telemetry.payloads import DAY_US, folder
 from pilothouse.telemetry.roller import ROLL_TEXT, Roller
@@ -44,7 +45,7 @@ class Landing:
             much = [(day * DAY_US, route) for day, route, text in groups if text >= AT_ONCE]
             self._taken += sum(text for _, _, text in groups if text < AT_ONCE)
             for day_us, route in much:
-                own = _OF.format(since=day_us, until=day_us + DAY_US, route=route.replace("'", "''"))
+                own = _OF.format(since=day_us, until=day_us + DAY_US, route=quoted(route))
                 payload_files.put(write, self._folder, day_us, route, lines.payloads(kind, own))
                 others += f" AND NOT ({own})"
         write.execute(f"INSERT INTO payloads {lines.payloads(kind, others)}")
@@ -75,4 +76,4 @@ _GROUPS = """SELECT epoch_us(ts) // {day}, coalesce(route, ''),
   sum(strlen(concat(payload.request, payload.response, payload.upstream)))::BIGINT
 FROM {batch} WHERE payload IS NOT NULL GROUP BY ALL"""
 
-_OF = """ts >= make_timestamp({since}) AND ts < make_timestamp({until}) AND coalesce(route, '') = '{route}'"""
+_OF = """ts >= make_timestamp({since}) AND ts < make_timestamp({until}) AND coalesce(route, '') = {route}"""

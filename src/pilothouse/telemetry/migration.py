@@ -17,6 +17,7 @@ import msgspec
 from pilothouse.domain.errors import StateError
 from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.store.telemetry.clickhouse_tables import KEYS, ONCE, time_of
+from pilothouse.store.telemetry.files import quoted
 from pilothouse.telemetry import payloads
 
 HOUR_US = 3_600_000_000
@@ -188,7 +189,7 @@ def _copy(store: TelemetryStore, one: Slice, path: Path) -> None:
 
 def _once(table: str, path: Path) -> str:
     """SQL of a relation: the file's rows, one for each key where the table keeps one for each."""
-    source = f"SELECT * FROM read_parquet('{str(path).replace(chr(39), chr(39) * 2)}') AS t"  # noqa: S608
+    source = f"SELECT * FROM read_parquet({quoted(path)}) AS t"  # noqa: S608
     if table not in ONCE:
         return source
     return f"{source} QUALIFY row_number() OVER (PARTITION BY {', '.join(KEYS[table])} ORDER BY t::VARCHAR) = 1"
@@ -200,7 +201,7 @@ def _summed(connection: Any, table: str, path: Path) -> Sum:
     columns = ", ".join(f'"{name}"' for name in names)
     rows, total, every = connection.execute(
         f"SELECT count(*), coalesce(sum(hash(({columns},))), 0)::VARCHAR, "  # noqa: S608  # our own names
-        f"(SELECT count(*) FROM read_parquet('{str(path).replace(chr(39), chr(39) * 2)}')) FROM ({_once(table, path)})"
+        f"(SELECT count(*) FROM read_parquet({quoted(path)})) FROM ({_once(table, path)})"
     ).fetchone()
     return Sum(rows, total, every - rows)
 

@@ -16,6 +16,7 @@ import duckdb
 import msgspec
 
 from pilothouse.store.telemetry import TelemetryStore
+from pilothouse.store.telemetry.files import quoted, synced
 from pilothouse.telemetry.payloads import COLUMNS, folder, read
 
 GROUP_ROWS = 2048  # of a row group: what is read and unpacked to open one payload
@@ -44,18 +45,18 @@ def put(write: duckdb.DuckDBPyConnection, root: Path, day_us: int, route: str, r
     path = root / f"{day[0] if day else ''}-{secrets.token_hex(6)}{_ON_DISK}"
     fresh = path.with_suffix(_UNFINISHED)
     write.execute(
-        f"COPY (SELECT {COLUMNS} FROM ({rows}) ORDER BY owner) TO {_quoted(fresh)} "  # noqa: S608  # our own names
+        f"COPY (SELECT {COLUMNS} FROM ({rows}) ORDER BY owner) TO {quoted(fresh)} "  # noqa: S608  # our own names
         f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUP_ROWS})",
         params,
     )
     fresh.chmod(0o600)
-    _sync(fresh)
+    synced(fresh)
     fresh.replace(path)
-    _sync(root)
+    synced(root)
     size = path.stat().st_size
     write.execute(
         "INSERT INTO payload_files SELECT $file, make_timestamp($day)::DATE, $route, min(ts), max(ts), "  # noqa: S608
-        f"count(*), $bytes FROM read_parquet({_quoted(path)})",
+        f"count(*), $bytes FROM read_parquet({quoted(path)})",
         {"file": path.name, "day": day_us, "route": route, "bytes": size},
     )
     return size
@@ -123,18 +124,5 @@ def _unheld(root: Path) -> Iterator[bool]:
             yield False
         else:
             yield True
-    finally:
-        os.close(descriptor)
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
-
-
-def _sync(path: Path) -> None:
-    """Hand a file, or a folder's entries, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -18,6 +18,7 @@ from typing import Any
 
 from pilothouse.domain.errors import StoreError
 from pilothouse.store.telemetry import TelemetryStore
+from pilothouse.store.telemetry.files import quoted
 from pilothouse.telemetry import lookup
 from pilothouse.telemetry.filter_sql import Condition, Window
 
@@ -136,5 +137,5 @@ def source(store: TelemetryStore, ask: Ask, since_us: int, until_us: int) -> str
 def read(store: TelemetryStore, files: Sequence[str]) -> str:
     """SQL of what these files hold."""
     root = folder(store)
-    paths = ", ".join("'" + str(root / name).replace("'", "''") + "'" for name in files) if root else ""
+    paths = ", ".join(quoted(root / name) for name in files) if root else ""
     return f"read_parquet([{paths}])"

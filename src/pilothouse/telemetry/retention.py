@@ -20,6 +20,7 @@ from pilothouse.config.retention import Keep, RetentionConfig
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import StoreError
 from pilothouse.store.telemetry import TelemetryStore
+from pilothouse.store.telemetry.files import quoted
 from pilothouse.telemetry import entries, payloads, rollups
 from pilothouse.telemetry.journal import disk_free
 from pilothouse.telemetry.payloads import DAY_US
@@ -91,7 +92,7 @@ class _Group(msgspec.Struct, frozen=True):
         """SQL that holds for the group's rows; `shape` has `{routes}` in it, or is empty where routes play no part."""
         if not shape or (self.route == GENERAL and not self.but):
             return "true"
-        named = ", ".join(_quoted(name) for name in (self.but or (self.route,)))
+        named = ", ".join(quoted(name) for name in (self.but or (self.route,)))
         inner = shape.replace("{routes}", f"route IN ({named})")
         return inner if self.route != GENERAL else f"NOT coalesce({inner}, false)"
 
@@ -370,10 +371,6 @@ def _delete(store: TelemetryStore, write: duckdb.DuckDBPyConnection, group: _Gro
         lines = f"{_LINES[group.what]} AND ({group.condition('{routes}')})"
         entries.remove(store, write, since_us, since_us + DAY_US, lines)
     return deleted
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _size(path: Path) -> int:

@@ -1,5 +1,7 @@
 """Moves payloads out of the table into files: of a day that is over, and of today when there is much of it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -56,15 +58,19 @@ class Roller:
 
     def tidy(self) -> None:
         """Delete what no list names, and put small files together; raises StoreError."""
-        try:
+        with self._whole("payload files cannot be put together", "they stay as they are"):
             payload_files.sweep(self._store)
             payload_files.merge(self._store, self._over)
+
+    @contextmanager
+    def _whole(self, failed: str, hint: str) -> Iterator[None]:
+        """All of it or nothing: where it fails, files that no list names go, and a StoreError says so."""
+        try:
+            yield
         except (duckdb.Error, OSError) as error:
             payload_files.sweep(self._store)
             reason = str(error).partition("\n")[0]
-            raise StoreError(
-                f"payload files cannot be put together: {reason}", where=str(self._folder), hint="they stay as they are"
-            ) from error
+            raise StoreError(f"{failed}: {reason}", where=str(self._folder), hint=hint) from error
 
     def settle(self, before_us: int) -> None:
         """Move every payload of the days before, also of those that came late; raises StoreError."""
@@ -101,21 +107,13 @@ class Roller:
     def _roll_day(self, day_us: int) -> Rolled:
         """Move at most `rows` rows and about `file_text` of text of the day into one file for each route."""
         root = self._folder or Path()
-        try:
-            with self._store.transaction() as write:
-                write.execute(_PICK, [day_us, day_us + DAY_US, self._rows, self._file_text])
-                routes = write.execute("SELECT DISTINCT route FROM picked ORDER BY ALL").fetchall()
-                size = sum(
-                    payload_files.put(write, root, day_us, route, _PICKED, {"route": route}) for (route,) in routes
-                )
-                row = write.execute("DELETE FROM payloads WHERE rowid IN (SELECT row FROM picked)").fetchone()
-                write.execute("DROP TABLE picked")
-        except (duckdb.Error, OSError) as error:
-            payload_files.sweep(self._store)
-            reason = str(error).partition("\n")[0]
-            raise StoreError(
-                f"payloads cannot be moved into files: {reason}", where=str(self._folder), hint="they stay in the store"
-            ) from error
+        failed = "payloads cannot be moved into files"
+        with self._whole(failed, "they stay in the store"), self._store.transaction() as write:
+            write.execute(_PICK, [day_us, day_us + DAY_US, self._rows, self._file_text])
+            routes = write.execute("SELECT DISTINCT route FROM picked ORDER BY ALL").fetchall()
+            size = sum(payload_files.put(write, root, day_us, route, _PICKED, {"route": route}) for (route,) in routes)
+            row = write.execute("DELETE FROM payloads WHERE rowid IN (SELECT row FROM picked)").fetchone()
+            write.execute("DROP TABLE picked")
         return Rolled(rows=int(row[0]) if row else 0, files=len(routes), bytes=size)
 
 

@@ -24,6 +24,7 @@ from pilothouse import __version__
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import BadRequest, StoreError
 from pilothouse.store.telemetry import TelemetryStore
+from pilothouse.store.telemetry.files import quoted
 from pilothouse.store.telemetry.schema import SCHEMA_VERSION
 from pilothouse.telemetry import entries, payloads, rollups
 
@@ -236,16 +237,15 @@ def _take(
     store: TelemetryStore, write: duckdb.DuckDBPyConnection, path: Path, file: ExportedFile, format_: Format
 ) -> int:
     """Insert the rows that are not there yet; their number."""
-    literal = str(path).replace("'", "''")
     columns = write.execute(
         "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ? AND NOT internal",
         [file.table],
     ).fetchall()
     if format_ == "parquet":
-        source = f"read_parquet('{literal}')"
+        source = f"read_parquet({quoted(path)})"
     else:
         spec = ", ".join(f"\"{name}\": '{type_}'" for name, type_ in columns)
-        source = f"read_json('{literal}', format = 'newline_delimited', columns = {{{spec}}})"
+        source = f"read_json({quoted(path)}, format = 'newline_delimited', columns = {{{spec}}})"
     names = {name for name, _ in columns}
     have = [row[0] for row in write.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()]  # noqa: S608
     chosen = ", ".join(f'"{name}"' for name in have if name in names)

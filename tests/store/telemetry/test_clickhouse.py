@@ -46,14 +46,14 @@ def deadly(work):
         return result
     return wrapped
 store = ClickHouseStore(url, Path(spool))
-owner = {"_sync": clickhouse_spool, "insert": Server}.get(where, Path)
+owner = {"synced": clickhouse_spool, "insert": Server}.get(where, Path)
 setattr(owner, where, deadly(getattr(owner, where)))
 Loader(Path(root), store, FrozenClock(int(now_us))).load_once()
 os._exit(7)
 """
 # (what, before or after, which time): while rows are put on the disk, while they are sent, while they are taken away
 MOMENTS = (
-    *(("_sync", "after", 5), ("rename", "before", 1), ("rename", "after", 1), ("insert", "before", 1)),
+    *(("synced", "after", 5), ("rename", "before", 1), ("rename", "after", 1), ("insert", "before", 1)),
     *(("insert", "after", 6), ("unlink", "before", 8), ("rmdir", "before", 1)),
 )
 

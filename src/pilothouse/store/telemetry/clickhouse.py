@@ -17,7 +17,7 @@ from pilothouse.domain.errors import StoreError
 from pilothouse.domain.ids import uuid7
 from pilothouse.store.telemetry import clickhouse_recall
 from pilothouse.store.telemetry.clickhouse_client import Server
-from pilothouse.store.telemetry.clickhouse_spool import Spool, Writing, literal
+from pilothouse.store.telemetry.clickhouse_spool import Spool, Writing
 from pilothouse.store.telemetry.clickhouse_sql import Params
 from pilothouse.store.telemetry.clickhouse_tables import (
     KEYS,
@@ -31,6 +31,7 @@ from pilothouse.store.telemetry.clickhouse_tables import (
     time_of,
 )
 from pilothouse.store.telemetry.duck import TelemetryStore
+from pilothouse.store.telemetry.files import quoted
 from pilothouse.store.telemetry.recall import Amend, Between, Recall
 from pilothouse.store.telemetry.schema import SCHEMA_VERSION
 
@@ -121,9 +122,9 @@ class ClickHouseStore(TelemetryStore):
         arrived = self._spool.file(f"{uuid7()}.arriving")
         try:
             self._server.fetch(sql, arrived)
-            source = f"SELECT {as_made(table, self.tables[table])} FROM read_parquet('{literal(arrived)}')"  # noqa: S608
+            source = f"SELECT {as_made(table, self.tables[table])} FROM read_parquet({quoted(arrived)})"  # noqa: S608
             with self._made.reading() as made:
-                return int(made(f"COPY ({source}) TO '{literal(into)}' ({options})")[0]["Count"])
+                return int(made(f"COPY ({source}) TO {quoted(into)} ({options})")[0]["Count"])
         finally:
             arrived.unlink(missing_ok=True)
 
@@ -160,8 +161,8 @@ class ClickHouseStore(TelemetryStore):
         """A relation of the write's connection with the table's rows of a window (µs), or what tells them apart."""
         time = time_of(table)
         names = list(dict.fromkeys((*(key or [name for name, _ in self.tables[table]]), time)))
-        quoted = ", ".join(f'"{name}"' for name in names)
-        asked = f"{quoted}, {UNKNOWN}" if never_null(table, self.tables[table]) else quoted
+        columns = ", ".join(f'"{name}"' for name in names)
+        asked = f"{columns}, {UNKNOWN}" if never_null(table, self.tables[table]) else columns
         arrived = self._spool.file(f"{uuid7()}.arriving")
         try:
             self._server.fetch(
@@ -171,7 +172,7 @@ class ClickHouseStore(TelemetryStore):
             )
             write.made.execute(
                 f"CREATE OR REPLACE TEMP TABLE stored_rows AS SELECT {as_made(table, self.tables[table], names)} "  # noqa: S608
-                f"FROM read_parquet('{literal(arrived)}') UNION ALL BY NAME SELECT {quoted} FROM {table}"
+                f"FROM read_parquet({quoted(arrived)}) UNION ALL BY NAME SELECT {columns} FROM {table}"
             )
         finally:
             arrived.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ Statements may be repeated, and rows are sent with a token that the server knows
 being deleted puts nothing twice.
 """
 
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from pilothouse.domain.ids import uuid7
 from pilothouse.store.telemetry.clickhouse_client import Server
 from pilothouse.store.telemetry.clickhouse_sql import Params, translate
 from pilothouse.store.telemetry.clickhouse_tables import KEYS, UNKNOWN, Tables, never_null, partitioned
+from pilothouse.store.telemetry.files import quoted, synced
 
 STATEMENTS = "statements.json"
 _LAST = ("load_positions", "meta")  # sent after what they speak of
@@ -142,11 +142,11 @@ class Spool:
         if writing.statements:
             path = fresh / STATEMENTS
             path.write_bytes(msgspec.json.encode(writing.statements))
-            _sync(path)
+            synced(path)
         if any(files) or writing.statements:
-            _sync(fresh)
+            synced(fresh)
             fresh.rename(fresh.with_suffix(".write"))
-            _sync(self._folder)
+            synced(self._folder)
 
     def _rows(self, made: duckdb.DuckDBPyConnection, table: str, folder: Path) -> bool:
         """A table's new rows as a file, if there are any; it is empty in memory then."""
@@ -159,8 +159,8 @@ class Spool:
         names = ", ".join(f'"{name}"' for name, _ in own)
         if unknown:
             names += f", list_filter([{unknown}], lambda name: name IS NOT NULL) AS {UNKNOWN}"
-        made.execute(f"COPY (SELECT {names} FROM {table}) TO '{literal(path)}' (FORMAT parquet)")  # noqa: S608
-        _sync(path)
+        made.execute(f"COPY (SELECT {names} FROM {table}) TO {quoted(path)} (FORMAT parquet)")  # noqa: S608
+        synced(path)
         made.execute(f"DELETE FROM {table}")  # noqa: S608  # our own names
         return True
 
@@ -188,16 +188,3 @@ class Spool:
             self._server.insert(table, columns, path, f"{folder.stem}:{table}")
             path.unlink()
         folder.rmdir()
-
-
-def literal(path: Path) -> str:
-    """Inside quotes."""
-    return str(path).replace("'", "''")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 
 from pilothouse.domain.errors import StoreError
+from pilothouse.store.telemetry.files import quoted, synced
 from pilothouse.store.telemetry.recall import Amend, Between, Recall
 from pilothouse.store.telemetry.schema import ADDED, SCHEMA_VERSION, TABLES
 
@@ -216,7 +217,7 @@ class TelemetryStore:
 
     def copy(self, ask: Ask, sql: str, table: str, into: Path, options: str) -> int:  # noqa: ARG002
         """Write the answer to a question of `reading` as a file; how many rows. `table`: whose columns it has."""
-        return int(ask(f"COPY ({sql}) TO '{str(into).replace(chr(39), chr(39) * 2)}' ({options})")[0]["Count"])
+        return int(ask(f"COPY ({sql}) TO {quoted(into)} ({options})")[0]["Count"])
 
     def stored(self, write: Any, table: str, window: tuple[int, int], key: Sequence[str]) -> str:  # noqa: ARG002
         """A relation, for the write under way, with the table's rows of a window (µs) at least."""
@@ -265,7 +266,7 @@ class TelemetryStore:
             try:
                 _discard(fresh)
                 self._writer.execute("CHECKPOINT")
-                self._writer.execute(f"ATTACH '{str(fresh).replace(chr(39), chr(39) * 2)}' AS fresh")
+                self._writer.execute(f"ATTACH {quoted(fresh)} AS fresh")
                 try:
                     name = self._writer.execute("SELECT current_database()").fetchall()[0][0]
                     self._writer.execute(f'COPY FROM DATABASE "{name}" TO fresh')
@@ -278,11 +279,7 @@ class TelemetryStore:
                 _discard(fresh)
 
     def _exchange(self, fresh: Path, path: Path, within_s: float) -> bool:
-        descriptor = os.open(fresh, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        synced(fresh)
         with self._gate:
             if not self._gate.wait_for(lambda: not self._readers, within_s):
                 return False

@@ -6,6 +6,8 @@ be read is found before anything is written. The rows then move into their table
 
 from typing import Final
 
+from pilothouse.store.telemetry.files import quoted
+
 KINDS: Final = ("request", "span", "event", "metric", "score", "loss")
 
 _TOKENS = """STRUCT(input_uncached BIGINT, cache_read BIGINT, cache_write BIGINT, output_text BIGINT,
@@ -178,9 +180,8 @@ def batch(kind: str) -> str:
 def stage(kind: str, path: str) -> str:
     """SQL that reads the lines of one kind from `path` into `batch(kind)`; fails on a line that is not of the kind."""
     columns = ", ".join(f""""{name}": '{type_}'""" for name, type_ in _COLUMNS[kind].items())
-    literal = path.replace("'", "''")
     return f"""CREATE OR REPLACE TEMP TABLE {batch(kind)} AS SELECT {_SELECT[kind]}
-FROM read_json('{literal}', format = 'newline_delimited', columns = {{{columns}}})"""  # noqa: S608  # our own names
+FROM read_json({quoted(path)}, format = 'newline_delimited', columns = {{{columns}}})"""  # noqa: S608  # our own names
 
 
 def payloads(kind: str, condition: str) -> str:
