@@ -210,7 +210,12 @@ def test_what_is_slow_to_find_is_counted_as_far_as_the_page_goes_and_says_so(
     assert 10 < page.total < 100
     last = listing.find(store, msgspec.structs.replace(asked, limit=200))
     assert (last.total, last.capped) == (100, False)
+    looked: list[int] = []
+    bounded = listing._bounded
+    monkeypatch.setattr(listing, "_bounded", lambda *told: looked.append(told[2]) or bounded(*told))
     after = listing.find(store, msgspec.structs.replace(asked, before=page.next))
+    width = looked[0].until_us - looked[0].since_us
+    assert width < 10  # of 90 µs: a later page goes back as carefully as the first
     assert [row.id for row in after.rows] == [f"x{n:03}" for n in range(89, 79, -1)]
 
 

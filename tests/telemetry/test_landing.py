@@ -225,12 +225,14 @@ def test_small_files_are_put_together_by_day_and_route(
     before = every(store)
     keeper = Keeper(store, tmp_path / "journal", FrozenClock(NOW_US), RetentionConfig)
     keeper.tidy()
+    keeper.put_together()
     # Eight of today's; seven are too few; of a day that is over two are enough.
     assert listed(store) == [("13", "a", 2), ("15", "a", 8), *[("15", "b", 1)] * 7]
     assert every(store) == before
     assert len(payloads.fetch(store, [owner(n) for n in range(17)])) == 17
     assert keeper.usage().payloads == sum(path.stat().st_size for path in tmp_path.glob("payloads/*.parquet"))
     keeper.tidy()
+    keeper.put_together()
     assert len(listed(store)) == 9
 
 
@@ -252,11 +254,13 @@ def test_files_that_are_being_read_go_when_they_have_been(
     with payloads.held(store), store.reading() as ask:
         relation = payloads.source(store, ask, *WINDOW)
         keeper.tidy()
+        keeper.put_together()
         assert len(ask(f"SELECT * FROM {relation}")) == 8
         assert len(list(root.glob("*.parquet"))) == 9
         made = transfer.export(store, str(tmp_path / "out"), WINDOW, FrozenClock(NOW_US))
         assert made.rows["payloads"] == 8
     keeper.tidy()
+    keeper.put_together()
     assert listed(store) == [("15", "a", 8)]
 
 

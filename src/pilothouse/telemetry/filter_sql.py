@@ -92,7 +92,7 @@ def conditions(query: Query) -> Condition:
     for term in query.terms:
         one = _condition(term)
         made.append(msgspec.structs.replace(one, sql=f"NOT coalesce({one.sql}, false)") if term.negated else one)
-    return _joined("AND", made)
+    return all_of(made)
 
 
 def _condition(term: Term) -> Condition:
@@ -109,6 +109,11 @@ def _looked_up(field: str, value: str) -> Condition:
     if field == "has":
         return Condition(_HAS[value])
     return _among(SETS[field], value) if field in SETS else _label(field.removeprefix("label."), value)
+
+
+def all_of(made: list[Condition]) -> Condition:
+    """Each of them is needed."""
+    return _joined("AND", made)
 
 
 def any_of(made: list[Condition]) -> Condition:
@@ -189,7 +194,7 @@ def _words(text: str) -> Condition:
     if words == [text.lower()]:  # a word alone, which may be an id
         return _marked(*([word] for word in dict.fromkeys((*words, text))))
     found = any_of([said, *(Condition(f"{column} = ?", [text]) for column in _IDS)])
-    return _joined("AND", [_marked(words, [text]), found])
+    return all_of([_marked(words, [text]), found])
 
 
 def _ident(value: str) -> Condition:
@@ -198,10 +203,10 @@ def _ident(value: str) -> Condition:
         return msgspec.structs.replace(any_of([_text(column, value) for column in _IDS]), slow=True)
     if begins == value:
         same = any_of([Condition(f"{column} = ?", [value]) for column in _IDS])
-        return _joined("AND", [_marked([value]), same])
+        return all_of([_marked([value]), same])
     same = any_of([Condition(f"starts_with({column}, ?)", [begins]) for column in _IDS])
     known = marks.beginning(begins)
-    return _joined("AND", [_marked([known]), same]) if known else msgspec.structs.replace(same, slow=True)
+    return all_of([_marked([known]), same]) if known else msgspec.structs.replace(same, slow=True)
 
 
 def _label(key: str, value: str) -> Condition:
@@ -215,7 +220,7 @@ def _label(key: str, value: str) -> Condition:
         [key, *of_span.params, key, *of_request.params],
         slow=True,
     )
-    return _joined("AND", [_marked([marks.pair(key)]), read])
+    return all_of([_marked([marks.pair(key)]), read])
 
 
-__all__ = ["SETS", "SPREAD_US", "Condition", "Window", "any_of", "conditions"]
+__all__ = ["SETS", "SPREAD_US", "Condition", "Window", "all_of", "any_of", "conditions"]

@@ -16,7 +16,7 @@ from pilothouse.domain.errors import BadRequest
 from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.telemetry import marks
 from pilothouse.telemetry.filter import FIELDS, Query
-from pilothouse.telemetry.filter_sql import SETS, Condition, Window, conditions
+from pilothouse.telemetry.filter_sql import SETS, Condition, Window, all_of, conditions
 from pilothouse.telemetry.histograms import BINS, Bin, bin_of, bins
 
 LIMIT_MAX = 500
@@ -104,7 +104,7 @@ def find(store: TelemetryStore, asked: Asked) -> Found:
     condition, window = conditions(asked.query), _window(asked)
     if asked.before:
         ts_us, after = _cursor(asked.before)
-        condition = Condition(f"{condition.sql} AND {after.sql}", condition.params + after.params, condition.ways)
+        condition = all_of([condition, after])
         window = Window(window.since_us, ts_us + 1)
     with store.reading() as ask:
         total, more = _newest(ask, condition, window, asked.limit + 1, HITS_MAX + 1 if not asked.before else 0)

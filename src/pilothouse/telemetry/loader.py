@@ -290,7 +290,9 @@ class Loader:
 
         The store's log is folded in when little comes: the last rows of each table are written anew with it.
         """
-        self._next_tidy = self._clock.monotonic() + COMPACT_S
+        self._next_tidy = self._clock.monotonic() + COMPACT_S  # first: one that fails waits as any other does
+        if quiet:
+            self._quiet_from = float("inf")
         now_us = self._clock.now_us()
         before_us = now_us - int(COMPACT_AGE_S * 1e6)
         rollups.compact(self._store, self._dirty_us, before_us)
@@ -311,8 +313,6 @@ class Loader:
         if quiet or self._since_tidy <= QUIET_BYTES:
             settling.settle(self._store, quiet=quiet)
         self._since_tidy = 0
-        if quiet:
-            self._quiet_from = float("inf")
         return deleted
 
     def _forget(self, now_us: int) -> None:

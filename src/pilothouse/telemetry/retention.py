@@ -148,8 +148,11 @@ class Keeper:
         if gone or (over and not self.over):
             self._give_back(needed=over or any(removal.what != "payloads" for removal in capped))
         self.over = over and self._excess(config) > 0
-        self._roller.tidy()
         return gone
+
+    def put_together(self) -> None:
+        """Put small payload files of a day together; raises StoreError, and then they stay as they are."""
+        self._roller.tidy()
 
     def usage(self) -> Usage:
         """What telemetry takes now."""

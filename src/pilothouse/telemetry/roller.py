@@ -9,7 +9,7 @@ import msgspec
 
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import StoreError
-from pilothouse.store.telemetry import TelemetryStore
+from pilothouse.store.telemetry import TelemetryStore, lines
 from pilothouse.telemetry import payload_files
 from pilothouse.telemetry.payloads import DAY_US, folder
 
@@ -131,8 +131,8 @@ routes AS (
   SELECT id AS owner, route FROM requests, bounds WHERE ts BETWEEN since AND until
     AND id IN (SELECT owner FROM fitting)
   UNION ALL
-  SELECT trace_id || '/' || span_id, route FROM spans, bounds WHERE ts BETWEEN since AND until
-    AND trace_id || '/' || span_id IN (SELECT owner FROM fitting))
+  SELECT {lines.OWNERS["span"]}, route FROM spans, bounds WHERE ts BETWEEN since AND until
+    AND {lines.OWNERS["span"]} IN (SELECT owner FROM fitting))
 SELECT row, coalesce(any_value(r.route), '') AS route
 FROM fitting f LEFT JOIN routes r USING (owner) GROUP BY row"""  # noqa: S608  # our own names
 

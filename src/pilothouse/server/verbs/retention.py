@@ -50,6 +50,7 @@ def _tidy(control: Control) -> None:
     if keeper.over and not was_over:
         usage = keeper.usage()
         log.error("telemetry is over its disk cap, and the rest may not go", bytes=usage.total, cap=usage.cap)
+    keeper.put_together()  # last: a file that cannot be read keeps nothing else from being done and told
 
 
 def _tell(control: Control, removal: Removal) -> None:
