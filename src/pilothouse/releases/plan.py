@@ -119,32 +119,40 @@ def back_out(route: str, env: str) -> str:
     return f"pilothouse rollback {route}" + ("" if env == "prod" else f" --env {env}")
 
 
-def advance(
-    store: StateStore,
-    route: RouteConfig,
-    env: str,
-    release: int,
-    steps: tuple[Step, ...],
-    *,
-    actor: Actor,
-    clock: Clock,
-) -> Advanced:
+class Advance(msgspec.Struct, frozen=True, kw_only=True):
+    """An order to carry `release` on in `env` by one step. `expected_revision`: of the pointer of `env` that was looked
+    at (0: there was none); None: the one of now."""
+
+    env: str
+    release: int
+    actor: Actor
+    expected_revision: int | None = None
+
+
+def advance(store: StateStore, route: RouteConfig, order: Advance, steps: tuple[Step, ...], clock: Clock) -> Advanced:
     """Do the first step that is not done, if it is ready and ours to do; the gate is run by its own command.
 
-    Refused or Conflict where the pointer's own rules stand against it.
+    Refused or Conflict where the pointer's own rules stand against it, or where it is not the one that was looked at.
     """
     with store.read() as conn:
         live = {one.env: one.revision for one in pointers.every(conn, route.name)}
-    results = dry_run(store, route, env, release, steps, now_us=clock.now_us())
+    if order.expected_revision is not None:
+        live[order.env] = order.expected_revision
+    results = dry_run(store, route, order.env, order.release, steps, now_us=clock.now_us())
     following = next((result for result in results if result.state != "done"), None)
     if following is None or following.state != "ready" or isinstance(following.step, Check | Gate | Hold):
         return Advanced(results=results)
     step = following.step
-    where = step.env if isinstance(step, Stage) else env
+    where = step.env if isinstance(step, Stage) else order.env
     share = step.share if isinstance(step, Canary) else None
-    order = pointer.Promotion(
-        env=where, release=release, actor=actor, reason="plan", share=share, expected_revision=live.get(where, 0)
+    asked = pointer.Promotion(
+        env=where,
+        release=order.release,
+        actor=order.actor,
+        reason="plan",
+        share=share,
+        expected_revision=live.get(where, 0),
     )
-    moved = pointer.promote(store, route, order, clock)
-    after = dry_run(store, route, env, release, steps, now_us=clock.now_us())
+    moved = pointer.promote(store, route, asked, clock)
+    after = dry_run(store, route, order.env, order.release, steps, now_us=clock.now_us())
     return Advanced(results=after, moved=moved, step=step)

@@ -261,7 +261,7 @@ async def drill(control: Control, request: Request) -> Response:
     """Exercise what is promised; the evidence is kept. NDJSON: what is begun, then the result."""
     asked = await body(request, RunDrill)
     kind, name = request.path_params["kind"], request.path_params["route"]
-    return streamed(drills.streamed(control, kind, name, asked.env, who(request)))
+    return streamed(drills.lines(control, kind, name, asked.env, who(request)))
 
 
 async def back_up(control: Control, request: Request) -> Response:

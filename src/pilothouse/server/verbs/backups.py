@@ -19,7 +19,7 @@ from pilothouse.server.composition import Control, app_file_names, secrets_finge
 from pilothouse.server.datadir import DataDir, control_address, supervisor_state
 from pilothouse.server.link import table_path
 from pilothouse.server.opening import open_telemetry
-from pilothouse.server.verbs.transfers import Tell, lines
+from pilothouse.server.streamed import Tell, streamed, threaded
 from pilothouse.store.state import changes
 from pilothouse.store.state.engine import StateStore
 from pilothouse.telemetry import transfer
@@ -46,7 +46,7 @@ async def back_up(control: Control, asked: BackUp, actor: Actor) -> AsyncIterato
             written = backup.write(control.state, Path(asked.to), control.clock, extra, _progress(tell))
         return {"file": written.file, "bytes": written.bytes, "contents": msgspec.to_builtins(written.contents)}
 
-    async for line in lines(control, work, "backup"):
+    async for line in streamed(control.tasks, "backup", threaded(work)):
         yield line
 
 

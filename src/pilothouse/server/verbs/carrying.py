@@ -15,6 +15,8 @@ from pilothouse.server.verbs import evals, plans
 from pilothouse.server.verbs.plans import Apply
 
 EVERY_S = 1.0  # how often a step that waits is looked at
+UNFORESEEN = "Pilothouse itself failed; logs/control.log says how"
+NO_VERDICT = "the gate ended without a verdict; logs/control.log says how"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +41,16 @@ async def carry_on(control: Control, order: Order, actor: Actor) -> dict[str, An
         )  # fmt: skip
     carried = Carried(release=order.apply.release or 0, actor=str(actor), since_us=control.clock.now_us())
     control.carried[key] = carried  # before anything is awaited: a second order finds it
+    begun = False
     try:
         found = await plans.apply(control, order.apply, actor)
-    except PilothouseError:
-        control.carried.pop(key, None)
-        raise
-    carried.release = found["to"]
-    following = replace(order, apply=Apply(route=key[0], env=key[1], release=found["to"]))
-    control.tasks.spawn(_rest(control, following, actor, carried, found), f"plan {key[0]}")
+        carried.release = found["to"]
+        following = replace(order, apply=Apply(route=key[0], env=key[1], release=found["to"]))
+        control.tasks.spawn(_rest(control, following, actor, carried, found), f"plan {key[0]}")
+        begun = True
+    finally:
+        if not begun:  # whatever it was, or a caller who has left: the plan can be carried on again
+            control.carried.pop(key, None)
     return found
 
 
@@ -61,30 +65,41 @@ def stop(control: Control, route: str, env: str) -> bool:
 
 async def _rest(control: Control, order: Order, actor: Actor, carried: Carried, found: dict[str, Any]) -> None:
     """The steps after the first. What goes wrong is kept for who looks."""
+    error = UNFORESEEN
     try:
-        while not carried.stopped:
-            following = onward(found)
-            if following == "end" or (following == "gate" and not order.gate):
-                return
-            if following == "gate":
-                await _gate(control, order, actor, carried)
-            elif following == "wait" and not await control.loops.rest(EVERY_S):
-                return
-            if not carried.stopped:
-                found = await plans.apply(control, order.apply, actor)
-    except PilothouseError as error:
-        carried.error = str(error)
+        error = await _steps(control, order, actor, carried, found)
+    except PilothouseError as failed:
+        error = str(failed)
     finally:
-        carried.ended = True
+        carried.error, carried.ended = error, True
         carried.done = carried.total = 0
 
 
-async def _gate(control: Control, order: Order, actor: Actor, carried: Carried) -> None:
+async def _steps(control: Control, order: Order, actor: Actor, carried: Carried, found: dict[str, Any]) -> str:
+    """Carry on until nothing follows, or until it is stopped; what the gate ended with instead of a verdict."""
+    while not carried.stopped:
+        following = onward(found)
+        if following == "end" or (following == "gate" and not order.gate):
+            return ""
+        if following == "gate" and (error := await _gate(control, order, actor, carried)):
+            return error
+        if following == "wait" and not await control.loops.rest(EVERY_S):
+            return ""
+        if not carried.stopped:
+            found = await plans.apply(control, order.apply, actor)
+    return ""
+
+
+async def _gate(control: Control, order: Order, actor: Actor, carried: Carried) -> str:
+    """Run the gate; why there is no verdict, empty where there is one. A gate without one is never run again here."""
+    error = NO_VERDICT
     asked = evals.Asked(route=order.apply.route, release=carried.release)
     async for line in evals.judge(control, asked, actor):
         if line["type"] == "progress":
             carried.done, carried.total = line["done"], line["total"]
         elif line["type"] == "error":
-            carried.error = line["error"]["message"]
-            carried.stopped = True
+            error = line["error"]["message"]
+        elif line["type"] == "result":
+            error = ""
     carried.done = carried.total = 0
+    return error

@@ -7,13 +7,13 @@ from typing import Any, Final
 import msgspec
 
 from pilothouse.domain.change import Actor, Change
-from pilothouse.domain.errors import NotFound, PilothouseError, Refused
+from pilothouse.domain.errors import NotFound, Refused
 from pilothouse.domain.release_facts import Drill
 from pilothouse.server.composition import Control
 from pilothouse.server.drills import flip, outage, stage, switches
 from pilothouse.server.drills.kinds import RECORDED, Say
 from pilothouse.server.evidence import rescan
-from pilothouse.server.replies import failure_body
+from pilothouse.server.streamed import Tell, streamed
 from pilothouse.server.verbs import backups
 from pilothouse.stats.proportions import wilson
 from pilothouse.store.state import changes, drills, pointers
@@ -146,27 +146,17 @@ async def _scan_again(control: Control, route: str, env: str, actor: Actor) -> d
     return {**told, "low": low, "high": high, **msgspec.structs.asdict(found)}
 
 
-async def streamed(control: Control, kind: str, route: str, env: str, actor: Actor) -> AsyncIterator[dict[str, Any]]:
+async def lines(control: Control, kind: str, route: str, env: str, actor: Actor) -> AsyncIterator[dict[str, Any]]:
     """A line that says what is begun, lines of type `progress` as it goes, then one of type `result` (or `error`).
 
     A drill whose listener has left goes on to its end: a pointer that it moved is moved back.
     """
-    news: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
-    def say(text: str) -> None:
-        news.put_nowait({"type": "progress", "text": text})
-
-    async def work() -> None:
-        try:
-            news.put_nowait({"type": "result", **await run(control, kind, route, env, actor, say)})
-        except PilothouseError as error:
-            news.put_nowait({"type": "error", **failure_body(error)})
-        finally:
-            news.put_nowait(None)
+    async def work(tell: Tell) -> dict[str, Any]:
+        return await run(control, kind, route, env, actor, lambda text: tell({"type": "progress", "text": text}))
 
     yield {"type": "started", "kind": kind, "route": route, "env": env}
-    control.tasks.spawn(work(), f"drill {kind} {route}")
-    while (line := await news.get()) is not None:
+    async for line in streamed(control.tasks, f"drill {kind} {route}", work):
         yield line
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from pilothouse.config.route import GateConfig, RouteConfig
 from pilothouse.domain.change import Actor, Change
-from pilothouse.domain.errors import PilothouseError, Refused
+from pilothouse.domain.errors import Refused
 from pilothouse.domain.evaluation import CaseResult, Verdict
 from pilothouse.domain.table import Live
 from pilothouse.evals import dataset as datasets
@@ -19,13 +19,12 @@ from pilothouse.gateway.pipeline import Gateway
 from pilothouse.releases import registry
 from pilothouse.server.composition import Control
 from pilothouse.server.generating import generating, require_providers
-from pilothouse.server.replies import failure_body
+from pilothouse.server.streamed import Tell, streamed, threaded
 from pilothouse.server.verbs.releases import selectable
 from pilothouse.store.state import changes, pointers, releases, runs
 from pilothouse.store.state.runs import EvalRun
 
 ENV = "prod"  # the environment that a gate judges for
-Tell = Callable[[dict[str, Any]], None]
 FRESH_US = 24 * 3_600 * 1_000_000  # a finished run older than this is no evidence any more
 
 
@@ -53,30 +52,13 @@ class _Prepared(msgspec.Struct, frozen=True):
 
 async def judge(control: Control, asked: Asked, actor: Actor) -> AsyncIterator[dict[str, Any]]:
     """Lines of progress, then one of type `result` (or `error`). A broken run goes on where it stopped."""
-    async for line in told(control, f"eval {asked.route}", lambda tell: _run(control, asked, actor, tell)):
+
+    def work(tell: Tell) -> dict[str, Any]:
+        return _run(control, asked, actor, tell)
+
+    async for line in streamed(control.tasks, f"eval {asked.route}", threaded(work)):
         if line["type"] == "result":
             await selectable(control, asked.route)
-        yield line
-
-
-async def told(control: Control, name: str, run_: Callable[[Tell], dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
-    """What `run_` tells while it works in a thread, then its value as type `result`, or its error as `error`."""
-    news: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-
-    def tell(line: dict[str, Any] | None) -> None:
-        loop.call_soon_threadsafe(news.put_nowait, line)
-
-    async def work() -> None:
-        try:
-            tell({"type": "result", **await asyncio.to_thread(run_, tell)})
-        except PilothouseError as error:
-            tell({"type": "error", **failure_body(error)})
-        finally:
-            tell(None)
-
-    control.tasks.spawn(work(), name)
-    while (line := await news.get()) is not None:
         yield line
 
 

@@ -21,7 +21,7 @@ from pilothouse.server import alternates
 from pilothouse.server.alternates import ENV, EVALUATED
 from pilothouse.server.composition import Control
 from pilothouse.server.generating import generating, require_providers
-from pilothouse.server.verbs.evals import Tell, told
+from pilothouse.server.streamed import Tell, streamed, threaded
 from pilothouse.server.verbs.releases import settled
 from pilothouse.store.state import changes, drills, pointers
 
@@ -129,7 +129,7 @@ async def qualify(control: Control, route: str, model: str, actor: Actor) -> Asy
         alternates.probe(control, [(route, one) for one in wanted])
         return listed(control, route)
 
-    async for line in told(control, f"qualify {route}", work):
+    async for line in streamed(control.tasks, f"qualify {route}", threaded(work)):
         yield line
 
 

@@ -70,7 +70,8 @@ def _advance(control: Control, order: Apply, actor: Actor) -> tuple[int, Advance
     if order.revision is not None:
         with control.state.read() as conn:
             _as_seen(pointers.get(conn, order.route, order.env), order)
-    return number, plans.advance(control.state, config, order.env, number, steps_, actor=actor, clock=clock)
+    asked = plans.Advance(env=order.env, release=number, actor=actor, expected_revision=order.revision)
+    return number, plans.advance(control.state, config, asked, steps_, clock)
 
 
 def _as_seen(live: Pointer | None, order: Apply) -> None:

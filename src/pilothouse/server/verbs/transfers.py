@@ -1,17 +1,17 @@
 """Export and import of what is recorded, with progress line by line."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any, Literal
 
 import msgspec
 
 from pilothouse.domain.change import Actor, Change
-from pilothouse.domain.errors import PilothouseError, StoreError
+from pilothouse.domain.errors import StoreError
 from pilothouse.server import reading
 from pilothouse.server.composition import Control
 from pilothouse.server.datadir import write_private
-from pilothouse.server.replies import failure_body
+from pilothouse.server.streamed import Tell, streamed, threaded
 from pilothouse.server.twins import moment
 from pilothouse.store.state import changes
 from pilothouse.telemetry import transfer
@@ -19,7 +19,6 @@ from pilothouse.telemetry import transfer
 DAY_US = 86_400_000_000
 EXPORTED = "exported.json"  # in the data directory
 NIGHTLY = Actor(type="policy", id="nightly export")
-Tell = Callable[[dict[str, Any] | None], None]
 
 
 class Export(msgspec.Struct, forbid_unknown_fields=True):
@@ -56,7 +55,7 @@ async def export(control: Control, asked: Export, actor: Actor) -> AsyncIterator
         _note(control, actor, "telemetry.export", asked.to, {"export": made.id, "rows": made.rows})
         return {"to": asked.to, "rows": made.rows, **msgspec.to_builtins(made)}
 
-    async for line in lines(control, work, "export"):
+    async for line in streamed(control.tasks, "export", threaded(work)):
         yield line
 
 
@@ -69,7 +68,7 @@ async def import_(control: Control, asked: Import, actor: Actor) -> AsyncIterato
         _note(control, actor, "telemetry.import", asked.source, {"added": done.added, "known": done.known})
         return {"source": asked.source, **msgspec.to_builtins(done)}
 
-    async for line in lines(control, work, "import"):
+    async for line in streamed(control.tasks, "import", threaded(work)):
         yield line
 
 
@@ -121,24 +120,3 @@ def _note(control: Control, actor: Actor, action: str, place: str, detail: dict[
     with control.state.write() as conn:
         change = Change(actor=actor, action=action, object_type="telemetry", object_id=place, detail=detail)
         changes.append(conn, change, control.clock)
-
-
-async def lines(control: Control, work: Callable[[Tell], dict[str, Any]], name: str) -> AsyncIterator[dict[str, Any]]:
-    """What `work` tells while it runs in a thread, then its result, or its error of the tree as the last line."""
-    news: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-
-    def tell(line: dict[str, Any] | None) -> None:
-        loop.call_soon_threadsafe(news.put_nowait, line)
-
-    async def run() -> None:
-        try:
-            tell({"type": "result", **await asyncio.to_thread(work, tell)})
-        except PilothouseError as error:
-            tell({"type": "error", **failure_body(error)})
-        finally:
-            tell(None)
-
-    control.tasks.spawn(run(), name)
-    while (line := await news.get()) is not None:
-        yield line
