@@ -22,6 +22,7 @@ from pilothouse.store.state.postgres import Server
 log = structlog.get_logger("pilothouse.control")
 
 LIVED_S = 0.5  # of a fork that is killed sooner, the reason is not outside
+_TERM = (signal.SIGTERM,)
 
 
 def main() -> None:
@@ -48,12 +49,16 @@ class _Spare:
     def live(self) -> int:
         """One life of a control; how it ended."""
         parent = os.getpid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _TERM)  # one that comes between waits until somebody can take it
         self._pid = os.fork()
         if not self._pid:
             _begin(parent)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _TERM)
         if self.stopping:
             os.kill(self._pid, signal.SIGTERM)
-        return os.waitpid(self._pid, 0)[1]
+        status = os.waitpid(self._pid, 0)[1]
+        self._pid = 0  # the number may be another's soon
+        return status
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         """Pass it on."""
@@ -66,6 +71,7 @@ class _Spare:
 def _begin(parent: int) -> None:
     """The fork: it ends when its parent does."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _TERM)
     try:
         hold(parent)
         control.main()
