@@ -325,3 +325,18 @@ def test_a_payload_is_opened_as_messages_tool_calls_and_raw_text():
 def test_a_body_that_is_too_long_says_how_much_is_left_out():
     (body,) = trace.opened(Payload(response="x" * (trace.BODY_SHOWN + 7)))
     assert body.cut == 7 and len(body.raw) == trace.BODY_SHOWN
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0412, "0.0412"), (2_140.0, "2,140"), (30_000.0, "30,000"), (0.00002, "0.00002"), (-1e-9, "-0.000000001")],
+)
+def test_a_number_without_a_unit_is_never_a_power_of_ten(value, text):
+    assert quantities.plain(value) == text
+
+
+@given(st.floats(-1e6, 1e6))
+def test_a_number_without_a_unit_keeps_four_digits(value):
+    said = quantities.plain(value)
+    assert "e" not in said
+    assert float(said.replace(",", "")) == pytest.approx(value, rel=6e-4, abs=1e-320)

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from decimal import Decimal
 
 UNKNOWN = "–"
 _UNIT = re.compile(r"(?<=\d) (?=(?:%|pp|ms|s|min|h|d|USD)(?!\w))")
@@ -81,7 +82,7 @@ def text(quantity: Quantity) -> str:
 
 def plain(value: float) -> str:
     """A number whose unit nobody knows, in four digits and never as a power of ten: 0.0412, 2,140, 30,000."""
-    return f"{value:,.4g}" if abs(value) < 9_999.5 else f"{value:,.0f}"
+    return format(Decimal(f"{value:.4g}"), ",f") if abs(value) < 9_999.5 else f"{value:,.0f}"
 
 
 def tied(words: str) -> str:
