@@ -28,16 +28,29 @@ async def gateway(
     seen: Callable[[JournalLine], None] = lambda _: None,
 ) -> AsyncIterator[Gateway]:
     """A Gateway on this event loop. Its records are in the journal at the end; `seen` is told of each as it is made."""
-    journal = Journal(
+    with contextlib.closing(_journal(control, table)) as journal:
+        made = _made(control, table, secret, journal, seen)
+        try:
+            yield made
+        finally:
+            await made.close()
+
+
+def _journal(control: Control, table: Table) -> Journal:
+    return Journal(
         control.data.journal, WORKER, control.clock, fsync=table.journal.fsync,
         segment_bytes=table.journal.segment_bytes, reserve_bytes=table.journal.reserve_bytes,
     )  # fmt: skip
 
+
+def _made(
+    control: Control, table: Table, secret: Callable[[str], str], journal: Journal, seen: Callable[[JournalLine], None]
+) -> Gateway:
     def sink(line: JournalLine) -> None:
         journal.write(line)
         seen(line)
 
-    made = Gateway(
+    return Gateway(
         table=lambda: table,
         sink=sink,
         redact=Redactor(control.secret.salt),
@@ -49,11 +62,6 @@ async def gateway(
         worker=WORKER,
         guards=equipment.guards(control.app_dir),
     )
-    try:
-        yield made
-    finally:
-        await made.close()
-        journal.close()
 
 
 async def generating(control: Control, work: Callable[[Gateway], Awaitable[T]]) -> T:
