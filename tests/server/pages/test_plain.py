@@ -386,6 +386,39 @@ def test_what_is_wrong_stands_at_its_field_and_nothing_typed_is_lost(site):
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"seed": %s}' % ("7" * 5_000), "too long a number"),
+        ('{"seed": -9223372036854775809}', "too long a number"),
+        ('{"top_p": 1e999}', "too large a number"),
+        ("[" * 20_000, "nested"),
+        ("[" * 400 + "]" * 400, "nested"),
+    ],
+)
+def test_json_that_python_alone_cannot_read_or_would_change_is_refused_at_its_field(site, text, why):
+    answer = site.post("/releases/new", do="show", **typed(site) | {"params": text})
+    assert answer.status == 400
+    assert why in answer.text.partition('id="wrong-params"')[2].partition("</p>")[0]
+
+
+HUGE = "9" * 5_000
+
+
+def test_a_number_of_thousands_of_digits_is_a_400_wherever_it_comes(site):
+    for path in (
+        f"/releases?route=docs-answer&a={HUGE}", f"/releases/plan?route=docs-answer&release={HUGE}",
+        f"/releases/new?route=docs-answer&base={HUGE}",
+    ):  # fmt: skip
+        assert site.get(path).status == 400, path[:40]
+    place = {"route": "docs-answer", "env": "prod", "confirm": "docs-answer"}
+    assert site.post("/releases/rollback", **place, to=HUGE).status == 400
+    assert site.post("/releases/apply", **place, release="11", revision=HUGE).status == 400
+    assert site.post("/releases/new", do="show", **typed(site) | {"newest": HUGE}).status == 400
+    flag = {"env": "prod", "what": "enable", "confirm": "checkout-copy"}
+    assert site.post("/flags/checkout-copy", **flag, revision=HUGE).status == 400
+
+
 def test_a_release_on_a_base_that_moved_says_so_and_keeps_what_was_typed(site):
     form = typed(site) | {"notes": "mine", "newest": "11"}
     answer = site.post("/releases/new", do="create", **form)

@@ -1,6 +1,7 @@
 """A new release on the page: another one, or the app's files, edited part by part. What is made is what was shown."""
 
 import json
+import math
 from typing import Any, NoReturn
 from urllib.parse import urlencode
 
@@ -15,7 +16,7 @@ from pilothouse.domain.model_ref import ModelRef
 from pilothouse.releases.edit import Draft, Edit
 from pilothouse.server.pages import difference
 from pilothouse.server.pages.context import PageContext
-from pilothouse.server.pages.guard import field, redirect
+from pilothouse.server.pages.guard import field, redirect, whole
 from pilothouse.server.pages.plan_shown import Start
 from pilothouse.server.pages.render import Page
 
@@ -27,6 +28,9 @@ FIELDS = (
     *(f"{name}{more}" for name in TEMPLATES for more in ("", "_variables", "_version")),
 )  # fmt: skip
 FILES = "files"
+WHERE = "new release"
+LEVELS = 100  # of typed JSON within one another
+_DEEP = object()
 Wrong = dict[str, PilothouseError]  # field → what is wrong with it; "" for what has no field
 
 
@@ -44,7 +48,8 @@ async def edit(ctx: PageContext, page: Page, form: FormData) -> Response:
     parts, wrong = read(typed, start.manifest)
     if wrong:
         return _respond(page, start, typed, wrong)
-    asked = Edit(base=start.base, parts=parts, newest=_number(form, "newest"), begun=field(form, "begun"))
+    newest = whole(field(form, "newest"), "the newest release that was seen", WHERE)
+    asked = Edit(base=start.base, parts=parts, newest=newest, begun=field(form, "begun"))
     try:
         draft = await ctx.plans.draft(start.route, asked)
         if field(form, "do") != "create" or field(form, "shown") != draft.after.hash():
@@ -57,11 +62,9 @@ async def edit(ctx: PageContext, page: Page, form: FormData) -> Response:
 
 
 async def _start(ctx: PageContext, route: str, base: str) -> Start:
-    if base and base != FILES and not (base.isascii() and base.isdigit()):
-        raise BadRequest(f"{base!r} is no release", where="new release", hint="start from a number, or from `files`")
     if not route:
-        raise NotFound("no route was named", where="new release", hint="start from the releases page")
-    number = None if base == FILES else int(base) if base else 0
+        raise NotFound("no route was named", where=WHERE, hint="start from the releases page")
+    number = None if base == FILES else whole(base or "0", "the release to start from", WHERE)
     return await ctx.plans.start(route, number)
 
 
@@ -69,13 +72,6 @@ def _raw(form: FormData, name: str) -> str:
     """What was typed, as it was: browsers send line ends of their own."""
     value = form.get(name, "")
     return value.replace("\r\n", "\n") if isinstance(value, str) else ""
-
-
-def _number(form: FormData, name: str) -> int:
-    text = field(form, name)
-    if not (text.isascii() and text.isdigit()):
-        raise BadRequest(f"the form has no {name}", where="new release", hint="open it anew")
-    return int(text)
 
 
 def _place(error: PilothouseError) -> str:
@@ -153,10 +149,33 @@ def _document(text: str, name: str) -> Any:
     if not text.strip():
         return EMPTY[name]
     try:
-        return json.loads(text, parse_constant=_no_number)
+        value = json.loads(text, parse_constant=_no_number, parse_int=_integer, parse_float=_fraction)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise BadRequest(f"this is no JSON: {error.msg} at {place}", where=name) from error
+    except RecursionError:
+        value = _DEEP
+    if value is _DEEP or not _shallow(value):
+        raise BadRequest(f"this is nested in more than {LEVELS} levels", where=name)
+    return value
+
+
+def _shallow(value: Any, levels: int = LEVELS) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_shallow(one, levels - 1) for one in inner)
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20 or not -(1 << 63) <= int(text) < 1 << 64:
+        raise BadRequest(f"{text[:20]}{' …' if len(text) > 20 else ''} is too long a number: it must fit 64 bits")
+    return int(text)
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise BadRequest(f"{text[:20]}{' …' if len(text) > 20 else ''} is too large a number")
+    return value
 
 
 def _no_number(text: str) -> NoReturn:

@@ -13,7 +13,7 @@ from pilothouse.domain.table import ENVIRONMENTS
 from pilothouse.server.pages import marks
 from pilothouse.server.pages.context import PageContext
 from pilothouse.server.pages.flag_shown import FlagAsk, FlagBoard
-from pilothouse.server.pages.guard import field, redirect
+from pilothouse.server.pages.guard import field, redirect, whole
 from pilothouse.server.pages.lanes import Outcome
 from pilothouse.server.pages.render import Page
 
@@ -80,7 +80,7 @@ async def change(ctx: PageContext, page: Page, form: FormData) -> Response:
         variant=variant or field(form, "variant"),
         share=_share(field(form, "share")) if what == "rollout" else 0.0,
         reason=field(form, "reason"),
-        revision=int(revision) if revision.isascii() and revision.isdigit() else None,
+        revision=whole(revision, "revision", "flags") if revision else None,
     )
     told = await ctx.flags.change(ask, page.actor)
     return redirect(page, f"/flags/{quote(key, safe='')}?env={env}&said={quote(told, safe='')}")

@@ -7,13 +7,14 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from pilothouse.domain.errors import NotFound, PilothouseError
+from pilothouse.domain.errors import BadRequest, NotFound, PilothouseError
 from pilothouse.server.pages.context import PageContext
 from pilothouse.server.pages.render import HEADERS, Page
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 View = Callable[[PageContext, Page], Awaitable[Response]]
 Verb = Callable[[PageContext, Page, FormData], Awaitable[Response]]
+DIGITS = 18  # of a whole number: it fits the stores' 64 bits
 
 
 def safe_path(target: str) -> str:
@@ -84,3 +85,11 @@ def field(form: FormData, name: str) -> str:
     """A text field, trimmed; empty where absent."""
     value = form.get(name, "")
     return value.strip() if isinstance(value, str) else ""
+
+
+def whole(text: str, name: str, where: str) -> int:
+    """A whole number, 0 or more, that came with an address or a form; BadRequest where it is none or is too long."""
+    if not (text.isascii() and text.isdigit() and len(text) <= DIGITS):
+        said = f"{text[:DIGITS]!r}{' …' if len(text) > DIGITS else ''}" if text else "nothing"
+        raise BadRequest(f"{name} must be a whole number, not {said}", where=where, hint="open the page anew")
+    return int(text)

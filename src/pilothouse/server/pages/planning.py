@@ -12,7 +12,7 @@ from pilothouse.domain.errors import BadRequest, PilothouseError
 from pilothouse.domain.table import ENVIRONMENTS
 from pilothouse.server.pages import difference
 from pilothouse.server.pages.context import PageContext
-from pilothouse.server.pages.guard import field, redirect
+from pilothouse.server.pages.guard import field, redirect, whole
 from pilothouse.server.pages.plan_shown import ApplyAsk, PlanShown, PlanStep
 from pilothouse.server.pages.render import HEADERS, Page
 
@@ -44,7 +44,7 @@ async def show(ctx: PageContext, page: Page) -> Response:
 async def apply(ctx: PageContext, page: Page, form: FormData) -> Response:
     """`POST /releases/apply`: only with the route's name typed, and only on the plan that was looked at."""
     plan = await _read(ctx, field(form, "route"), field(form, "release"), field(form, "env"))
-    revision, gate = field(form, "revision"), field(form, "gate") == "yes"
+    gate = field(form, "gate") == "yes"
     try:
         if field(form, "confirm") != plan.route:
             raise BadRequest(
@@ -52,9 +52,8 @@ async def apply(ctx: PageContext, page: Page, form: FormData) -> Response:
                 where="confirm",
                 hint="type the route's name; nothing was changed",
             )
-        if not (revision.isascii() and revision.isdigit()):
-            raise BadRequest("the form does not say which plan was looked at", where="apply", hint="open it anew")
-        asked = ApplyAsk(route=plan.route, env=plan.env, release=plan.to, revision=int(revision), gate=gate)
+        revision = whole(field(form, "revision"), "the revision of the plan that was looked at", "apply")
+        asked = ApplyAsk(route=plan.route, env=plan.env, release=plan.to, revision=revision, gate=gate)
         said = await ctx.plans.apply(asked, page.actor)
     except PilothouseError as error:
         return await _respond(ctx, page, plan, wrong=error, typed=field(form, "confirm"), gate=gate)
@@ -72,9 +71,7 @@ async def stop(ctx: PageContext, page: Page, form: FormData) -> Response:
 async def _read(ctx: PageContext, route: str, release: str, env: str) -> PlanShown:
     if env not in ENVIRONMENTS:
         raise BadRequest(f"no environment {env!r}", where="plan", hint=", ".join(ENVIRONMENTS))
-    if not (release.isascii() and release.isdigit()):
-        raise BadRequest(f"{release!r} is no release's number", where="plan", hint="choose one on the releases page")
-    return await run_in_threadpool(ctx.plans.plan, route, int(release), env)
+    return await run_in_threadpool(ctx.plans.plan, route, whole(release, "the release", "plan"), env)
 
 
 def _address(plan: PlanShown, said: str) -> str:
@@ -120,7 +117,7 @@ async def _respond(
         **shown,
         every=every,
         parts=parts,
-        envs=ENVIRONMENTS,
+        envs=[(name, name) for name in reversed(ENVIRONMENTS)],
         said=said,
         wrong=wrong,
         typed=typed,

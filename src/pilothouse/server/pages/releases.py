@@ -20,7 +20,7 @@ from pilothouse.server.pages.context import (
     ReleaseBoard,
     Return,
 )
-from pilothouse.server.pages.guard import field, redirect
+from pilothouse.server.pages.guard import field, redirect, whole
 from pilothouse.server.pages.plan_shown import PlanShown
 from pilothouse.server.pages.practised import practised
 from pilothouse.server.pages.render import Page
@@ -44,12 +44,8 @@ def _window(board: ReleaseBoard) -> str:
     return next((window for window, bucket_s in BUCKET_S.items() if bucket_s == board.bucket_s), "")
 
 
-def _whole(text: str, name: str) -> int | None:
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit()):
-        raise BadRequest(f"{name} must be a release number, not {text!r}", where="releases")
-    return int(text)
+def _release(text: str, name: str) -> int | None:
+    return whole(text, name, "releases") if text else None
 
 
 async def show(ctx: PageContext, page: Page) -> Response:
@@ -76,7 +72,7 @@ async def show(ctx: PageContext, page: Page) -> Response:
     if page.partial:
         return page.respond("releases_now.html", **shown)
     env = query.get("env", "prod") if query.get("env", "prod") in ENVIRONMENTS else "prod"
-    comparison = await _comparison(ctx, board, env, _whole(query.get("a", ""), "a"), _whole(query.get("b", ""), "b"))
+    comparison = await _comparison(ctx, board, env, *(_release(query.get(name, ""), name) for name in "ab"))
     return page.respond(
         "releases.html",
         title=f"Releases of {route}",
@@ -130,7 +126,7 @@ def _environment(form: FormData) -> str:
 
 async def promote(ctx: PageContext, page: Page, form: FormData) -> Response:
     """`POST /releases/promote`: release, env, share, and a reason where the gate is overruled."""
-    route, release = field(form, "route"), _whole(field(form, "release"), "release")
+    route, release = field(form, "route"), _release(field(form, "release"), "release")
     if release is None:
         raise BadRequest("no release was chosen", where="promote", hint="choose one from the list")
     try:
@@ -153,7 +149,7 @@ async def rollback(ctx: PageContext, page: Page, form: FormData) -> Response:
         raise BadRequest(
             f"the name typed is not {route}", where="roll back", hint="type the route's name; nothing was changed"
         )
-    target, part = _whole(field(form, "to"), "to"), field(form, "part")
+    target, part = _release(field(form, "to"), "to"), field(form, "part")
     if part and part not in PARTS:
         raise BadRequest(f"no part {part!r}", where="roll back", hint=", ".join(PARTS))
     force, reason = field(form, "force") == "yes", field(form, "reason")

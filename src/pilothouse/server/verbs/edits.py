@@ -27,7 +27,10 @@ def base(control: Control, config: RouteConfig, number: int | None) -> Manifest:
 
 def edited(control: Control, config: RouteConfig, edit: Edit) -> RouteConfig:
     """The route with the manifest that `edit` says. Blocking; BadRequest with `where` at the part (`parts.NAME`)."""
-    begun = base(control, config, edit.base)
+    return _edited(control, config, edit, base(control, config, edit.base))
+
+
+def _edited(control: Control, config: RouteConfig, edit: Edit, begun: Manifest) -> RouteConfig:
     if edit.begun and begun.hash() != edit.begun:
         raise Conflict(
             "the app's files have changed since the edit was begun", where=config.name,
@@ -106,7 +109,8 @@ async def draft(control: Control, route: str, edit: Edit, env: str = "prod") -> 
 
 def _draft(control: Control, route: str, edit: Edit, env: str) -> Draft:
     config = control.route(route)
-    of = edited(control, config, edit)
+    begun = base(control, config, edit.base)
+    of = _edited(control, config, edit, begun)
     safeguards.check(of.manifest.policy, control.app_dir)
     warnings = registry.warnings_of(of.manifest, kinds(control, of))
     with control.state.read() as conn:
@@ -125,7 +129,7 @@ def _draft(control: Control, route: str, edit: Edit, env: str) -> Draft:
         found, sample = compatibility.compare(served, after, seen), seen.sample
     same = newest is not None and newest.manifest_hash == after.hash()
     return Draft(
-        before=base(control, config, edit.base),
+        before=begun,
         after=after,
         against=live.stable if live is not None else None,
         incompatible=found,

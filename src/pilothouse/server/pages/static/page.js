@@ -137,7 +137,7 @@ setInterval(() => {
   seconds += 1;
   if (document.hidden || (getSelection().toString() && !document.activeElement.matches("input, textarea"))) return;
   for (const live of document.querySelectorAll("[data-every]")) {
-    const waits = live.matches("[data-keep]") ? false : live.matches(":focus-within");
+    const waits = live.matches(":focus-within:not([data-keep])");
     if (seconds % Number(live.dataset.every) === 0 && !waits && !live.querySelector(BUSY)) live.dispatchEvent(new Event("refresh"));
   }
 }, 1_000);
