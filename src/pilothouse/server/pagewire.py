@@ -48,6 +48,7 @@ def page_context(control: Control) -> PageContext:
         **_telemetry(control),
         routes=lambda: tuple(sorted(control.config.routes)),
         releases=functools.partial(boards.board, control),
+        releases_now=functools.partial(boards.now, control),
         manifest=functools.partial(boards.manifest, control),
         runbook=functools.partial(runbooks.markdown, control),
         review=functools.partial(_review, control),

@@ -466,7 +466,6 @@ def releases(route: str) -> c.ReleaseBoard | None:
     if spec["canary"]:
         canary = c.CanaryState(
             release=spec["canary"], share=spec["share"], since_us=NOW - 4 * HOUR, n=412,
-            said=canaries(route)[0].sentence,
         )  # fmt: skip
     pointers = [
         c.PointerState(env="prod", stable=live, since_us=NOW - 3 * DAY, previous=live - 1, canary=canary,
@@ -526,6 +525,13 @@ def releases(route: str) -> c.ReleaseBoard | None:
         releases=tuple(rows), lanes=tuple(lanes), points=points(route, since - since % 10_800_000_000, NOW, 10_800), history=tuple(history),
         canaries=canaries(route), drills=drills(route),
     )  # fmt: skip
+
+
+def releases_now(route: str) -> c.ReleaseNow | None:
+    """What is now, and nothing of what only the whole page shows."""
+    board = releases(route)
+    names = c.ReleaseNow.__struct_fields__
+    return c.ReleaseNow(**{name: getattr(board, name) for name in names}) if board is not None else None
 
 
 def manifest(route: str, number: int) -> Manifest | None:
@@ -642,7 +648,7 @@ def make_context(empty: bool = False) -> c.PageContext:
         sign_out=lambda _: "pilothouse_fixture", password_set=True,
         overview=(lambda _w, _e: nothing) if empty else overview,
         routes=tuple if empty else (lambda: tuple(sorted(ROUTES))),
-        releases=releases, manifest=manifest, plans=plan_pages(), runbook=runbook,
+        releases=releases, releases_now=releases_now, manifest=manifest, plans=plan_pages(), runbook=runbook,
         review=(lambda _: Review(measured_at="2026-11-23T14:32:00Z", window="", ready=False, routes=[])) if empty else review,
         review_html=render.html, alerts=tuple if empty else (lambda: tuple(ALERTS)), promote=promote, rollback=rollback,
         acknowledge=acknowledge, set_actionable=set_actionable, flags=flag_pages(empty),

@@ -395,11 +395,11 @@ def test_a_live_canary_is_refreshed_under_what_a_person_has_open_and_focused(wid
     page = wide.open("canary")
     page.click("text=The numbers")
     page.locator(".ev-scroll").focus()
-    marked = "() => document.querySelector('#canary').dataset.old = 'yes'"
+    marked = "() => document.querySelector('#canary-prod').dataset.old = 'yes'"
     page.evaluate(marked)
     with page.expect_response(lambda answer: answer.request.headers.get("hx-request") == "true"):
         pass
-    page.wait_for_function("() => !document.querySelector('#canary').dataset.old")
+    page.wait_for_function("() => !document.querySelector('#canary-prod').dataset.old")
     assert page.locator(".ev-below details").first.get_attribute("open") is not None
     assert page.evaluate("document.activeElement.className") == "ev-scroll"
     page.route(

@@ -6,7 +6,7 @@ from typing import Any
 from pilothouse.domain.change import Actor
 from pilothouse.releases import twin
 from pilothouse.server.composition import Control
-from pilothouse.server.drills.kinds import Say
+from pilothouse.server.drills.say import Say
 from pilothouse.server.reach import reach
 from pilothouse.server.timing import LAST_BAD_S
 from pilothouse.server.verbs.releases import settled

@@ -14,7 +14,7 @@ from pilothouse.domain.policy import NAMED_ONLY, ErrorClass, Fallback, Policy
 from pilothouse.domain.record import Way
 from pilothouse.providers.script import Match, Rule, Script
 from pilothouse.server.composition import Control
-from pilothouse.server.drills.kinds import Say
+from pilothouse.server.drills.say import Say
 from pilothouse.server.drills.stage import PLAIN, Scene, Seen, staged
 
 SLACK_S = 2.0  # over the deadline, for a busy machine

@@ -18,7 +18,7 @@ from pilothouse.gateway.types import Parsed
 from pilothouse.releases import pointer
 from pilothouse.releases.pointer import Moved
 from pilothouse.server.composition import Control
-from pilothouse.server.drills.kinds import Say
+from pilothouse.server.drills.say import Say
 from pilothouse.server.drills.stage import Scene
 from pilothouse.server.generating import generating, require_providers
 from pilothouse.server.verbs.releases import settled

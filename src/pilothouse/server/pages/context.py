@@ -152,7 +152,6 @@ class CanaryState(msgspec.Struct, frozen=True, kw_only=True):
     share: float
     since_us: int
     n: int = 0
-    said: str = ""  # the last decision on it, in one sentence
 
 
 class PointerState(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,20 +190,25 @@ class LaneSpan(msgspec.Struct, frozen=True, kw_only=True):
     ended: Literal["", "promoted", "rolled_back", "aborted", "replaced"] = ""
 
 
-class ReleaseBoard(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the releases page shows for a route; lanes and points cover [`since_us`, `until_us`)."""
+class ReleaseNow(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a route's pointers are, and its canaries: what the releases page asks for again and again."""
 
     route: str
     owner: str = ""
+    pointers: tuple[PointerState, ...] = ()
+    canaries: tuple[CanaryShown, ...] = ()  # that run now; else the newest that has ended
+
+
+class ReleaseBoard(ReleaseNow, frozen=True, kw_only=True):
+    """All that the releases page shows for a route; lanes and points cover [`since_us`, `until_us`)."""
+
     since_us: int = 0
     until_us: int = 0
-    pointers: tuple[PointerState, ...] = ()
     releases: tuple[ReleaseRow, ...] = ()  # newest first
     lanes: tuple[LaneSpan, ...] = ()
     points: tuple[TrafficPoint, ...] = ()  # of prod, beneath its lane
     bucket_s: int = 10_800  # of the points
     history: tuple[ChainedChange, ...] = ()  # newest first
-    canaries: tuple[CanaryShown, ...] = ()  # that run now; else the newest that has ended
     drills: tuple[DrillShown, ...] = ()  # every kind, with its newest evidence
 
 
@@ -256,6 +260,7 @@ class PageContext:
     payloads: Callable[[Sequence[str], Actor], dict[str, Payload]]  # by request id, or `trace_id/span_id`
     routes: Callable[[], tuple[str, ...]]  # names, as configured
     releases: Callable[[str], ReleaseBoard | None]  # route; None: no such route
+    releases_now: Callable[[str], ReleaseNow | None]  # likewise, from the state store alone
     manifest: Callable[[str, int], Manifest | None]  # route, release
     runbook: Callable[[str, str], str]  # route, environment: Markdown; raises NotFound
     review: Callable[[str], Review]  # route, or "" for all

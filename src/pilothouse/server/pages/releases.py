@@ -58,19 +58,22 @@ async def show(ctx: PageContext, page: Page) -> Response:
     route = query.get("route", "") or (names[0] if names else "")
     if not route:
         return page.respond("releases_none.html", title="Releases", at="releases")
-    board = await run_in_threadpool(ctx.releases, route)
-    if board is None:
+    read = ctx.releases_now if page.partial else ctx.releases
+    found = await run_in_threadpool(read, route)
+    if found is None:
         raise NotFound(f"No route {route}", where="releases", hint=f"routes: {', '.join(names) or 'none'}")
     shown: dict[str, Any] = {
-        "board": board,
-        "canaries": [evidence.drawn(one, page.now_us) for one in board.canaries],
+        "board": found,
+        "canaries": [evidence.drawn(one, page.now_us) for one in found.canaries],
+        "evident": {one.env for one in found.canaries},
         "e_value": evidence.e_value,
         "envs": ENVIRONMENTS,
-        "live": {p.env: p for p in board.pointers},
-        "every": LIVE_EVERY_S if any(one.state == "running" for one in board.canaries) else 0,
+        "live": {p.env: p for p in found.pointers},
+        "every": LIVE_EVERY_S if any(one.state == "running" for one in found.canaries) else 0,
     }
-    if page.partial:
+    if not isinstance(found, ReleaseBoard):
         return page.respond("releases_now.html", **shown)
+    board = found
     env = query.get("env", "prod") if query.get("env", "prod") in ENVIRONMENTS else "prod"
     comparison = await _comparison(ctx, board, env, *(_release(query.get(name, ""), name) for name in "ab"))
     return page.respond(

@@ -11,7 +11,7 @@ from pilothouse.domain.errors import NotFound, Refused
 from pilothouse.domain.release_facts import Drill
 from pilothouse.server.composition import Control
 from pilothouse.server.drills import flip, outage, stage, switches
-from pilothouse.server.drills.kinds import RECORDED, Say
+from pilothouse.server.drills.say import Say
 from pilothouse.server.evidence import rescan
 from pilothouse.server.streamed import Tell, streamed
 from pilothouse.server.verbs import backups
@@ -92,14 +92,21 @@ async def _restore(control: Control, _route: str, _env: str, _actor: Actor, say:
     return [("restore", bool(detail.pop("ok")), detail)]
 
 
-KINDS: Final[dict[str, Exercise]] = {
-    "export": _export,
-    "rollback": _rollback,
-    "provider-outage": _outage,
-    "fallback": _fallback,
-    "model-switch": _model_switch,
-    "kill-switch": _kill_switch,
-    "restore": _restore,
+class Kind(msgspec.Struct, frozen=True):
+    """A kind of drill. `recorded`: the kind of evidence by which it is seen when it was last done."""
+
+    exercise: Exercise
+    recorded: str
+
+
+KINDS: Final[dict[str, Kind]] = {
+    "export": Kind(_export, "export"),
+    "rollback": Kind(_rollback, "rollback"),
+    "provider-outage": Kind(_outage, "faults"),
+    "fallback": Kind(_fallback, "fallback"),
+    "model-switch": Kind(_model_switch, "alternate_model"),
+    "kill-switch": Kind(_kill_switch, "disable_route"),
+    "restore": Kind(_restore, "restore"),
 }
 DAILY = ("export", "rollback", "provider-outage", "fallback")
 QUARTERLY = ("model-switch", "kill-switch", "restore")
@@ -121,7 +128,7 @@ async def run(control: Control, kind: str, route: str, env: str, actor: Actor, s
         hint = f"drills: {', '.join((*KINDS, rescan.KIND))}"
         raise NotFound(f"no drill {kind!r}", hint=hint, code="unknown_drill")
     began = control.clock.monotonic()
-    found = await KINDS[kind](control, route, env, actor, say)
+    found = await KINDS[kind].exercise(control, route, env, actor, say)
     took_ms = round((control.clock.monotonic() - began) * 1e3, 1)
     await asyncio.to_thread(_keep, control, route, env, actor, found)
     detail = found[0][2] if len(found) == 1 else {}
@@ -204,7 +211,7 @@ def _due(control: Control) -> list[tuple[str, str]]:
             resting = live.canary is None and live.updated_us < now_us - DAY_US
             for kind in (*DAILY, *QUARTERLY):
                 every_us = DAY_US if kind in DAILY else QUARTER_US
-                last = drills.list_drills(conn, route, "prod", RECORDED[kind])[:1]
+                last = drills.list_drills(conn, route, "prod", KINDS[kind].recorded)[:1]
                 if (not last or last[0].ts_us < now_us - every_us) and (kind == "export" or resting):
                     due.append((kind, route))
     return due

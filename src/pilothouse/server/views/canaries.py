@@ -8,8 +8,8 @@ from sqlalchemy import Connection
 from pilothouse.domain.release import CanaryRun
 from pilothouse.domain.release_facts import Drill
 from pilothouse.releases.guardrail import Guardrail
-from pilothouse.server.drills.kinds import RECORDED
 from pilothouse.server.pages.release_shown import CanaryShown, DrillShown
+from pilothouse.server.verbs.drills import KINDS
 from pilothouse.store.state import canaries, drills
 
 
@@ -46,7 +46,7 @@ def practised(conn: Connection, route: str) -> tuple[DrillShown, ...]:
     newest: dict[str, Drill] = {}
     for drill in drills.list_drills(conn, route):
         newest.setdefault(drill.kind, drill)
-    return tuple(_drill(kind, newest.get(recorded), route) for kind, recorded in RECORDED.items())
+    return tuple(_drill(kind, newest.get(of.recorded), route) for kind, of in KINDS.items())
 
 
 def _drill(kind: str, newest: Drill | None, route: str) -> DrillShown:

@@ -2,8 +2,10 @@
 
 from typing import Any, Literal
 
+import msgspec
 from sqlalchemy import Connection
 
+from pilothouse.config.route import RouteConfig
 from pilothouse.domain.manifest import Manifest
 from pilothouse.domain.release import CanaryRun, Pointer, Release
 from pilothouse.releases import history
@@ -16,6 +18,7 @@ from pilothouse.server.pages.context import (
     LaneSpan,
     PointerState,
     ReleaseBoard,
+    ReleaseNow,
     ReleaseRow,
     Window,
 )
@@ -30,34 +33,48 @@ Ended = Literal["", "promoted", "rolled_back", "aborted", "replaced"]
 
 def board(control: Control, route: str) -> ReleaseBoard | None:
     """All that the page shows of a route; None where neither config nor store knows it."""
-    now = control.clock.now_us()
+    now_us = control.clock.now_us()
     config = control.config.routes.get(route)
     with control.state.read() as conn:
         found = releases.of_route(conn, route)
         if config is None and not found:
             return None
-        points = pointers.every(conn, route)
         moves = history.moves(conn, route)
+        standing = _now(conn, route, config, moves)
         log = changes.find(conn, route=route, limit=200)[::-1]
         rows = tuple(_row(conn, found, index) for index in range(len(found)))
-        states = tuple(_pointer(conn, one, moves) for one in points)
-        runs_shown, practised = drawn.shown(conn, route), drawn.practised(conn, route)
-    window = _window(moves, now)
-    since, bucket_s = now - WINDOW_S[window] * 1_000_000, BUCKET_S[window]
-    traffic = read.traffic(control.telemetry, since, now, bucket_s, route=route, env="prod")
+        practised = drawn.practised(conn, route)
+    window = _window(moves, now_us)
+    since, bucket_s = now_us - WINDOW_S[window] * 1_000_000, BUCKET_S[window]
+    traffic = read.traffic(control.telemetry, since, now_us, bucket_s, route=route, env="prod")
     return ReleaseBoard(
-        route=route,
-        owner=config.owner if config else "",
+        **msgspec.structs.asdict(standing),
         since_us=since,
-        until_us=now,
-        pointers=states,
+        until_us=now_us,
         releases=rows,
         lanes=lanes(moves, since),
         points=tuple(point(one) for one in traffic[0].points) if traffic else (),
         history=tuple(log),
         bucket_s=bucket_s,
-        canaries=runs_shown,
         drills=practised,
+    )
+
+
+def now(control: Control, route: str) -> ReleaseNow | None:
+    """Its pointers and its canaries alone; None where neither config nor store knows it."""
+    config = control.config.routes.get(route)
+    with control.state.read() as conn:
+        if config is None and releases.latest(conn, route) is None:
+            return None
+        return _now(conn, route, config, history.moves(conn, route))
+
+
+def _now(conn: Connection, route: str, config: RouteConfig | None, moves: list[Move]) -> ReleaseNow:
+    return ReleaseNow(
+        route=route,
+        owner=config.owner if config else "",
+        pointers=tuple(_pointer(conn, one, moves) for one in pointers.every(conn, route)),
+        canaries=drawn.shown(conn, route),
     )
 
 
@@ -108,7 +125,6 @@ def _canary(pointer: Pointer, run: CanaryRun | None) -> CanaryState | None:
         share=pointer.share,
         since_us=pointer.canary_started_us,
         n=max((int(one["n"]) for one in evidence.get("guardrails", ())), default=0),
-        said=str(evidence.get("sentence", "")),
     )
 
 
