@@ -250,7 +250,9 @@ class Machine(RuleBasedStateMachine):
         following = next((one for one in dry if one.state != "done"), None)
 
         def verb():
-            return plan.advance(self.store, route, env, release, steps, actor=ANA, clock=self.clock).moved
+            return plan.advance(
+                self.store, route, plan.Advance(env=env, release=release, actor=ANA), steps, self.clock
+            ).moved
 
         moved = self.attempt(verb, refusals=1)
         if moved is None:

@@ -78,7 +78,7 @@ def test_the_same_steps_are_tried_dry_and_executed_to_the_end(live, clock, ana, 
         return states(plan.dry_run(live, gated, "prod", 2, steps))
 
     def go():
-        return plan.advance(live, gated, "prod", 2, steps, actor=ana, clock=clock).moved
+        return plan.advance(live, gated, plan.Advance(env="prod", release=2, actor=ana), steps, clock).moved
 
     def traffic(arm):
         share = 0.05 if arm.since_us < second else 0.5
@@ -294,7 +294,7 @@ def test_a_plan_goes_through_the_environments_before_and_holds_where_the_tier_is
     ]
 
     def go():
-        return plan.advance(live, route, "prod", 2, steps, actor=ana, clock=clock).moved
+        return plan.advance(live, route, plan.Advance(env="prod", release=2, actor=ana), steps, clock).moved
 
     def traffic(arm):
         return Counts(requests=int(40_000 * (share if arm.canary else 1 - share)))
@@ -322,7 +322,7 @@ def test_a_canary_that_was_taken_back_is_not_begun_again_by_its_plan(live, clock
     steps = plan.plan(live, route, "prod", 2, POLICY)
 
     def go():
-        return plan.advance(live, route, "prod", 2, steps, actor=ana, clock=clock)
+        return plan.advance(live, route, plan.Advance(env="prod", release=2, actor=ana), steps, clock)
 
     assert go().moved.what == "canary_started"
     clock.advance(5)
@@ -350,7 +350,7 @@ def test_a_check_stops_at_callers_that_would_not_survive(live, clock, ana, kit):
     (first, *_) = plan.dry_run(live, route, "prod", 5, steps)
     gone = "schema: the schema is gone: JSON becomes text, 9 of 9 requests rely on it"
     assert (first.state, first.message) == ("blocked", f"T10.1: callers would not survive it: {gone}")
-    assert plan.advance(live, route, "prod", 5, steps, actor=ana, clock=clock).moved is None
+    assert plan.advance(live, route, plan.Advance(env="prod", release=5, actor=ana), steps, clock).moved is None
     (first, *_) = plan.dry_run(live, route, "prod", 5, plan.plan(live, route, "prod", 5, POLICY, Callers()))
     assert first.state == "done"
     assert "worth a look: schema: the schema is gone: JSON becomes text, no caller seen" in first.message
@@ -367,7 +367,7 @@ def test_a_plan_stands_only_if_nobody_moved_the_pointer(live, clock, ana, kit, m
 
     monkeypatch.setattr(pointer, "promote", raced)
     with pytest.raises(Conflict, match="the pointer in prod is at revision 2, not 1"):
-        plan.advance(live, route, "prod", 2, steps, actor=ana, clock=clock)
+        plan.advance(live, route, plan.Advance(env="prod", release=2, actor=ana), steps, clock)
 
 
 def test_evidence_is_kept_when_a_step_changes(live, clock):
@@ -404,7 +404,7 @@ def test_a_shadow_stage_stands_before_the_first_share(live, clock, ana, kit, gat
     assert shares == [0.0, *sorted(share for share in POLICY.steps if share < 1)]
     assert plan.describe(steps[2]).startswith("shadow, at least 50 requests")
     kit.judge(live, clock, 2, "pass")
-    moved = plan.advance(live, route, "prod", 2, steps, actor=ana, clock=clock).moved
+    moved = plan.advance(live, route, plan.Advance(env="prod", release=2, actor=ana), steps, clock).moved
     assert (moved.what, moved.pointer.share) == ("canary_started", 0.0)
     assert states(plan.dry_run(live, route, "prod", 2, steps))[2:4] == ["waiting", "ready"]
-    assert plan.advance(live, route, "prod", 2, steps, actor=ana, clock=clock).moved is None
+    assert plan.advance(live, route, plan.Advance(env="prod", release=2, actor=ana), steps, clock).moved is None

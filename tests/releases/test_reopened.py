@@ -230,7 +230,7 @@ def test_the_plan_waits_for_the_signature(opened, clock, kit):
         ("canary 50 %", "waiting"), ("promote release 2", "waiting"),
     ]  # fmt: skip
     assert all(one.message.endswith(f"V1: model a → b; above 10 % after `{SIGN}`") for one in told[2:])
-    assert plan.advance(store, route, "prod", 2, steps, actor=ANA, clock=clock).moved is None
+    assert plan.advance(store, route, plan.Advance(env="prod", release=2, actor=ANA), steps, clock).moved is None
     sign(store, clock)
     assert states()[3:] == ["ready", "ready"]
 
@@ -243,4 +243,7 @@ def test_a_plan_that_begins_above_a_tenth_waits_and_its_shadow_does_not(opened, 
     assert [one.state for one in plan.dry_run(store, route, "prod", 2, steps)] == [
         "done", "ready", "waiting", "waiting",
     ]  # fmt: skip
-    assert plan.advance(store, route, "prod", 2, steps, actor=ANA, clock=clock).moved.pointer.share == 0
+    assert (
+        plan.advance(store, route, plan.Advance(env="prod", release=2, actor=ANA), steps, clock).moved.pointer.share
+        == 0
+    )

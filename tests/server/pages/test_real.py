@@ -136,7 +136,7 @@ def test_a_live_canary_is_watched_a_part_taken_back_and_a_drill_seen(up, browser
     page = context.new_page()
     page.goto(up.control)
     page.goto(f"{up.pages}releases?route=answer")
-    assert "Canary 2 against 1 in prod, at 50" in page.locator("#canary").inner_text()
+    assert "Canary 2 against 1 in prod, at 50" in page.locator("#canary-prod").inner_text()
     assert "evidence against failed: e " in (page.locator(".ev-chart").first.get_attribute("aria-label") or "")
     page.fill("[name=confirm]", "answer")
     page.click("button.danger")
