@@ -32,14 +32,14 @@ def keep(store, clock, *found) -> list[str]:
     return [one.id for one in reopened.keep(store, R, "prod", found, clock)]
 
 
-def sign(store, clock) -> None:
+def sign(store, clock, measured_us=None) -> None:
     route = RouteReview(
         route=R, env="prod", release=1, tier="standard", owner="Ana", backup="", window="", requests=0, ready=False,
         floor=0.7, observe=None, evaluate=None, roll_back=None, security_fails=0, findings=[], counts={},
     )  # fmt: skip
     review = Review(measured_at=str(clock.now_us()), window="", ready=False, routes=[route])
     with store.write() as conn:
-        waivers.sign(conn, review, actor=ANA, reason="looked at", clock=clock)
+        waivers.sign(conn, review, actor=ANA, reason="looked at", clock=clock, measured_us=measured_us)
 
 
 def open_now(store) -> list[str]:
@@ -113,6 +113,18 @@ def test_a_look_that_began_before_the_signature_opens_nothing_after_it(live, clo
     clock.advance(1)
     sign(live, clock)
     assert (keep(live, clock, one), open_now(live)) == ([], [])
+
+
+def test_what_fired_while_it_was_measured_and_signed_was_not_seen_and_stays_open(live, clock):
+    measured_us = clock.now_us()
+    clock.advance(1)
+    early, late = v1(clock), Reopened(id="V6", ts_us=clock.now_us() + 1, sentence="V6: log mode", due="")
+    assert keep(live, clock, early) == ["V1"]
+    clock.advance(1)
+    sign(live, clock, measured_us)
+    assert (open_now(live), keep(live, clock, early, late), open_now(live)) == (["V1"], ["V6"], ["V1", "V6"])
+    sign(live, clock, clock.now_us())
+    assert open_now(live) == []
 
 
 @settings(max_examples=15, deadline=None)

@@ -27,14 +27,14 @@ class FirstSeen(msgspec.Struct, frozen=True, kw_only=True):
 class ServedDay(msgspec.Struct, frozen=True, kw_only=True):
     """Requests of one UTC day that a provider's model answered, without fallbacks and answers from a cache."""
 
-    day_us: int
+    day_us: int  # when it begins: midnight, or right after a signature of that day for what came after it
     model: str  # `provider/model` as the provider reported it
     requests: int
     first_us: int
 
 
 class StepsDay(msgspec.Struct, frozen=True, kw_only=True):
-    """Requests per trace on one UTC day, by when the trace began."""
+    """Requests per trace on one UTC day (likewise cut at a signature), by when the trace began."""
 
     day_us: int
     traces: int
@@ -52,7 +52,7 @@ class SegmentSeen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VoiceDay(msgspec.Struct, frozen=True, kw_only=True):
-    """One UTC day's requests, how many were escalated, and how many users said that the answer was bad."""
+    """One UTC day's requests (likewise cut), how many were escalated, how many users said that the answer was bad."""
 
     day_us: int
     requests: int
@@ -82,7 +82,7 @@ class LongAlert(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Signature(msgspec.Struct, frozen=True, kw_only=True):
-    """The last review of the route that somebody put their name to."""
+    """The last review of the route that somebody put their name to, and when what they saw was measured."""
 
     ts_us: int
     by: str

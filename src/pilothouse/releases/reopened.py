@@ -15,7 +15,7 @@ from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import Refused
 from pilothouse.domain.release import Pointer
 from pilothouse.domain.trigger_facts import Reopened
-from pilothouse.store.state import changes
+from pilothouse.store.state import changes, waivers
 from pilothouse.store.state.engine import StateStore
 from pilothouse.store.state.waivers import SIGNED
 
@@ -43,8 +43,8 @@ def _known(conn: Connection, route: str, env: str) -> _Known:
     known = _Known()
     for row in changes.find(conn, route=route, env=env, actions=(OPENED, CLOSED, SIGNED)):
         if row.change.action == SIGNED:
-            known.signed_us = row.ts_us
-            known.open = {name: one for name, one in known.open.items() if one.ts_us > row.ts_us}
+            known.signed_us = waivers.measured_us(row)
+            known.open = {name: one for name, one in known.open.items() if one.ts_us > known.signed_us}
             continue
         one = Reopened(id=row.change.object_id, ts_us=row.change.detail["fired_us"], sentence=row.change.reason)
         if row.change.action == CLOSED:

@@ -147,9 +147,10 @@ QUESTIONS: dict[str, Callable[[TelemetryStore], Any]] = {
         flag_uses.over_time(s, "f0", "prod", NOW_US - DAY_US, 7_200),
     ],
     "novelty": lambda s: [
-        novelty.of_route(s, route, env, since)
+        novelty.of_route(s, route, env, since, signed)
         for since in (NOW_US - 9 * DAY_US, NOW_US - HOUR_US, NOW_US)
         for route, env in (("docs", "prod"), ("chat", "prod"), ("", "dev"))
+        for signed in (0, NOW_US - 3 * HOUR_US)
     ],
     "server": _server,
     "releases": _releases,
