@@ -122,6 +122,16 @@ def _releases(store: TelemetryStore) -> Any:
     ]
 
 
+def _of_a_route(store: TelemetryStore) -> Any:
+    """Asked alone a route has the same facts as among all."""
+    window = (store, FrozenClock(NOW_US), NOW_US - 3 * DAY_US, NOW_US + 1)
+    together = evidence.gather(*window).routes
+    alone = [one for name in sorted({one.route for one in together}) for one in evidence.gather(*window, name).routes]
+    assert len({one.route for one in together}) > 1
+    assert list(differences(loosely(shape(alone)), loosely(shape(together)))) == []
+    return alone
+
+
 QUESTIONS: dict[str, Callable[[TelemetryStore], Any]] = {
     "filters": _filters,
     "pages": _pages,
@@ -140,6 +150,7 @@ QUESTIONS: dict[str, Callable[[TelemetryStore], Any]] = {
     "evidence": lambda s: msgspec.structs.replace(
         evidence.gather(s, FrozenClock(NOW_US), NOW_US - 3 * DAY_US, NOW_US + 1), took_ms=0.0
     ),
+    "evidence of a route": _of_a_route,
     "metrics": _metrics,
     "flags": lambda s: [
         flag_uses.uses(s, NOW_US - DAY_US),

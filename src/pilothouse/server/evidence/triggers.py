@@ -58,7 +58,7 @@ def with_renewed(control: Control, evidence: Evidence) -> Evidence:
     begun = {one.ts_us for one in triggers.open_of(evidence) if one.ts_us > evidence.facts.since_us}
 
     def since(ts_us: int) -> RouteFacts | None:
-        told = telemetry_facts.gather(control.telemetry, control.clock, ts_us, evidence.now_us)
+        told = telemetry_facts.gather(control.telemetry, control.clock, ts_us, evidence.now_us, evidence.route)
         return told.route(evidence.route, evidence.env)
 
     counted = {ts_us: since(ts_us) for ts_us in sorted(begun)[-FRESH:] if ts_us < evidence.now_us}
