@@ -5,15 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pilothouse.config.canary import Shadow
+from pilothouse.config.canary import CanaryPolicy, Shadow
 from pilothouse.domain.change import Actor
 from pilothouse.domain.clock import FrozenClock
 from pilothouse.domain.errors import Refused
 from pilothouse.domain.finding import Review, RouteReview
 from pilothouse.domain.trigger_facts import Reopened
 from pilothouse.releases import plan, pointer, reopened
-from pilothouse.releases.canary import CanaryPolicy, Counts, watch
+from pilothouse.releases.arms import Counts
+from pilothouse.releases.canary import watch
 from pilothouse.releases.pointer import Promotion
+from pilothouse.releases.shown import of_one_store
 from pilothouse.store.state import changes, waivers
 from pilothouse.store.state.engine import StateStore
 
@@ -193,7 +195,11 @@ def test_what_takes_back_or_lowers_is_never_refused(live, clock, kit, ana):
 def look(store, clock, kit, canary: Counts, stable: Counts):
     clock.advance(11)
     (seen,) = watch(
-        store, lambda arm: canary if arm.canary else stable, clock, policy=POLICY, config=kit.config(kit.route())
+        store,
+        of_one_store(lambda arm: canary if arm.canary else stable),
+        clock,
+        policy=POLICY,
+        config=kit.config(kit.route()),
     )
     return seen
 

@@ -7,12 +7,16 @@ from typing import Literal
 
 import msgspec
 
+from pilothouse.domain.table import env_option
+
+What = Literal["model", "provider", "tools", "retrieval", "schema", "log", "retention", "access", "tier"]
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something in the change log, in words: `release 12: model openai/a → openai/b`."""
 
     ts_us: int
-    what: Literal["model", "provider", "tools", "retrieval", "schema", "log", "retention", "access", "tier"]
+    what: What
     reason: str
 
 
@@ -79,6 +83,11 @@ class LongAlert(msgspec.Struct, frozen=True, kw_only=True):
     rule: str
     since_us: int
     until_us: int | None = None
+
+
+def signing(route: str, env: str) -> str:
+    """The command that signs a route's review, and so closes what is open."""
+    return f"pilothouse review {route}{env_option(env)} --sign --reason …"
 
 
 class Signature(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.release import CanaryRun
 from pilothouse.domain.wires import MetricQuery
 from pilothouse.releases import shown
-from pilothouse.releases.canary import Arm, Sides
+from pilothouse.releases.shown import Arm, Sides
 from pilothouse.server import alternates, arms, asking, drifting, timing
 from pilothouse.server.evidence import reconstruct, security
 from pilothouse.server.verbs import canaries
