@@ -5,10 +5,13 @@ import itertools
 import msgspec
 import pytest
 
+from pilothouse.config.canary import CanaryPolicy
 from pilothouse.domain.release import CanaryLook
 from pilothouse.releases import pointer
-from pilothouse.releases.canary import Arm, CanaryPolicy, Counts, record_last_bad, watch
+from pilothouse.releases.arms import Counts
+from pilothouse.releases.canary import record_last_bad, watch
 from pilothouse.releases.pointer import Promotion
+from pilothouse.releases.shown import Arm, of_one_store
 from pilothouse.store.state import canaries, changes, pointers
 
 R = "docs-answer"
@@ -38,7 +41,7 @@ def test_a_bad_canary_is_rolled_back_with_its_times(store, clock, running):
     bad = Traffic(Counts(requests=6, failures=6), Counts(requests=20))
     with store.read() as conn:
         revision = pointers.revision(conn)
-    (look,) = watch(store, bad, clock)
+    (look,) = watch(store, of_one_store(bad), clock)
     assert look.decision.kind == "abort"
     assert look.moved is not None
     assert (look.moved.what, look.moved.pointer.canary, look.moved.revision) == ("canary_aborted", None, revision + 1)
@@ -54,12 +57,12 @@ def test_a_bad_canary_is_rolled_back_with_its_times(store, clock, running):
     assert run.t_flip_us is not None
     assert run.t_last_bad_us is not None
     assert run.t_detect_us <= run.t_decide_us <= run.t_flip_us < run.t_last_bad_us
-    assert watch(store, bad, clock) == ()
+    assert watch(store, of_one_store(bad), clock) == ()
 
 
 def test_the_questions_name_release_side_and_time(store, clock, running):
     traffic = Traffic(Counts(), Counts())
-    watch(store, traffic, clock, policy=CanaryPolicy(baseline_window_s=60))
+    watch(store, of_one_store(traffic), clock, policy=CanaryPolicy(baseline_window_s=60))
     start = running.pointer.canary_started_us
     assert {(arm.release, arm.canary, arm.since_us, arm.until_us) for arm in traffic.asked} == {
         (2, True, start, 0),
@@ -67,20 +70,20 @@ def test_the_questions_name_release_side_and_time(store, clock, running):
         (1, False, start, 0),
     }
     traffic.asked.clear()
-    watch(store, traffic, clock, policy=CanaryPolicy(baseline_window_s=60))
+    watch(store, of_one_store(traffic), clock, policy=CanaryPolicy(baseline_window_s=60))
     assert [arm.since_us for arm in traffic.asked] == [start, start]
 
 
 def test_without_auto_a_good_canary_is_only_recommended(store, clock, running):
     good = Traffic(Counts(requests=40), Counts(requests=120))
     clock.advance(700)
-    (look,) = watch(store, good, clock)
+    (look,) = watch(store, of_one_store(good), clock)
     assert (look.decision.kind, look.decision.share, look.moved) == ("step", 0.5, None)
     with store.read() as conn:
         assert pointers.get(conn, R, "prod").share == 0.25
         assert canaries.running(conn)[0].decision == "step"
     clock.advance(1)
-    (again,) = watch(store, good, clock)
+    (again,) = watch(store, of_one_store(good), clock)
     assert again.run.evidence["sentence"] == look.decision.sentence
 
 
@@ -91,9 +94,9 @@ def test_with_auto_it_steps_to_the_end_and_is_promoted(store, clock, running, ki
     for shares in ((400, 1_200), (400, 400), (400, 0)):
         traffic.arms = {True: Counts(requests=shares[0]), False: Counts(requests=shares[1])}
         clock.advance(5)
-        (early,) = watch(store, traffic, clock, policy=policy, config=kit.config(kit.route()))
+        (early,) = watch(store, of_one_store(traffic), clock, policy=policy, config=kit.config(kit.route()))
         clock.advance(6)
-        (look,) = watch(store, traffic, clock, policy=policy, config=kit.config(kit.route()))
+        (look,) = watch(store, of_one_store(traffic), clock, policy=policy, config=kit.config(kit.route()))
         said.append((early.decision.kind, look.moved.what, look.moved.pointer.share))
     assert said == [
         ("hold", "canary_stepped", 0.5),
@@ -113,13 +116,13 @@ def test_auto_never_promotes_what_the_gate_did_not_pass(store, clock, ana, kit):
     pointer.promote(store, gated, forced, clock)
     good = Traffic(Counts(requests=400), Counts())
     policy = CanaryPolicy(auto=True, min_seconds=0)
-    (look,) = watch(store, good, clock, policy=policy, config=kit.config(gated))
+    (look,) = watch(store, of_one_store(good), clock, policy=policy, config=kit.config(gated))
     assert (look.decision.kind, look.moved) == ("hold", None)
     assert "not promoted: release 2 has no gate verdict" in look.decision.sentence
 
 
 def test_no_traffic_is_said_and_nothing_moves(store, clock, running):
-    (look,) = watch(store, Traffic(Counts(), Counts(requests=50)), clock)
+    (look,) = watch(store, of_one_store(Traffic(Counts(), Counts(requests=50))), clock)
     assert (look.decision.kind, look.moved) == ("no_data", None)
     with store.read() as conn:
         assert canaries.running(conn)[0].decision == "no_data"
@@ -129,13 +132,13 @@ def test_past_the_longest_time_it_holds_its_share_says_so_once_and_ships_by_no_m
     traffic = Traffic(Counts(requests=40), Counts(requests=120))
     policy = CanaryPolicy(auto=True, max_seconds=3_600, min_seconds=0, steps=(0.25, 1.0))
     clock.advance(1_800)
-    (held,) = watch(store, traffic, clock, policy=policy, config=kit.config(kit.route()))
+    (held,) = watch(store, of_one_store(traffic), clock, policy=policy, config=kit.config(kit.route()))
     assert (held.decision.kind, held.news) == ("hold", "")
     clock.advance(1_801)
-    (look,) = watch(store, traffic, clock, policy=policy, config=kit.config(kit.route()))
+    (look,) = watch(store, of_one_store(traffic), clock, policy=policy, config=kit.config(kit.route()))
     assert (look.decision.kind, look.moved, look.news) == ("inconclusive", None, look.decision.sentence)
     traffic.arms = {True: Counts(requests=4_000), False: Counts(requests=12_000)}
-    (again,) = watch(store, traffic, clock, policy=policy, config=kit.config(kit.route()))
+    (again,) = watch(store, of_one_store(traffic), clock, policy=policy, config=kit.config(kit.route()))
     assert (again.decision.kind, again.moved, again.news) == ("inconclusive", None, "")
     with store.read() as conn:
         pointer = pointers.get(conn, R, "prod")
@@ -148,9 +151,9 @@ def test_what_is_proven_after_the_longest_time_is_promoted_by_a_person_only(stor
     traffic = Traffic(Counts(requests=4_000), Counts(requests=12_000))
     policy = CanaryPolicy(auto=True, max_seconds=3_600, min_seconds=0, steps=(0.25,))
     clock.advance(3_601)
-    (look,) = watch(store, traffic, clock, policy=policy, config=kit.config(kit.route()))
+    (look,) = watch(store, of_one_store(traffic), clock, policy=policy, config=kit.config(kit.route()))
     assert (look.decision.kind, look.moved) == ("promote", None)
-    (now,) = watch(store, traffic, clock, policy=msgspec.structs.replace(policy, max_seconds=9_999.0),
+    (now,) = watch(store, of_one_store(traffic), clock, policy=msgspec.structs.replace(policy, max_seconds=9_999.0),
                    config=kit.config(kit.route()))  # fmt: skip
     assert now.moved is not None
     assert now.moved.what == "promoted"
@@ -159,13 +162,15 @@ def test_what_is_proven_after_the_longest_time_is_promoted_by_a_person_only(stor
 def test_the_route_says_its_own_policy(store, clock, running, kit):
     own = msgspec.structs.replace(kit.route(), canary=CanaryPolicy(min_requests=500, min_seconds=0))
     clock.advance(1)
-    (look,) = watch(store, Traffic(Counts(requests=40), Counts(requests=120)), clock, config=kit.config(own))
+    (look,) = watch(
+        store, of_one_store(Traffic(Counts(requests=40), Counts(requests=120))), clock, config=kit.config(own)
+    )
     assert look.decision.sentence == "held: 40 of 500 requests and 1 of 0 s at 25 %"
 
 
 def test_looks_are_kept_for_the_page_some_seconds_apart(store, clock, running):
     for second in range(30):
-        watch(store, Traffic(Counts(requests=second), Counts(requests=3 * second)), clock)
+        watch(store, of_one_store(Traffic(Counts(requests=second), Counts(requests=3 * second))), clock)
         clock.advance(1)
     with store.read() as conn:
         run = canaries.running(conn)[0]

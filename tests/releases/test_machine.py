@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from pilothouse.config.canary import CanaryPolicy
 from pilothouse.domain.change import Actor
 from pilothouse.domain.clock import FrozenClock
 from pilothouse.domain.errors import PilothouseError
@@ -17,8 +18,9 @@ from pilothouse.domain.flag import AllOf, Flag, FlagRule, Selects, Share
 from pilothouse.domain.manifest import PARTS
 from pilothouse.domain.table import ENVIRONMENTS
 from pilothouse.releases import canary, flags, history, integrity, mixed, plan, pointer, registry, table
-from pilothouse.releases.canary import CanaryPolicy, Counts
+from pilothouse.releases.arms import Counts
 from pilothouse.releases.pointer import Moved, Promotion
+from pilothouse.releases.shown import of_one_store
 from pilothouse.security.audit import verify
 from pilothouse.store.state import canaries, changes, drills, pointers, releases
 from pilothouse.store.state.engine import StateStore
@@ -275,7 +277,7 @@ class Machine(RuleBasedStateMachine):
             return Counts(requests=n, failures=n if bad and arm.canary else 0)
 
         before = self.counted()
-        seen = canary.watch(self.store, counts, self.clock, policy=POLICY)
+        seen = canary.watch(self.store, of_one_store(counts), self.clock, policy=POLICY)
         taken = [one for one in seen if one.moved is not None]
         for one in taken:
             if one.decision.kind == "abort":

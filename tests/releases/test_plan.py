@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from inline_snapshot import snapshot
 
-from pilothouse.config.canary import Shadow
+from pilothouse.config.canary import CanaryPolicy, Shadow
 from pilothouse.domain.callers import Callers
 from pilothouse.domain.errors import Conflict, NotFound, Refused
 from pilothouse.domain.evaluation import CaseResult
@@ -14,9 +14,11 @@ from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.release import StepEvidence
 from pilothouse.domain.release_facts import Drill, StagedChanges
 from pilothouse.releases import facts, plan, pointer, registry
-from pilothouse.releases.canary import CanaryPolicy, Counts, watch
+from pilothouse.releases.arms import Counts
+from pilothouse.releases.canary import watch
 from pilothouse.releases.notes import release_notes, rollback_dry_run
 from pilothouse.releases.pointer import Promotion
+from pilothouse.releases.shown import of_one_store
 from pilothouse.store.state import drills, runs, steps
 from pilothouse.store.state.runs import EvalRun
 
@@ -96,13 +98,13 @@ def test_the_same_steps_are_tried_dry_and_executed_to_the_end(live, clock, ana, 
     assert dry() == ["done", "done", "waiting", "ready", "ready"]
     assert go() is None
     clock.advance(61)
-    watch(live, traffic, clock, policy=POLICY)
+    watch(live, of_one_store(traffic), clock, policy=POLICY)
     assert dry()[2] == "done"
     second = clock.now_us()
     assert go().pointer.share == 0.5
     assert dry() == ["done", "done", "done", "waiting", "ready"]
     clock.advance(61)
-    watch(live, traffic, clock, policy=POLICY)
+    watch(live, of_one_store(traffic), clock, policy=POLICY)
     assert go().what == "promoted"
     assert dry() == ["done"] * 5
     assert go() is None
@@ -303,13 +305,13 @@ def test_a_plan_goes_through_the_environments_before_and_holds_where_the_tier_is
     for share in (0.05, 0.5):
         assert go().pointer.share == share
         clock.advance(61)
-        watch(live, traffic, clock, policy=POLICY)
+        watch(live, of_one_store(traffic), clock, policy=POLICY)
     results = plan.dry_run(live, route, "prod", 2, steps, now_us=clock.now_us())
     assert (results[5].state, results[5].message) == ("waiting", "61 of 600 s at 50 %")
     assert plan.dry_run(live, route, "prod", 2, steps)[5].state == "waiting"  # nobody says what time it is
     assert go() is None
     clock.advance(600)
-    watch(live, traffic, clock, policy=POLICY)
+    watch(live, of_one_store(traffic), clock, policy=POLICY)
     assert go().what == "promoted"
     assert states(plan.dry_run(live, route, "prod", 2, steps)) == ["done"] * 7
     assert [plan.describe(step) for step in plan.plan(live, route, "staging", 2)] == [
@@ -326,7 +328,7 @@ def test_a_canary_that_was_taken_back_is_not_begun_again_by_its_plan(live, clock
 
     assert go().moved.what == "canary_started"
     clock.advance(5)
-    watch(live, lambda arm: Counts(requests=40, failures=40 if arm.canary else 0), clock, policy=POLICY)
+    watch(live, of_one_store(lambda arm: Counts(requests=40, failures=40 if arm.canary else 0)), clock, policy=POLICY)
     stopped = go()
     assert stopped.moved is None
     assert (stopped.results[1].state, stopped.results[1].evidence["decision"]) == ("blocked", "abort")

@@ -7,7 +7,7 @@ import subprocess
 import msgspec
 import pytest
 
-from pilothouse.domain.errors import NotFound, StoreError
+from pilothouse.domain.errors import Conflict, NotFound, StoreError
 from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.policy import Policy, Timeouts
 from pilothouse.domain.table import KeyEntry
@@ -76,6 +76,18 @@ def test_a_release_that_is_not_there(store, clock, ana, kit):
     registry.create(store, kit.route(), actor=ana, clock=clock)
     with pytest.raises(NotFound, match="no release 4 — the newest is 1"):
         registry.release(store, "docs-answer", 4)
+
+
+def test_who_saw_no_release_is_pointed_to_the_one_that_was_made_meanwhile(store, clock, ana, kit):
+    made = registry.Made(actor=ana)
+    assert registry.create_after(store, kit.route(), made, clock, newest=0).number == 1
+    with pytest.raises(Conflict) as refused:
+        registry.create_after(store, kit.route(text="Other."), made, clock, newest=0)
+    assert refused.value.hint == "see what it is: pilothouse release notes docs-answer 1"
+    registry.create_after(store, kit.route(text="Other."), made, clock, newest=1)
+    with pytest.raises(Conflict) as refused:
+        registry.create_after(store, kit.route(text="More."), made, clock, newest=1)
+    assert refused.value.hint == "see what differs: pilothouse release diff docs-answer 1 2"
 
 
 def test_the_commit_and_whether_files_differ(tmp_path):

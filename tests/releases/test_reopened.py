@@ -5,15 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pilothouse.config.canary import Shadow
+from pilothouse.config.canary import CanaryPolicy, Shadow
 from pilothouse.domain.change import Actor
 from pilothouse.domain.clock import FrozenClock
 from pilothouse.domain.errors import Refused
 from pilothouse.domain.finding import Review, RouteReview
 from pilothouse.domain.trigger_facts import Reopened
 from pilothouse.releases import plan, pointer, reopened
-from pilothouse.releases.canary import CanaryPolicy, Counts, watch
+from pilothouse.releases.arms import Counts
+from pilothouse.releases.canary import watch
 from pilothouse.releases.pointer import Promotion
+from pilothouse.releases.shown import of_one_store
 from pilothouse.store.state import changes, waivers
 from pilothouse.store.state.engine import StateStore
 
@@ -32,14 +34,14 @@ def keep(store, clock, *found) -> list[str]:
     return [one.id for one in reopened.keep(store, R, "prod", found, clock)]
 
 
-def sign(store, clock) -> None:
+def sign(store, clock, measured_us=None) -> None:
     route = RouteReview(
         route=R, env="prod", release=1, tier="standard", owner="Ana", backup="", window="", requests=0, ready=False,
         floor=0.7, observe=None, evaluate=None, roll_back=None, security_fails=0, findings=[], counts={},
     )  # fmt: skip
     review = Review(measured_at=str(clock.now_us()), window="", ready=False, routes=[route])
     with store.write() as conn:
-        waivers.sign(conn, review, actor=ANA, reason="looked at", clock=clock)
+        waivers.sign(conn, review, actor=ANA, reason="looked at", clock=clock, measured_us=measured_us)
 
 
 def open_now(store) -> list[str]:
@@ -115,6 +117,18 @@ def test_a_look_that_began_before_the_signature_opens_nothing_after_it(live, clo
     assert (keep(live, clock, one), open_now(live)) == ([], [])
 
 
+def test_what_fired_while_it_was_measured_and_signed_was_not_seen_and_stays_open(live, clock):
+    measured_us = clock.now_us()
+    clock.advance(1)
+    early, late = v1(clock), Reopened(id="V6", ts_us=clock.now_us() + 1, sentence="V6: log mode", due="")
+    assert keep(live, clock, early) == ["V1"]
+    clock.advance(1)
+    sign(live, clock, measured_us)
+    assert (open_now(live), keep(live, clock, early, late), open_now(live)) == (["V1"], ["V6"], ["V1", "V6"])
+    sign(live, clock, clock.now_us())
+    assert open_now(live) == []
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.sampled_from(["fires", "measured", "signed", "look"]), max_size=12))
 def test_in_any_order_it_is_told_once_for_each_firing_and_open_until_closed(tmp_path_factory, kit, what):
@@ -181,7 +195,11 @@ def test_what_takes_back_or_lowers_is_never_refused(live, clock, kit, ana):
 def look(store, clock, kit, canary: Counts, stable: Counts):
     clock.advance(11)
     (seen,) = watch(
-        store, lambda arm: canary if arm.canary else stable, clock, policy=POLICY, config=kit.config(kit.route())
+        store,
+        of_one_store(lambda arm: canary if arm.canary else stable),
+        clock,
+        policy=POLICY,
+        config=kit.config(kit.route()),
     )
     return seen
 

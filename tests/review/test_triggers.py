@@ -169,6 +169,18 @@ def test_what_was_measured_before_the_trigger_is_stale_and_says_why(made):
         assert (found[quiet].status, found[quiet].value) == ("PASS", "none in 90 days")
 
 
+def test_the_command_that_signs_names_the_environment_where_it_is_not_prod(made):
+    def fixes(**where):
+        found = reviewed(made, known(events=(MODEL,)), renewed={MODEL.ts_us: None}, **where)
+        return {found["V1"].fix, found["T4.1"].fix}
+
+    name = made.evidence().route
+    assert fixes() == {f"measure again what is due, or `pilothouse review {name} --sign --reason …`"}
+    assert fixes(env="staging") == {
+        f"measure again what is due, or `pilothouse review {name} --env staging --sign --reason …`"
+    }
+
+
 def test_a_fresh_measurement_closes_an_item_and_judges_it_on_what_came_after_alone(made):
     bad = msgspec.structs.replace(made.facts().schema, valid_first=9_000, repaired=990, mended=990)
     since = made.facts(since_us=MODEL.ts_us, schema=bad)

@@ -13,7 +13,7 @@ from pilothouse.domain.record import GuardHit, Record, ScoreRecord, Tokens, Vali
 from pilothouse.domain.release import CanaryRun
 from pilothouse.releases import shown
 from pilothouse.releases.arms import Strata
-from pilothouse.releases.canary import Arm, Sides
+from pilothouse.releases.shown import Arm, Sides
 from pilothouse.server import arms
 from pilothouse.stats.contrast import Moments
 from pilothouse.store.telemetry import TelemetryStore

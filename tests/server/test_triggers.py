@@ -102,8 +102,10 @@ def test_what_changed_reopens_items_until_they_are_measured_or_signed(
     assert {closed[ident]["status"] for ident in signed["closed"]} == {"PASS"}
     assert closed["V1"]["detail"].startswith("signed ")
     assert closed["V1"]["detail"].endswith(": evaluated beside the old one")
-    log = one.get("/api/v1/changes?route=answer&limit=1")["changes"][0]["change"]
+    row = one.get("/api/v1/changes?route=answer&limit=1")["changes"][0]
+    log = row["change"]
     assert (log["action"], log["after_hash"]) == ("review.sign", signed["review"])
+    assert log["detail"]["measured_us"] < row["ts_us"]  # what came in between was not seen
     assert one.verb("audit", "verify")["ok"]
     assert json.loads(one.cli("review", "answer", "--format", "json").stdout)["routes"][0]["route"] == "answer"
 

@@ -6,7 +6,17 @@ from typing import Any
 import pytest
 
 from pilothouse.domain.record import Attempt, Document, ScoreRecord, SpanRecord, Validation
-from pilothouse.domain.trigger_facts import FirstSeen, Novelty, SegmentSeen, ServedDay, StepsDay, VoiceDay
+from pilothouse.domain.trigger_facts import (
+    FirstSeen,
+    Novelty,
+    SegmentSeen,
+    ServedDay,
+    Signature,
+    StepsDay,
+    TriggerFacts,
+    VoiceDay,
+)
+from pilothouse.review import triggers
 from pilothouse.telemetry import novelty
 
 NOW_US = 1_750_000_000_000_000
@@ -35,13 +45,13 @@ def span(ts_us: int, traced_us: int, **changes: Any) -> SpanRecord:
 def asked(store: Any, load: Any, record: Callable[..., Any]) -> Callable[..., Novelty]:
     """Requests by when they began and what is else of them, and other lines → what is new."""
 
-    def ask(requests: list[tuple[int, dict[str, Any]]], *lines: Any) -> Novelty:
+    def ask(requests: list[tuple[int, dict[str, Any]]], *lines: Any, signed_us: int = 0) -> Novelty:
         made = [
             record(**{"id": f"r{ts}", "trace_id": f"{ts:032x}", "span_id": f"{ts:016x}", "ts_us": ts} | more)
             for ts, more in requests
         ]
         load(*made, *lines)
-        return novelty.of_route(store, "docs-answer", "prod", SINCE)
+        return novelty.of_route(store, "docs-answer", "prod", SINCE, signed_us)
 
     return ask
 
@@ -118,3 +128,50 @@ def test_escalations_and_bad_words_by_day(asked: Any) -> None:
         VoiceDay(day_us=at(1), requests=3, escalated=0, complained=1),
         VoiceDay(day_us=at(0), requests=1, escalated=1, complained=0),
     )
+
+
+def test_the_day_of_a_signature_is_two_and_no_other_day_is(asked: Any) -> None:
+    noon = at(1, 720)
+    found = asked(
+        [
+            *((at(2, n), {"trace_id": "a" * 32}) for n in range(2)),
+            (at(1), {}),
+            (noon, {}),
+            *((noon + n, {"served_model": "b", "trace_id": "c" * 32}) for n in (1, 2, 3)),
+            (noon + 4, {"outcome": "escalated", "trace_id": "c" * 32}),
+            (at(0), {}),
+        ],
+        signed_us=noon,
+    )
+    assert [(day.day_us, day.model, day.requests, day.first_us) for day in found.served] == [
+        (at(2), "local/smollm2", 2, at(2)),
+        (at(1), "local/smollm2", 2, at(1)),
+        (noon + 1, "local/b", 3, noon + 1),
+        (at(0), "local/smollm2", 1, at(0)),
+    ]
+    assert [(day.day_us, day.traces, day.p95) for day in found.steps] == [
+        (at(2), 1, 2.0), (at(1), 2, 1.0), (noon + 1, 1, 4.0), (at(0), 1, 1.0),
+    ]  # fmt: skip
+    assert [(day.day_us, day.requests, day.escalated) for day in found.voices] == [
+        (at(2), 2, 0), (at(1), 2, 0), (noon + 1, 4, 1), (at(0), 1, 0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("signed", "opened"), [(720, ["V1"]), (900, [])])
+def test_a_shift_after_the_signature_of_the_same_day_is_open_and_one_before_it_is_closed(
+    asked: Any, signed: int, opened: list[str]
+) -> None:
+    """The day's first requests of another model come in the morning, and most of them in the afternoon."""
+    seen = asked(
+        [
+            *((at(2, n), {"served_model": "a"}) for n in range(60)),
+            *((at(1, n), {"served_model": "a"}) for n in range(60)),
+            (at(1, 100), {"served_model": "b"}),
+            *((at(1, 780 + n), {"served_model": "b"}) for n in range(40)),
+            *((at(0, n), {"served_model": "b"}) for n in range(40)),
+        ],
+        signed_us=at(1, signed),
+    )
+    signature = Signature(ts_us=at(1, signed), by="person:ana", reason="looked at")
+    facts = TriggerFacts(since_us=SINCE, now_us=NOW_US, seen=seen, signed=signature)
+    assert [one.id for one in triggers.fired(facts) if one.ts_us > signature.ts_us] == opened

@@ -7,6 +7,7 @@ import typer
 
 from pilothouse.cli import evals, options, show
 from pilothouse.cli.control import Control, connect
+from pilothouse.domain.table import env_option
 
 EVERY_S = 1.0  # how often a step that waits is looked at
 CODES = {"done": show.OK, "blocked": show.BLOCK, "waiting": show.INCONCLUSIVE, "ready": show.INCONCLUSIVE}
@@ -84,8 +85,7 @@ def _end(found: dict[str, Any]) -> None:
         show.line(f"  done; to take it back: {found['back_out']}")
     else:
         going = f"pilothouse release apply {found['route']} {found['to']}"
-        env = "" if found["env"] == "prod" else f" --env {found['env']}"
-        show.line(f"  to go on: {going}{env}    back out: {found['back_out']}")
+        show.line(f"  to go on: {going}{env_option(found['env'])}    back out: {found['back_out']}")
 
 
 def _code(found: dict[str, Any]) -> int:

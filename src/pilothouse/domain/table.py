@@ -14,6 +14,11 @@ Environment = Literal["dev", "staging", "prod"]
 ENVIRONMENTS: tuple[Environment, ...] = ("dev", "staging", "prod")
 
 
+def env_option(env: str) -> str:
+    """What a command needs to be about `env`: nothing for prod, which it is about by itself; else ` --env dev`."""
+    return "" if env == "prod" else f" --env {env}"
+
+
 class Live(msgspec.Struct, frozen=True):
     """A release, resolved: what a worker needs to serve it."""
 

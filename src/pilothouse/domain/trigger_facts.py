@@ -7,12 +7,16 @@ from typing import Literal
 
 import msgspec
 
+from pilothouse.domain.table import env_option
+
+What = Literal["model", "provider", "tools", "retrieval", "schema", "log", "retention", "access", "tier"]
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something in the change log, in words: `release 12: model openai/a → openai/b`."""
 
     ts_us: int
-    what: Literal["model", "provider", "tools", "retrieval", "schema", "log", "retention", "access", "tier"]
+    what: What
     reason: str
 
 
@@ -27,14 +31,14 @@ class FirstSeen(msgspec.Struct, frozen=True, kw_only=True):
 class ServedDay(msgspec.Struct, frozen=True, kw_only=True):
     """Requests of one UTC day that a provider's model answered, without fallbacks and answers from a cache."""
 
-    day_us: int
+    day_us: int  # when it begins: midnight, or right after a signature of that day for what came after it
     model: str  # `provider/model` as the provider reported it
     requests: int
     first_us: int
 
 
 class StepsDay(msgspec.Struct, frozen=True, kw_only=True):
-    """Requests per trace on one UTC day, by when the trace began."""
+    """Requests per trace on one UTC day (likewise cut at a signature), by when the trace began."""
 
     day_us: int
     traces: int
@@ -52,7 +56,7 @@ class SegmentSeen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VoiceDay(msgspec.Struct, frozen=True, kw_only=True):
-    """One UTC day's requests, how many were escalated, and how many users said that the answer was bad."""
+    """One UTC day's requests (likewise cut), how many were escalated, how many users said that the answer was bad."""
 
     day_us: int
     requests: int
@@ -81,8 +85,13 @@ class LongAlert(msgspec.Struct, frozen=True, kw_only=True):
     until_us: int | None = None
 
 
+def signing(route: str, env: str) -> str:
+    """The command that signs a route's review, and so closes what is open."""
+    return f"pilothouse review {route}{env_option(env)} --sign --reason …"
+
+
 class Signature(msgspec.Struct, frozen=True, kw_only=True):
-    """The last review of the route that somebody put their name to."""
+    """The last review of the route that somebody put their name to, and when what they saw was measured."""
 
     ts_us: int
     by: str

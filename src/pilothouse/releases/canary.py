@@ -18,14 +18,9 @@ from pilothouse.releases.arms import Counts, Seen
 from pilothouse.releases.decision import Decision, decide
 from pilothouse.releases.guardrail import Guardrail
 from pilothouse.releases.move import Moved
-from pilothouse.releases.shown import Arm, CountArm, Measure, Questions, Show, Sides, of_one_store, questions
+from pilothouse.releases.shown import Questions, Show, questions
 from pilothouse.store.state import canaries, canary_pairs, changes, pointers
 from pilothouse.store.state.engine import StateStore
-
-__all__ = [
-    "Arm", "CanaryPolicy", "CountArm", "Counts", "Decision", "Measure", "Sides", "Watched", "asked", "policy_of",
-    "record_last_bad", "watch",
-]  # fmt: skip
 
 ACTOR = Actor(type="policy", id="canary")
 LOOK_US = 5_000_000  # between two looks that are kept, where the decision stays the same
@@ -44,23 +39,20 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
 
 def watch(
     store: StateStore,
-    counts: CountArm,
+    show: Show,
     clock: Clock,
     *,
     config: AppConfig | None = None,
     policy: CanaryPolicy | None = None,
-    measure: Measure = lambda _: {},
-    show: Show | None = None,
 ) -> tuple[Watched, ...]:
     """One look at every running canary; call it every second.
 
     A canary whose guardrail trips is rolled back by `policy:canary`, with the times of detection, decision and
     flip. With `auto` it steps to the next share, and, where `config` names the route and nothing stands in
     the way, is promoted after the last; without, those are recommendations in its run. The policy is `policy`, or
-    else the route's own. `show` answers all questions of a look at once, where no one store has all that was served;
-    without it `counts` and `measure` do.
+    else the route's own. `show` answers all questions of a look at once.
     """
-    look = _Watch(store, show or of_one_store(counts, measure), clock, config, policy)
+    look = _Watch(store, show, clock, config, policy)
     with store.read() as conn:
         running = [(run, pointers.get(conn, run.route, run.env)) for run in canaries.running(conn)]
     looks = [look.at(run, pointer) for run, pointer in running if pointer is not None]

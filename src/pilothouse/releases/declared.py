@@ -13,7 +13,7 @@ from pilothouse.config.app import AppConfig
 from pilothouse.domain.change import Actor, ChainedChange, Change
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.hashing import content_hash
-from pilothouse.domain.trigger_facts import Event
+from pilothouse.domain.trigger_facts import Event, What
 from pilothouse.store.state import changes
 from pilothouse.store.state.engine import StateStore
 
@@ -26,8 +26,9 @@ def sync(store: StateStore, config: AppConfig, clock: Clock) -> None:
     """Log what the files say now of each route, where it differs from what the log says."""
     wanted = {name: _said(config, name) for name in config.routes}
     with store.read() as conn:
-        if all(_known(conn).get(name) == said for name, said in wanted.items()):
-            return
+        known = _known(conn)
+    if all(known.get(name) == said for name, said in wanted.items()):
+        return
     with store.write() as conn:
         known = _known(conn)
         for name, said in wanted.items():
@@ -63,22 +64,22 @@ def _log(conn: Connection, name: str, before: dict[str, Any] | None, after: dict
 def events(conn: Connection, route: str, since_us: int) -> tuple[Event, ...]:
     """What the files changed since then."""
     return tuple(
-        Event(ts_us=row.ts_us, what=what, reason=reason)  # type: ignore[arg-type]
+        Event(ts_us=row.ts_us, what=what, reason=reason)
         for row in changes.find(conn, route=route, actions=(ACTION,), since_us=since_us)
         for what, reason in _of_row(row)
     )
 
 
-def _of_row(row: ChainedChange) -> list[tuple[str, str]]:
+def _of_row(row: ChainedChange) -> list[tuple[What, str]]:
     before = row.change.detail["before"]
     return [] if before is None else _differences(before, row.change.detail["after"])
 
 
-def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, str]]:
-    found = [
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[What, str]]:
+    found: list[tuple[What, str]] = [
         ("retention", f"{kind} kept {_days(before['retention'][kind])} → {_days(days)}")
         for kind, days in after["retention"].items()
-        if before["retention"].get(kind) != days
+        if before["retention"].get(kind, days) != days  # a kind that the code did not know before is no change
     ]
     found += [
         ("access", f"{role} {before[role] or 'nobody'} → {after[role] or 'nobody'}")

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 from pilothouse.config.app import RouteConfig
 from pilothouse.domain.callers import Callers
 from pilothouse.domain.release import Release
+from pilothouse.domain.table import env_option
 from pilothouse.releases import admission
 from pilothouse.releases.compatibility import compare
 from pilothouse.releases.diff import PartDiff, diff
@@ -53,7 +54,7 @@ def _plan(store: StateStore, config: RouteConfig, env: str, number: int, callers
     steps = plan(store, config, env, number, callers=callers)
     results = dry_run(store, config, env, number, steps)
     told = [f"{at}. {describe(one.step)}: {one.state}" for at, one in enumerate(results, start=1)]
-    carry_on = f"pilothouse release apply {config.name} {number}" + ("" if env == "prod" else f" --env {env}")
+    carry_on = f"pilothouse release apply {config.name} {number}{env_option(env)}"
     return ["", "## Plan", "", *told, "", "```", carry_on, "```"]
 
 
@@ -77,8 +78,7 @@ def _parts(conn: Connection, before: Release | None, release: Release, env: str)
     changed = [name for name, address in release.parts.items() if before.parts.get(name) != address]
     if len(changed) < 2:
         return []
-    where = "" if env == "prod" else f" --env {env}"
-    commands = [f"pilothouse rollback {release.route} --part {name}{where}" for name in changed]
+    commands = [f"pilothouse rollback {release.route} --part {name}{env_option(env)}" for name in changed]
     last = drills.list_rollbacks(conn, release.route, env, limit=1)
     took = last[0].propagated_ms if last else None
     timed = [] if took is None else ["", f"The last rollback in {env} was on every worker after {took:,.0f} ms."]

@@ -13,7 +13,7 @@ from pilothouse.domain.callers import Callers
 from pilothouse.domain.change import Actor
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.release import Pointer, Release
-from pilothouse.domain.table import ENVIRONMENTS
+from pilothouse.domain.table import ENVIRONMENTS, env_option
 from pilothouse.releases import admission, compatibility, pointer
 from pilothouse.releases.move import Moved
 from pilothouse.releases.standing import dry_run
@@ -116,7 +116,7 @@ def _last_run(conn: Connection, route: str, n: int) -> tuple[float | None, float
 
 def back_out(route: str, env: str) -> str:
     """The command that undoes whatever step was reached."""
-    return f"pilothouse rollback {route}" + ("" if env == "prod" else f" --env {env}")
+    return f"pilothouse rollback {route}{env_option(env)}"
 
 
 class Advance(msgspec.Struct, frozen=True, kw_only=True):

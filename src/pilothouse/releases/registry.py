@@ -80,11 +80,12 @@ def unmoved(last: Release | None, newest: int | None) -> None:
     """Conflict (`base_moved`) where `last` is not the release that was the newest when somebody looked."""
     if last is None or newest is None or last.number == newest:
         return
+    differs = f"see what differs: pilothouse release diff {last.route} {newest} {last.number}"
     notes = f": {last.notes}" if last.notes else ""
     raise Conflict(
         f"release {last.number} was made meanwhile by {last.author}{notes}",
         where=f"{last.route}, whose newest release was {newest or 'none'}",
-        hint=f"see what differs: pilothouse release diff {last.route} {newest or 1} {last.number}",
+        hint=differs if newest else f"see what it is: pilothouse release notes {last.route} {last.number}",
         code="base_moved",
     )
 

@@ -14,17 +14,18 @@ from pilothouse.domain.change import Actor, Change
 from pilothouse.domain.clock import Clock
 from pilothouse.domain.errors import Refused
 from pilothouse.domain.release import Pointer
-from pilothouse.domain.trigger_facts import Reopened
-from pilothouse.store.state import changes
+from pilothouse.domain.trigger_facts import Reopened, signing
+from pilothouse.releases import history
+from pilothouse.releases.guardrail import percent
+from pilothouse.store.state import changes, waivers
 from pilothouse.store.state.engine import StateStore
 from pilothouse.store.state.waivers import SIGNED
 
 CAP = 0.10  # of sessions: what a release may have while a review is open
-SHARE = f"{CAP * 100:.0f} %"
+SHARE = percent(CAP)
 OPENED, CLOSED = "review.reopen", "review.close"
 REVIEW_OPEN = "review_open"
 BY = Actor(type="policy", id="review")
-_FIRST = "release.promote"  # how a route begins in an environment
 _SHOWN = 2
 
 
@@ -43,8 +44,8 @@ def _known(conn: Connection, route: str, env: str) -> _Known:
     known = _Known()
     for row in changes.find(conn, route=route, env=env, actions=(OPENED, CLOSED, SIGNED)):
         if row.change.action == SIGNED:
-            known.signed_us = row.ts_us
-            known.open = {name: one for name, one in known.open.items() if one.ts_us > row.ts_us}
+            known.signed_us = waivers.measured_us(row)
+            known.open = {name: one for name, one in known.open.items() if one.ts_us > known.signed_us}
             continue
         one = Reopened(id=row.change.object_id, ts_us=row.change.detail["fired_us"], sentence=row.change.reason)
         if row.change.action == CLOSED:
@@ -87,7 +88,7 @@ def _differences(
     known = _known(conn, route, env)
     opened = [one for one in found if known.is_new(one)]
     if opened:
-        first = changes.find(conn, route=route, env=env, actions=(_FIRST,))
+        first = changes.find(conn, route=route, env=env, actions=(history.PROMOTE,))  # how a route begins
         opened = [one for one in opened if first and one.ts_us > first[0].ts_us]
     waiting = {one.id for one in found}
     return opened, [one for name, one in known.open.items() if name not in waiting]
@@ -111,12 +112,6 @@ def said(found: Iterable[Reopened]) -> str:
     sentences = [one.sentence for one in found]
     more = f" and {len(sentences) - _SHOWN} more" if len(sentences) > _SHOWN else ""
     return "; ".join(sentences[:_SHOWN]) + more
-
-
-def signing(route: str, env: str) -> str:
-    """The command that closes what is open."""
-    where = "" if env == "prod" else f" --env {env}"
-    return f"pilothouse review {route}{where} --sign --reason …"
 
 
 def held(conn: Connection, route: str, env: str) -> str:

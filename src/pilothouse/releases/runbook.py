@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pilothouse.config.app import AppConfig, RouteConfig
 from pilothouse.domain.policy import Fallback
 from pilothouse.domain.release_facts import Drill, ReleaseFacts
+from pilothouse.domain.table import env_option
 
 DAY_US = 86_400_000_000
 
@@ -31,14 +32,10 @@ def _who(config: AppConfig, route: RouteConfig) -> list[str]:
     return [f"Owner: {named(route.owner)}. Backup: {named(route.backup)}. Tier: {route.tier}."]
 
 
-def _env(facts: ReleaseFacts) -> str:
-    return "" if facts.env == "prod" else f" --env {facts.env}"
-
-
 def _back(route: RouteConfig, facts: ReleaseFacts) -> list[str]:
     if facts.current is None:
         return [f"{route.name} is not live in {facts.env}."]
-    env, live = _env(facts), facts.current
+    env, live = env_option(facts.env), facts.current
     commit = live.vcs_commit[:12] or "unknown"
     lines = [f"Live: release {live.number}, manifest `{live.manifest_hash[:12]}`, commit {commit}."]
     if facts.canary is not None:
@@ -68,7 +65,7 @@ def _models(route: RouteConfig, facts: ReleaseFacts, now_us: int) -> list[str]:
     for model in others:
         wrong = known[model].objections(now_us) if model in known else ["never qualified"]
         lines.append(f"- {model}: {', '.join(wrong) if wrong else 'fit to be switched to'}")
-    env = _env(facts)
+    env = env_option(facts.env)
     back = [f"pilothouse model back {route.name}{env}"] if facts.pinned_model else []
     switch = f'pilothouse model switch {route.name} {others[0]}{env} --reason "…"'
     return [*lines, "", "```", switch, *back, f"pilothouse model qualify {route.name}", "```"]
@@ -76,7 +73,7 @@ def _models(route: RouteConfig, facts: ReleaseFacts, now_us: int) -> list[str]:
 
 def _off(route: RouteConfig, facts: ReleaseFacts) -> list[str]:
     verb, state = ("enable", "Switched off now.") if facts.disabled else ("disable", "The route is on.")
-    command = f'pilothouse route {verb} {route.name}{_env(facts)} --reason "…"'
+    command = f'pilothouse route {verb} {route.name}{env_option(facts.env)} --reason "…"'
     return [state, "", "```", command, "```"]
 
 

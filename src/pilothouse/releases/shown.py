@@ -19,7 +19,6 @@ from pilothouse.stats.contrast import Moments
 
 BUCKETS = 512
 FRESH_S = 10.0  # a host that has said nothing for so long is missing; one that is well says it every second or so
-RECENT_US = 60_000_000
 
 
 class Arm(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,8 +182,8 @@ def counted(asked: Questions, counts: CountArm, before: Counts | None) -> Arms:
     )
 
 
-def of_one_store(counts: CountArm, measure: Measure) -> Show:
-    """Ask one store that has all there is."""
+def of_one_store(counts: CountArm, measure: Measure = lambda _: {}) -> Show:
+    """Ask one store that has all there is; without `measure` no means are compared."""
 
     def show(asked: Questions) -> Shown:
         kept = asked.run.evidence.get("before")

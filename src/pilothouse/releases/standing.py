@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from pilothouse.config.app import RouteConfig
 from pilothouse.domain.release import CanaryRun, Pointer, Release
+from pilothouse.domain.table import env_option
 from pilothouse.releases import admission, history, reopened
 from pilothouse.releases.guardrail import percent
 from pilothouse.releases.steps import Canary, Check, Gate, Hold, Promote, Stage, State, Step, StepResult
@@ -26,7 +27,8 @@ def dry_run(
     """
     with store.read() as conn:
         live = pointers.get(conn, route.name, env)
-        scene = _Scene(conn, route, env, releases.get(conn, route.name, release), live, now_us)
+        held = reopened.held(conn, route.name, env)
+        scene = _Scene(conn, route, env, releases.get(conn, route.name, release), live, now_us, held)
         return tuple(_now(scene, step) for step in steps)
 
 
@@ -40,6 +42,7 @@ class _Scene:
     release: Release
     live: Pointer | None
     now_us: int
+    held: str  # the sentence of an open review; empty where none is
 
     @property
     def done(self) -> bool:
@@ -47,9 +50,7 @@ class _Scene:
 
     def signature(self, share: float) -> str:
         """The sentence of an open review that such a share waits for; empty where it waits for none."""
-        if self.live is None or share <= reopened.CAP:
-            return ""
-        return reopened.held(self.conn, self.route.name, self.env)
+        return "" if self.live is None or share <= reopened.CAP else self.held
 
     @property
     def running(self) -> CanaryRun | None:
@@ -181,7 +182,7 @@ def _not_begun(scene: _Scene, step: Canary) -> Judged:
     if earlier:
         why = str(earlier[0].evidence.get("sentence", "")) or "taken back by hand"
         hint = f"pilothouse release promote {scene.route.name} {number} --canary {percent(step.share)}"
-        again = hint.replace(" %", "%") + ("" if scene.env == "prod" else f" --env {scene.env}")
+        again = hint.replace(" %", "%") + env_option(scene.env)
         return "blocked", f"its canary was taken back: {why}; to begin again: {again}", _evidence(earlier[0])
     if signature := scene.signature(step.share):
         return "waiting", signature, {}

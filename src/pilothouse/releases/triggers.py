@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection
 
-from pilothouse.domain.errors import PilothouseError
+from pilothouse.domain.errors import NotFound, StoreError
 from pilothouse.domain.manifest import Manifest
 from pilothouse.domain.release import Pointer
-from pilothouse.domain.trigger_facts import Event
+from pilothouse.domain.trigger_facts import Event, What
 from pilothouse.releases import drift, history
 from pilothouse.releases.history import Move
 from pilothouse.store.state import changes, releases
@@ -42,25 +42,26 @@ def _of_move(conn: Connection, move: Move, before: Pointer) -> Iterator[Event]:
         old, new = _manifest(conn, move.route, before.stable), _manifest(conn, move.route, number)
         if old is not None and new is not None:
             for what, reason in _differences(old, new):
-                yield Event(ts_us=move.ts_us, what=what, reason=f"release {number}: {reason}")  # type: ignore[arg-type]
+                yield Event(ts_us=move.ts_us, what=what, reason=f"release {number}: {reason}")
 
 
 def _manifest(conn: Connection, route: str, number: int) -> Manifest | None:
     """None where it does not resolve any more: T10.1 says that."""
     try:
         return releases.manifest(conn, releases.get(conn, route, number))
-    except PilothouseError:
+    except (NotFound, StoreError):
         return None
 
 
-def _differences(old: Manifest, new: Manifest) -> Iterator[tuple[str, str]]:
+def _differences(old: Manifest, new: Manifest) -> Iterator[tuple[What, str]]:
     if old.model != new.model:
         yield "model", f"model {old.model} → {new.model}"
-    for what, had, has in (
+    had_and_has: tuple[tuple[What, object, object], ...] = (
         ("tools", old.tools, new.tools),
         ("schema", old.schema, new.schema),
         ("retrieval", old.index, new.index),
-    ):
+    )
+    for what, had, has in had_and_has:
         if has and not had:
             yield what, f"{what} for the first time"
     if old.policy.log != new.policy.log:

@@ -5,13 +5,12 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from pilothouse.domain.finding import Finding, Item
-from pilothouse.domain.trigger_facts import Reopened, TriggerFacts
+from pilothouse.domain.trigger_facts import Reopened, TriggerFacts, signing
 from pilothouse.review import triggers, words
 from pilothouse.review.evidence import Evidence
 from pilothouse.review.result import Outcome, no_data
 from pilothouse.review.triggers import DRIFTS, LOOKBACK_US, Fired
 
-SIGN = "measure again what is due, or `pilothouse review {route} --sign --reason …`"
 _WAITING = ("STALE", "NO_DATA")
 _TRAFFIC = ("V1", "V2", "V3", "V5")
 Judge = Callable[[Evidence, Item], Outcome]
@@ -28,14 +27,18 @@ def renewed(evidence: Evidence, item: Item, outcome: Outcome, found: Sequence[Fi
         facts = evidence.renewed[at] if at is not None else None
         again = judge(msgspec.structs.replace(evidence, facts=facts), item)
     if again.status == "NO_DATA":
-        return _stale(outcome, words.joined(last.sentence, f"since then {again.value}"))
+        return _stale(evidence, outcome, words.joined(last.sentence, f"since then {again.value}"))
     if again.measured_us is not None and again.measured_us <= last.ts_us:
-        return _stale(outcome, last.sentence)
+        return _stale(evidence, outcome, last.sentence)
     return again
 
 
-def _stale(outcome: Outcome, why: str) -> Outcome:
-    return msgspec.structs.replace(outcome, status="STALE", detail=why, fix=SIGN)
+def _stale(evidence: Evidence, outcome: Outcome, why: str) -> Outcome:
+    return msgspec.structs.replace(outcome, status="STALE", detail=why, fix=_fix(evidence))
+
+
+def _fix(evidence: Evidence) -> str:
+    return f"measure again what is due, or `{signing(evidence.route, evidence.env)}`"
 
 
 def trigger(evidence: Evidence, item: Item, rows: Sequence[Finding], found: Sequence[Fired]) -> Outcome:
@@ -56,7 +59,7 @@ def trigger(evidence: Evidence, item: Item, rows: Sequence[Finding], found: Sequ
     late = evidence.now_us >= due
     value = f"{words.plural(len(waiting), 'item')} due {'since' if late else 'by'} {words.date(due - 1)}"
     detail = words.joined(said, words.listed("due", waiting, 6))
-    return Outcome("FAIL" if late else "WARN", value, float(len(waiting)), len(mine), detail, fix=SIGN)
+    return Outcome("FAIL" if late else "WARN", value, float(len(waiting)), len(mine), detail, fix=_fix(evidence))
 
 
 def waiting(rows: Sequence[Finding], found: Sequence[Fired]) -> tuple[Reopened, ...]:

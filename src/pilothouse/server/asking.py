@@ -20,7 +20,7 @@ from pilothouse.domain.table import Entry, Live
 from pilothouse.domain.wires import Generate, GenerateReply, GenerateRequest
 from pilothouse.gateway.pipeline import Gateway
 from pilothouse.releases import registry
-from pilothouse.releases.canary import Arm
+from pilothouse.releases.shown import Arm
 from pilothouse.server import arms, blind, sharing
 from pilothouse.server.blind import Answer
 from pilothouse.server.composition import Control

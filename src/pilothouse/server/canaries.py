@@ -7,7 +7,8 @@ from pilothouse.domain.release import CanaryRun
 from pilothouse.monitoring import notify
 from pilothouse.monitoring.notify import Notice
 from pilothouse.releases import canary
-from pilothouse.releases.canary import Arm, Watched
+from pilothouse.releases.canary import Watched
+from pilothouse.releases.shown import Arm, of_one_store
 from pilothouse.security.secrets import make_secret_reader
 from pilothouse.server import arms, sharing, timing
 from pilothouse.server.composition import Control
@@ -50,13 +51,14 @@ def _any(control: Control, since_us: int) -> bool:
 
 
 def _look(control: Control) -> tuple[Watched, ...]:
+    store = control.telemetry
+    alone = of_one_store(functools.partial(arms.counts, store), functools.partial(arms.measure, store))
+    show = alone if control.hosts is None else functools.partial(sharing.show, control)
     return canary.watch(
         control.state,
-        functools.partial(arms.counts, control.telemetry),
+        show,
         control.clock,
         config=control.config,
-        measure=functools.partial(arms.measure, control.telemetry),
-        show=functools.partial(sharing.show, control) if control.hosts is not None else None,
     )
 
 

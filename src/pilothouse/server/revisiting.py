@@ -1,7 +1,7 @@
 """Reviews that were opened again, wired: found by the review, kept by releases, told to the route's owner once."""
 
 from pilothouse.domain.finding import Review
-from pilothouse.domain.trigger_facts import Reopened
+from pilothouse.domain.trigger_facts import Reopened, signing
 from pilothouse.monitoring import notify
 from pilothouse.monitoring.notify import Notice
 from pilothouse.releases import reopened
@@ -37,6 +37,6 @@ def _tell(control: Control, route: str, env: str, trigger: Reopened) -> None:
         n=0,
         since_us=trigger.ts_us,
         item=trigger.id,
-        runbook=reopened.signing(route, env),
+        runbook=signing(route, env),
     )
     notify.make_notify(control.config.people, make_secret_reader(control.app_dir))(notice)

@@ -22,6 +22,7 @@ from pilothouse.store.state import hosts as rows
 from pilothouse.store.telemetry import TelemetryStore
 
 AFTER_US = 30_000_000  # a run that has ended is told of for so long: requests that had begun still end
+RECENT_US = 60_000_000  # what a host tells of as recent: the last minute
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(HostShown).decode
@@ -39,7 +40,7 @@ class Telling:
         with control.state.read() as conn:
             runs = canaries.recent(conn, control.clock.now_us() - AFTER_US)
             wanted = [canary.asked(conn, run, canary.policy_of(control.config, run.route)) for run in runs]
-        minute_us = control.clock.now_us() - shown.RECENT_US
+        minute_us = control.clock.now_us() - RECENT_US
         answers = {one.run.id: _pack(self._answer(control.telemetry, one, minute_us)) for one in wanted}
         self._before = {ident: counts for ident, counts in self._before.items() if ident in answers}
         if answers:

@@ -39,14 +39,17 @@ _MANY = (
 )
 
 
-def gather(store: TelemetryStore, clock: Clock, since_us: int, until_us: int) -> TelemetryFacts:
-    """Facts of every route with traffic in [since_us, until_us), over one snapshot of the store. Raises StoreError."""
+def gather(store: TelemetryStore, clock: Clock, since_us: int, until_us: int, route: str = "") -> TelemetryFacts:
+    """Facts of every route with traffic in [since_us, until_us), or of `route` alone, over one snapshot of the store.
+    Raises StoreError.
+    """
     began = clock.monotonic()
-    bounds = {"since": since_us, "until": until_us, "base": since_us - BASELINE_US, "prior": 2 * since_us - until_us}
+    bounds: dict[str, int | str] = {"since": since_us, "until": until_us, "route": route}
+    bounds |= {"base": since_us - BASELINE_US, "prior": 2 * since_us - until_us}
     with store.reading() as ask:
 
         def answer(question: str) -> Rows:
-            sql = getattr(questions, question)
+            sql = _of_route(question) if route else getattr(questions, question)
             return ask(sql, {name: value for name, value in bounds.items() if f"${name}" in sql})
 
         answer("REVIEW_REQUESTS")
@@ -56,8 +59,8 @@ def gather(store: TelemetryStore, clock: Clock, since_us: int, until_us: int) ->
         answers["DUPLICATES"] = by_route(_duplicates(answer))
         losses = {row["what"]: row["n"] for row in answer("LOSSES")}
     routes = [
-        _route(Answers(route, env, answers), route, env, (since_us, until_us))
-        for route, env in sorted(answers["REQUESTS"])
+        _route(Answers(name, env, answers), name, env, (since_us, until_us))
+        for name, env in sorted(answers["REQUESTS"])
     ]
     return TelemetryFacts(
         since_us=since_us,
@@ -67,6 +70,26 @@ def gather(store: TelemetryStore, clock: Clock, since_us: int, until_us: int) ->
         losses=losses,
         took_ms=(clock.monotonic() - began) * 1_000,
     )
+
+
+def _of_route(question: str) -> str:
+    """The question about one route alone, $route; of other routes it may still say something.
+
+    Of the route's traces all requests are needed, its scores may not name it, and ids are counted over all routes.
+    """
+    sql = str(getattr(questions, question))
+    match question:
+        case "REVIEW_REQUESTS":
+            return f"""{sql} AND trace_id IN (SELECT trace_id FROM requests WHERE source = 'edge' AND route = $route
+  AND ts >= make_timestamp($base) AND ts < make_timestamp($until))"""  # noqa: S608  # our own fragments
+        case "REVIEW_TRACES":
+            return sql.replace("GROUP BY", "WHERE route = $route GROUP BY")
+        case "REVIEW_SCORES":
+            return f"{sql} AND coalesce(nullif(s.route, ''), q.route, '') = $route"
+        case "ANY_DUPLICATE" | "DUPLICATES":
+            return sql
+        case _:
+            return sql.replace("source = 'edge'", "source = 'edge' AND route = $route")
 
 
 def _duplicates(answer: Callable[[str], Rows]) -> Rows:

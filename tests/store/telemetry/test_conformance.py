@@ -15,7 +15,7 @@ from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.release import CanaryRun
 from pilothouse.domain.wires import MetricQuery
 from pilothouse.releases import shown
-from pilothouse.releases.canary import Arm, Sides
+from pilothouse.releases.shown import Arm, Sides
 from pilothouse.server import alternates, arms, asking, drifting, timing
 from pilothouse.server.evidence import reconstruct, security
 from pilothouse.server.verbs import canaries
@@ -122,6 +122,16 @@ def _releases(store: TelemetryStore) -> Any:
     ]
 
 
+def _of_a_route(store: TelemetryStore) -> Any:
+    """Asked alone a route has the same facts as among all."""
+    window = (store, FrozenClock(NOW_US), NOW_US - 3 * DAY_US, NOW_US + 1)
+    together = evidence.gather(*window).routes
+    alone = [one for name in sorted({one.route for one in together}) for one in evidence.gather(*window, name).routes]
+    assert len({one.route for one in together}) > 1
+    assert list(differences(loosely(shape(alone)), loosely(shape(together)))) == []
+    return alone
+
+
 QUESTIONS: dict[str, Callable[[TelemetryStore], Any]] = {
     "filters": _filters,
     "pages": _pages,
@@ -140,6 +150,7 @@ QUESTIONS: dict[str, Callable[[TelemetryStore], Any]] = {
     "evidence": lambda s: msgspec.structs.replace(
         evidence.gather(s, FrozenClock(NOW_US), NOW_US - 3 * DAY_US, NOW_US + 1), took_ms=0.0
     ),
+    "evidence of a route": _of_a_route,
     "metrics": _metrics,
     "flags": lambda s: [
         flag_uses.uses(s, NOW_US - DAY_US),
@@ -147,9 +158,10 @@ QUESTIONS: dict[str, Callable[[TelemetryStore], Any]] = {
         flag_uses.over_time(s, "f0", "prod", NOW_US - DAY_US, 7_200),
     ],
     "novelty": lambda s: [
-        novelty.of_route(s, route, env, since)
+        novelty.of_route(s, route, env, since, signed)
         for since in (NOW_US - 9 * DAY_US, NOW_US - HOUR_US, NOW_US)
         for route, env in (("docs", "prod"), ("chat", "prod"), ("", "dev"))
+        for signed in (0, NOW_US - 3 * HOUR_US)
     ],
     "server": _server,
     "releases": _releases,

@@ -26,15 +26,16 @@ def facts(
     """Everything of the last 90 days; raises StoreError."""
     since = now_us - triggers.LOOKBACK_US
     mine = {rule.name: rule for rule in rules if (rule.route, rule.env) == (route.name, env)}
+    signed = _signed(conn, route.name, env)
     found = [alert for alert in alerts.list_alerts(conn, route=route.name) if alert.env == env and alert.rule in mine]
     return TriggerFacts(
         since_us=since,
         now_us=now_us,
         events=(*changed.events(conn, route.name, env, since), *declared.events(conn, route.name, since)),
-        seen=novelty.of_route(control.telemetry, route.name, env, since),
+        seen=novelty.of_route(control.telemetry, route.name, env, since, signed.ts_us if signed is not None else 0),
         alerts=tuple(_long(alert, mine[alert.rule].item) for alert in found if alert.fired_us),
         watched=tuple(sorted({rule.item for rule in mine.values()} - {""})),
-        signed=_signed(conn, route.name, env),
+        signed=signed,
     )
 
 
@@ -47,7 +48,7 @@ def _signed(conn: Connection, route: str, env: str) -> Signature | None:
     last = waivers.signed(conn, route, env)
     if last is None:
         return None
-    return Signature(ts_us=last.ts_us, by=str(last.change.actor), reason=last.change.reason)
+    return Signature(ts_us=waivers.measured_us(last), by=str(last.change.actor), reason=last.change.reason)
 
 
 def with_renewed(control: Control, evidence: Evidence) -> Evidence:
@@ -57,7 +58,7 @@ def with_renewed(control: Control, evidence: Evidence) -> Evidence:
     begun = {one.ts_us for one in triggers.open_of(evidence) if one.ts_us > evidence.facts.since_us}
 
     def since(ts_us: int) -> RouteFacts | None:
-        told = telemetry_facts.gather(control.telemetry, control.clock, ts_us, evidence.now_us)
+        told = telemetry_facts.gather(control.telemetry, control.clock, ts_us, evidence.now_us, evidence.route)
         return told.route(evidence.route, evidence.env)
 
     counted = {ts_us: since(ts_us) for ts_us in sorted(begun)[-FRESH:] if ts_us < evidence.now_us}

@@ -43,12 +43,13 @@ def compute(control: Control, routes: list[RouteConfig], env: str) -> Review:
 
 
 async def sign(control: Control, route: str, env: str, actor: Actor, reason: str) -> dict[str, Any]:
-    """Keep the route's review of now and log who signed it; what had fired before is closed. NotFound, Refused."""
+    """Keep the route's review of now and log who signed it; closed is what fired before it. NotFound, Refused."""
+    measured_us = control.clock.now_us()
     made, said = await review(control, route, env), control.typed(reason)
 
     def put() -> str:
         with control.state.write() as conn:
-            return waivers.sign(conn, made, actor=actor, reason=said, clock=control.clock)
+            return waivers.sign(conn, made, actor=actor, reason=said, clock=control.clock, measured_us=measured_us)
 
     address = await asyncio.to_thread(put)
     [one] = made.routes

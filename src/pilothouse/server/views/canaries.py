@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from pilothouse.domain.release import CanaryRun
 from pilothouse.domain.release_facts import Drill
+from pilothouse.domain.table import env_option
 from pilothouse.releases.guardrail import Guardrail
 from pilothouse.server.pages.release_shown import CanaryShown, DrillShown
 from pilothouse.server.verbs.drills import KINDS
@@ -53,7 +54,7 @@ def _drill(kind: str, newest: Drill | None, route: str) -> DrillShown:
     command = f"pilothouse drill {kind} {route}"
     if newest is None:
         return DrillShown(kind=kind, command=command)
-    command += "" if newest.env == "prod" else f" --env {newest.env}"
+    command += env_option(newest.env)
     return DrillShown(
         kind=kind, command=command, env=newest.env, ts_us=newest.ts_us, ok=newest.ok, detail=newest.detail
     )

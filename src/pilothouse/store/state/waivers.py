@@ -62,11 +62,17 @@ def put_review(conn: Connection, review: Review, *, actor: Actor, clock: Clock) 
     return address
 
 
-def sign(conn: Connection, review: Review, *, actor: Actor, reason: str, clock: Clock) -> str:
-    """Keep a review of one route and log who signed it and why; its hash. Refused without a reason."""
+def sign(
+    conn: Connection, review: Review, *, actor: Actor, reason: str, clock: Clock, measured_us: int | None = None
+) -> str:
+    """Keep a review of one route and log who signed it and why; its hash. Refused without a reason.
+
+    `measured_us`: before its measuring began, since what came later was not seen; None: now.
+    """
     if not reason.strip():
         raise Refused("a review is signed with a reason", hint="say what was looked at: --reason")
     address = put_review(conn, review, actor=actor, clock=clock)
+    measured = {} if measured_us is None else {"measured_us": measured_us}
     for one in review.routes:
         change = Change(
             actor=actor,
@@ -77,7 +83,7 @@ def sign(conn: Connection, review: Review, *, actor: Actor, reason: str, clock: 
             env=one.env,
             after_hash=address,
             reason=reason,
-            detail={"ready": one.ready, "counts": one.counts},
+            detail={"ready": one.ready, "counts": one.counts} | measured,
         )
         changes.append(conn, change, clock)
     return address
@@ -87,6 +93,11 @@ def signed(conn: Connection, route: str, env: str) -> ChainedChange | None:
     """The last signature under a review of the route; None where nobody signed one."""
     found = changes.find(conn, route=route, env=env, actions=(SIGNED,), limit=1)
     return found[0] if found else None
+
+
+def measured_us(signature: ChainedChange) -> int:
+    """Up to when a signature closes what fired: when its review was measured, where the log says it."""
+    return int(signature.change.detail.get("measured_us", signature.ts_us))
 
 
 def review(conn: Connection, address: str) -> Review:
