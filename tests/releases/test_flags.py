@@ -158,3 +158,19 @@ def test_a_rollback_ends_a_release_for_flags_too(flagged: Any) -> None:
     clock.advance(1)
     flagged.promote(made, 2)
     assert set(flagged.built(made).entry(R, "prod").selectable) == {1, 2}
+
+
+def test_a_move_that_was_put_back_gives_no_release_back_to_flags(flagged: Any) -> None:
+    kit, store, clock = flagged.kit, flagged.store, flagged.clock
+    kit.make_releases(store, clock, 2)
+    made = flagged.config(selector(one=1, two=2))
+    flagged.promote(made, 1)
+    flagged.promote(made, 2)
+    pointer.rollback(store, R, "prod", actor=flagged.ana, reason="bad", clock=clock)
+    clock.advance(1)
+    order = Promotion(env="prod", release=2, actor=flagged.ana, reason="test", force=True)
+    moved = pointer.promote(store, made.routes[R], order, clock)
+    pointer.restore(store, moved, actor=flagged.ana, reason="the push failed", clock=clock)
+    assert set(flagged.built(made).entry(R, "prod").selectable) == {1}
+    flagged.promote(made, 2)
+    assert set(flagged.built(made).entry(R, "prod").selectable) == {1, 2}

@@ -85,12 +85,18 @@ def _alone(pointer: Pointer) -> Pointer:
 
 
 def taken_back(taken: list[Move], number: int) -> bool:
-    """Whether the last that happened to a release in this environment was that it was taken back."""
-    gone = False
+    """Whether the last that happened to a release in this environment was that it was taken back.
+
+    A move that was put back, since it could not be pushed, leaves that as it was before the move.
+    """
+    gone = stood = False  # now, and before the last move to the release
     for move in taken:
         before, after = move.before, move.after
         if number in (after.stable, after.canary):
-            gone = False
-        elif move.action in (history.ROLLBACK, "canary.abort") and before is not None:
-            gone = gone or number in (before.stable, before.canary)
+            gone, stood = False, gone
+        elif before is not None and number in (before.stable, before.canary):
+            if move.action in (history.ROLLBACK, "canary.abort"):
+                gone = True
+            elif move.action == history.RESTORE:
+                gone = stood
     return gone
