@@ -69,6 +69,9 @@ def test_without_a_delay_it_fires_at_once() -> None:
         1,
     )
     assert told.alert.message == "error.rate 0.2, fires > 0.05 (n = 100, last 10 min)"
+    slow = msgspec.structs.replace(RULE, metric="latency.p95", threshold=22_500.0)
+    seen = Observation(31_714.6, 100)
+    assert describe(slow, seen) == "latency.p95 31715, fires > 22500 (n = 100, last 10 min)"
 
 
 def test_it_keeps_firing_until_it_has_been_good_for_a_while() -> None:

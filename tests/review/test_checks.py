@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from pilothouse.domain.flag_facts import DAY_US, FlagFacts, FlagTrouble
+from pilothouse.review import words
 from pilothouse.review.catalogue import BY_ID
 from pilothouse.review.checks import CHECKS
 from pilothouse.review.judge import judge
@@ -595,6 +596,25 @@ TABLE: list[tuple[str, Any, str]] = [
 def test_item_around_its_thresholds(made, item, make, status):
     found = judge(make(made), BY_ID[item])
     assert (found.status, found.value, found.detail) == (status, found.value, found.detail)
+
+
+def test_the_share_that_decides_stands_first(made):
+    invalid = judge(_part(made, "schema", structured=1_000, valid=980, mended=0), BY_ID["T4.2"])
+    assert invalid.value == "2.0 % (≤ 3.1 %) invalid in the end" and "0 % (≤ 0.38 %) repaired" in invalid.detail
+    unsure = judge(_part(made, "retrieval", low_confidence=2_000), BY_ID["T5.4"])
+    assert "below a score of" in unsure.value and "without result" in unsure.detail
+    empty = judge(_part(made, "retrieval", no_result=800, baseline_no_result=2_400), BY_ID["T5.4"])
+    assert "below a score of" not in empty.value
+
+
+def test_money_has_no_powers_of_ten():
+    assert [words.usd(x) for x in (0.0, 6.12e-6, 9.9e-4, 0.0123, 12.4)] == [
+        "0 USD",
+        "6.12 µUSD",
+        "990 µUSD",
+        "0.012 USD",
+        "12.40 USD",
+    ]
 
 
 @pytest.mark.parametrize("item", sorted(set(CHECKS) - {"G4"}))  # the route is not in the lighter profile

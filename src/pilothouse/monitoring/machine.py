@@ -156,9 +156,13 @@ def describe(rule: Rule, observation: Observation) -> str:
     """The observation as a sentence with its numbers."""
     window = f"n = {observation.n}, last {_span(rule.window_s)}"
     window += f"; {observation.note}" if observation.note else ""
-    if breaches(observation, rule) is None:
+    if observation.value is None or breaches(observation, rule) is None:
         return f"{rule.metric} not known ({window}; needs {rule.min_n})"
-    return f"{rule.metric} {observation.value:.4g}, fires {rule.op} {rule.threshold:.4g} ({window})"
+    return f"{rule.metric} {_figure(observation.value)}, fires {rule.op} {_figure(rule.threshold)} ({window})"
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 9_999.5 else f"{value:.0f}"
 
 
 def _span(seconds: int) -> str:

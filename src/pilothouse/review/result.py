@@ -52,6 +52,11 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     bound: float
     detail: str = ""
 
+    @property
+    def at_most(self) -> str:
+        """`2.1 % (≤ 8.4 %)`: of a share that is better the lower it is."""
+        return f"{words.share(self.rate)} (≤ {words.share(self.bound)})"
+
 
 def level(value: float, limit: Limit) -> Status:
     """PASS, WARN or FAIL of a number that is known exactly. On the limit is not beyond it."""

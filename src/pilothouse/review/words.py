@@ -30,7 +30,9 @@ def points(value: float) -> str:
 
 
 def usd(value: float) -> str:
-    """Money, with as many digits as small amounts need."""
+    """Money, with as many digits as small amounts need: `12.40 USD`, `0.0061 USD`, `6.12 µUSD`."""
+    if 0 < value < 999.5e-6:
+        return f"{value * 1e6:.3g} µUSD"
     return f"{value:.2f} USD" if value >= 1 else f"{value:.2g} USD"
 
 

@@ -143,12 +143,12 @@ def overview(window: c.Window, env: str) -> c.Overview:
 ALERTS = [
     Alert(
         id="al-1", rule="schema-validity", route="invoice-extract", env="prod", state="firing", since_us=NOW - 12 * MINUTE,
-        value=0.913, n=1_204, threshold=0.95, owner="cho", actions_taken=["notify: cho by Slack, delivered"],
+        value=0.913, n=1_204, times_fired=1, threshold=0.95, owner="cho", actions_taken=["notify: cho by Slack, delivered"],
         message="first-attempt schema pass 91.3 %, fails under 95 %; since release 23",
     ),
     Alert(
         id="al-2", rule="cost-per-request", route="code-review", env="prod", state="acknowledged", since_us=NOW - 3 * HOUR,
-        value=0.0412, n=912, threshold=0.03, owner="dee", acknowledged_by="dee",
+        value=0.0412, n=912, times_fired=1, threshold=0.03, owner="dee", acknowledged_by="dee",
         actions_taken=["pin_model: openai/gpt-5-mini"], message="mean cost +37 % on the median of this hour of the week",
     ),
     Alert(
@@ -157,12 +157,12 @@ ALERTS = [
     ),
     Alert(
         id="al-4", rule="failures", route="docs-answer", env="prod", state="resolved", since_us=NOW - 55 * MINUTE,
-        value=0.11, n=430, threshold=0.05, owner="ana", actionable=True, acknowledged_by="ana",
+        value=0.11, n=430, times_fired=1, threshold=0.05, owner="ana", actionable=True, acknowledged_by="ana",
         actions_taken=["rollback: canary 12 → 11 on 2 of 2 workers in 0.14 s"], message="failed 11.0 %, fires over 5 %",
     ),
     Alert(
         id="al-5", rule="latency-p95", route="ticket-triage", env="prod", state="resolved", since_us=NOW - 2 * DAY,
-        value=2_140, n=3_410, threshold=2_000, owner="ben", acknowledged_by="ben", message="p95 2.14 s, fires over 2 s",
+        value=2_140, n=3_410, times_fired=1, threshold=2_000, owner="ben", acknowledged_by="ben", message="p95 2.14 s, fires over 2 s",
     ),
 ]  # fmt: skip
 

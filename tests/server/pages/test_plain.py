@@ -483,7 +483,10 @@ def test_a_form_without_its_token_changes_nothing(site):
 
 
 def test_alerts_are_acknowledged_and_judged(site):
-    assert site.post("/alerts/al-3/ack", next="/alerts").headers["location"] == "/alerts"
+    text = site.get("/alerts").text
+    assert text.index('id="alert-al-1"') < text.index('id="alert-al-3"') < text.index('id="alert-al-5"')  # by state
+    assert "/alerts/al-3/ack" not in text and "/alerts/al-3/actionable" not in text  # it has not fired
+    assert site.post("/alerts/al-1/ack", next="/alerts").headers["location"] == "/alerts"
     assert "acknowledged by ana" in site.get("/alerts").text
     assert site.post("/alerts/al-5/actionable", value="no").status == 303
     assert "was noise" in site.get("/alerts").text

@@ -61,9 +61,7 @@ def timeouts(evidence: Evidence, item: Item) -> Outcome:
         return no_data(words.plural(n, "attempt") if n else "no traffic", n, said)
     judged = sampled(min(n, evidence.facts.runtime.timeouts), n, limit_of(item))
     detail = words.joined(said, judged.detail)
-    return Outcome(
-        judged.status, f"{words.share(judged.rate)} (≤ {words.share(judged.bound)})", judged.bound, n, detail
-    )
+    return Outcome(judged.status, judged.at_most, judged.bound, n, detail)
 
 
 def faults(evidence: Evidence, _item: Item) -> Outcome:

@@ -155,18 +155,20 @@ def nothing_found(evidence: Evidence, item: Item) -> Outcome:
         n = use.retrievals if use else 0
         return no_data(words.plural(n, "retrieval"), n, f"n < {MIN_N}")
     judged = sampled(use.no_result, use.retrievals, limit_of(item))
+    value, number, notes = judged.at_most, judged.bound, [judged.detail]
     unsure: Status = "PASS"
-    notes = [judged.detail]
     if use.tau is not None and use.scored >= MIN_N:
         low = sampled(use.low_confidence, use.scored, LOW_CONFIDENCE)
         unsure = low.status
-        notes.insert(0, f"{words.share(low.rate)} below a score of {use.tau:.2g}")
+        below = f"{low.at_most} below a score of {use.tau:.2g}"
+        if worst(unsure, judged.status) != judged.status:  # what decides stands first
+            value, number, below = below, low.bound, f"{value} without result"
+        notes.insert(0, below)
     grown = _grown(use.no_result, use.retrievals, use.baseline_no_result, use.baseline_retrievals)
     if grown > 1.5:
         notes.insert(0, f"{grown:.1f}× the 4 weeks before")
     status = worst(judged.status, unsure, "WARN" if grown > 1.5 else "PASS")
-    value = f"{words.share(judged.rate)} (≤ {words.share(judged.bound)})"
-    return Outcome(status, value, judged.bound, use.retrievals, words.joined(*notes))
+    return Outcome(status, value, number, use.retrievals, words.joined(*notes))
 
 
 def _grown(now: int, n: int, before: int, n_before: int) -> float:

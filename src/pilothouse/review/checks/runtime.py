@@ -26,7 +26,7 @@ def rate_limited(evidence: Evidence, item: Item) -> Outcome:
     hour = (
         f"worst hour {use.worst_hour_rate_limited} of {use.worst_hour_attempts}" if use.worst_hour_rate_limited else ""
     )
-    value = f"{words.share(share.rate)} (≤ {words.share(share.bound)})"
+    value = share.at_most
     named = use.provider if len(providers) > 1 else ""
     detail = words.joined(named, hour, headroom, share.detail)
     return Outcome(worst(status, left), value, share.bound, use.attempts, detail)
@@ -88,7 +88,7 @@ def fallbacks(evidence: Evidence, item: Item) -> Outcome:
         loss = runtime.fallback_score_mean - runtime.primary_score_mean
         worse = loss < -0.05 and min(runtime.fallback_scores, runtime.primary_scores) >= MIN_N
         notes.append(f"quality {words.points(loss)}, n={min(runtime.fallback_scores, runtime.primary_scores)}")
-    value = f"{words.share(judged.rate)} (≤ {words.share(judged.bound)})"
+    value = judged.at_most
     status = worst(judged.status, "FAIL" if worse else "PASS")
     return Outcome(status, value, judged.bound, n, words.joined(*notes))
 

@@ -47,8 +47,9 @@ def mended(evidence: Evidence, item: Item) -> Outcome:
     n = schema.structured
     judged = sampled(min(n, schema.mended), n, limit_of(item))
     final = sampled(n - schema.valid, n, FINAL_INVALID)
-    value = f"{words.share(judged.rate)} (≤ {words.share(judged.bound)})"
-    invalid = f"{words.share(final.rate)} invalid in the end (≤ {words.share(final.bound)})"
+    value, number, other = judged.at_most, judged.bound, f"{final.at_most} invalid in the end"
+    if worst(final.status, judged.status) != judged.status:  # what decides stands first
+        value, number, other = other, final.bound, f"{value} repaired or asked again"
     how = ", ".join(
         f"{count:,} {what}"
         for count, what in ((schema.repaired, "repaired"), (schema.coerced, "coerced"), (schema.retried, "asked again"))
@@ -56,8 +57,8 @@ def mended(evidence: Evidence, item: Item) -> Outcome:
     )
     lost = schema.invalid_attempt_cost or 0.0
     cost = f"{words.share(min(1.0, lost / schema.cost))} of their cost thrown away" if lost and schema.cost else ""
-    detail = words.joined(invalid, how, cost, judged.detail)
-    return Outcome(worst(judged.status, final.status), value, judged.bound, n, detail)
+    detail = words.joined(other, how, cost, judged.detail)
+    return Outcome(worst(judged.status, final.status), value, number, n, detail)
 
 
 def missing_fields(evidence: Evidence, item: Item) -> Outcome:
@@ -88,9 +89,7 @@ def _worst_field(fields: dict[str, int], n: int, limit: Limit) -> Outcome:
     field = min(fields, key=lambda name: (-fields[name], name), default="")
     judged = sampled(min(n, fields.get(field, 0)), n, limit)
     detail = words.joined(f"worst: {field}" if field else "", judged.detail)
-    return Outcome(
-        judged.status, f"{words.share(judged.rate)} (≤ {words.share(judged.bound)})", judged.bound, n, detail
-    )
+    return Outcome(judged.status, judged.at_most, judged.bound, n, detail)
 
 
 def on_invalid(evidence: Evidence, _item: Item) -> Outcome:

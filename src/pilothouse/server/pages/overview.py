@@ -10,6 +10,7 @@ from starlette.responses import Response
 from pilothouse.domain.alert import Alert
 from pilothouse.domain.table import ENVIRONMENTS
 from pilothouse.server.pages import marks, quantities
+from pilothouse.server.pages.alerts import ordered
 from pilothouse.server.pages.context import (
     WINDOW_S,
     Mark,
@@ -23,7 +24,6 @@ from pilothouse.server.pages.render import Page
 
 WINDOWS: dict[str, Window] = {"1h": "1h", "24h": "24h", "7d": "7d"}
 WINDOW_NAMES = {"1h": "the last hour", "24h": "the last 24 hours", "7d": "the last 7 days"}
-_STATE_ORDER = {"firing": 0, "pending": 1, "acknowledged": 2, "no_data": 3}
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -193,10 +193,6 @@ def verdict(data: Overview) -> tuple[str, str]:
     return "PASS", "Nothing is firing."
 
 
-def _ordered(alerts: Iterable[Alert]) -> list[Alert]:
-    return sorted(alerts, key=lambda a: (_STATE_ORDER.get(a.state, 9), -a.since_us))
-
-
 async def show(ctx: PageContext, page: Page) -> Response:
     """`GET /?window=&env=&route=`."""
     query = page.request.query_params
@@ -211,7 +207,7 @@ async def show(ctx: PageContext, page: Page) -> Response:
         at="overview",
         data=data,
         rows=_rows(data, selected),
-        alerts=_ordered(data.alerts),
+        alerts=ordered(data.alerts),
         verdict=verdict(data),
         selected=selected,
         chart=msgspec.json.encode(chart(data, selected)).decode(),
