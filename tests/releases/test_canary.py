@@ -147,6 +147,23 @@ def test_past_the_longest_time_it_holds_its_share_says_so_once_and_ships_by_no_m
     assert [change.change.reason for change in said] == [look.decision.sentence]
 
 
+def test_the_owner_hears_once_that_a_fed_canary_waits_with_nothing_left_to_ask(store, clock, running):
+    of_store = of_one_store(Traffic(Counts(requests=3, fed=3), Counts(requests=3)))
+
+    def show(asked):
+        return msgspec.structs.replace(of_store(asked), fed_out=True)
+
+    policy = CanaryPolicy(min_seconds=60.0)
+    (early,) = watch(store, show, clock, policy=policy)
+    assert (early.decision.kind, early.news) == ("hold", "")
+    clock.advance(61)
+    (told,) = watch(store, show, clock, policy=policy)
+    assert told.news == "held: 3 of 20 requests and 61 of 60 s at 25 %; every recorded input has been asked"
+    clock.advance(61)
+    (again,) = watch(store, show, clock, policy=policy)
+    assert again.news == ""
+
+
 def test_what_is_proven_after_the_longest_time_is_promoted_by_a_person_only(store, clock, running, kit):
     traffic = Traffic(Counts(requests=4_000), Counts(requests=12_000))
     policy = CanaryPolicy(auto=True, max_seconds=3_600, min_seconds=0, steps=(0.25,))

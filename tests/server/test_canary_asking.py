@@ -34,11 +34,19 @@ ROUTES = {
     "worse": "shadow: {requests: 40, spend: 1 USD, judge: judge}",
     "other": "shadow: {requests: 6, spend: 1 USD, judge: judge}",
     "fed": "replay: {per_minute: 600, spend: 1 USD}",
+    "few": "replay: {per_minute: 600, spend: 1 USD}",
     "capped": "replay: {per_minute: 600, spend: 0.001 USD}",
     "judge": "auto: true",
 }
-BECOMES = {"worse": "be rude", "other": "be other", "fed": "You are kinder.", "capped": "You are kinder."}
+BECOMES = {
+    "worse": "be rude",
+    "other": "be other",
+    "fed": "You are kinder.",
+    "few": "You are kinder.",
+    "capped": "You are kinder.",
+}
 USERS = 40
+FED = 160  # more than are asked before both shares are proven, also where looks are slow
 PAIR_USD = 2 * (20 * 1e-6 + 5 * 10e-6)  # an input asked of both releases
 MORE = "prices: {fake/small-2026-01-01: {input: 1 USD, output: 10 USD}}\n"
 
@@ -68,16 +76,17 @@ def test_what_is_asked_again_decides_and_costs_no_user_anything(running: Any, sc
     def ask(name: str, number: int) -> None:
         assert one.chat(key, name, f"question {number}", user=f"user-{number}")[0] == 200
 
-    def users(*names: str) -> None:
+    def users(**many: int) -> None:
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            list(pool.map(ask, [n for n in names for _ in range(USERS)], range(len(names) * USERS)))
+            names = [name for name, n in many.items() for _ in range(n)]
+            list(pool.map(ask, names, range(len(names))))
 
-    users("fed", "capped")
+    users(fed=FED, few=3, capped=USERS)
     for name, text in BECOMES.items():
         (app / f"prompts/{name}.system.md").write_text(text + "\n")
         share = 0.0 if "shadow" in ROUTES[name] else 0.5
         one.release(name, share=share, reason="try it")
-    users("worse")  # all of them are served by the stable release
+    users(worse=USERS)  # all of them are served by the stable release
     assert {row["release"] for row in one.get("/traces.json?limit=200&q=route:worse")["traces"]} == {1}
 
     def other_stepped() -> bool:
@@ -88,7 +97,9 @@ def test_what_is_asked_again_decides_and_costs_no_user_anything(running: Any, sc
     one.eventually(lambda: canary(one, "worse")["state"] == "aborted", 120)
     one.eventually(lambda: canary(one, "fed")["state"] == "promoted", 120)
 
-    worse, other, fed, capped = (canary(one, name) for name in BECOMES)
+    one.eventually(lambda: canary(one, "few")["decision"].endswith("every recorded input has been asked"), 60)
+
+    worse, other, fed, _, capped = (canary(one, name) for name in BECOMES)
     assert "comparisons lost against 50 % allowed" in worse["decision"]
     assert worse["asked_again"]["won"] == 0
     assert worse["asked_again"]["lost"] >= 10
@@ -100,10 +111,10 @@ def test_what_is_asked_again_decides_and_costs_no_user_anything(running: Any, sc
     assert 0 < capped["asked_again"]["spent"] <= 0.001
     assert capped["asked_again"]["pairs"] == int(0.001 / PAIR_USD)
 
-    assert sources(one, "fed", "edge") == USERS
+    assert sources(one, "fed", "edge") == FED
     assert sources(one, "fed", "replay") == 2 * fed["asked_again"]["pairs"]
     overview = {row["route"]: row for row in one.get("/overview.json?window=1h")["routes"]}
-    assert overview["fed"]["requests"] == USERS
+    assert overview["fed"]["requests"] == FED
     assert overview["worse"]["requests"] == USERS
     assert one.stop() == 0
     store = StateStore(one.data / "state.db")

@@ -120,6 +120,7 @@ class _Watch:
             unasked=tuple(run.evidence.get("unasked", ())),
             splits=shown.splits,
             missing=shown.missing,
+            fed_out=shown.fed_out,
             review=review,
         )
         return seen, arms.before
@@ -182,7 +183,8 @@ def _news(run: CanaryRun, decision: Decision, seen: Seen, policy: CanaryPolicy) 
     """The sentence, where its owner should hear it: an end, or that it stands still; each once."""
     if decision.kind in run.evidence.get("told", ()):
         return ""
-    silent = decision.kind == "no_data" and seen.step_s >= policy.min_seconds
+    still = decision.kind == "no_data" or (decision.kind == "hold" and seen.fed_out)
+    silent = still and seen.step_s >= policy.min_seconds
     return decision.sentence if silent or decision.kind in ("abort", "promote", "inconclusive") else ""
 
 

@@ -44,7 +44,8 @@ def decide(seen: Seen, policy: CanaryPolicy) -> Decision:
     What is proven by then may still be promoted, but by a person too.
     """
     found = _capped(_decide(seen, policy), seen)
-    found = _with_left_out(msgspec.structs.replace(found, unasked=unasked(seen, policy)), seen)
+    found = _with_fed_out(msgspec.structs.replace(found, unasked=unasked(seen, policy)), seen)
+    found = _with_left_out(found, seen)
     if seen.elapsed_s < policy.max_seconds or found.kind == "abort":
         return found
     if found.kind == "promote":
@@ -61,6 +62,13 @@ def _capped(found: Decision, seen: Seen) -> Decision:
         return found
     why = f"held at {percent(seen.share)}: {seen.review}"
     return msgspec.structs.replace(found, kind="hold", sentence=why, share=None)
+
+
+def _with_fed_out(found: Decision, seen: Seen) -> Decision:
+    """The decision with why nothing more comes, where it waits."""
+    if not seen.fed_out or found.kind not in ("hold", "no_data"):
+        return found
+    return msgspec.structs.replace(found, sentence=f"{found.sentence}; every recorded input has been asked")
 
 
 def _with_left_out(found: Decision, seen: Seen) -> Decision:

@@ -88,6 +88,7 @@ def _feed(control: Control, run: CanaryRun, route: RouteConfig) -> None:
     due = int(policy.per_minute) - seen
     if due > 0:
         found = _inputs(control, run, now_us - RECENT_US, 1.0)
+        (control.fed_out.discard if found else control.fed_out.add)(run.id)
         _answer(control, run, route, found[:due], spend_usd=policy.spend_usd)
 
 

@@ -3,12 +3,14 @@
 import asyncio
 import functools
 
+import msgspec
+
 from pilothouse.domain.release import CanaryRun
 from pilothouse.monitoring import notify
 from pilothouse.monitoring.notify import Notice
 from pilothouse.releases import canary
 from pilothouse.releases.canary import Watched
-from pilothouse.releases.shown import Arm, of_one_store
+from pilothouse.releases.shown import Arm, Questions, Shown, of_one_store
 from pilothouse.security.secrets import make_secret_reader
 from pilothouse.server import arms, sharing, timing
 from pilothouse.server.composition import Control
@@ -53,13 +55,12 @@ def _any(control: Control, since_us: int) -> bool:
 def _look(control: Control) -> tuple[Watched, ...]:
     store = control.telemetry
     alone = of_one_store(functools.partial(arms.counts, store), functools.partial(arms.measure, store))
-    show = alone if control.hosts is None else functools.partial(sharing.show, control)
-    return canary.watch(
-        control.state,
-        show,
-        control.clock,
-        config=control.config,
-    )
+    ask = alone if control.hosts is None else functools.partial(sharing.show, control)
+
+    def show(asked: Questions) -> Shown:
+        return msgspec.structs.replace(ask(asked), fed_out=asked.run.id in control.fed_out)
+
+    return canary.watch(control.state, show, control.clock, config=control.config)
 
 
 def _tell(control: Control, seen: Watched) -> None:
