@@ -16,8 +16,9 @@ rules:
   - {match: {anywhere: "fail now"}, status: 500}
   - {reply: "the answer to {input}"}
 """
-GATE = """    policy: {retry: {attempts: 1}}
-    gate: {dataset: cases.jsonl, scorers: [contains], margin: 5pp}
+ONE_TRY = """    policy: {retry: {attempts: 1}}
+"""
+GATE = f"""{ONE_TRY}    gate: {{dataset: cases.jsonl, scorers: [contains], margin: 5pp}}
 """
 RULES = """
 rules:
@@ -119,7 +120,7 @@ def test_a_rule_does_not_take_back_a_good_release_for_its_canarys_failures(runni
 
 
 def test_a_rule_that_fires_acts_and_can_be_acknowledged(running: Any, scripted_app: App) -> None:
-    one = running(scripted_app(SCRIPT, more=RULES))
+    one = running(scripted_app(SCRIPT, ONE_TRY, more=RULES))
     key = one.key()
     system(one.app, "fail now\n")
     one.release()

@@ -237,7 +237,7 @@ def test_a_line_longer_than_a_step_is_passed_over(
     assert report.torn >= 1
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_slicing_loads_each_line_exactly_once(
     data: st.DataObject, record: Callable[..., Record], empty: Callable[[], TelemetryStore]

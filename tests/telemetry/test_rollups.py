@@ -56,7 +56,7 @@ def facts(store: TelemetryStore) -> tuple[list[tuple[object, ...]], list[tuple[o
     return store.rows(f"SELECT {COLUMNS} FROM rollup_minute ORDER BY ALL"), again
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(st.lists(shapes, min_size=1, max_size=6), min_size=1, max_size=4))
 def test_compacted_rollups_are_what_raw_rows_give(
     batches: list[list[dict]], record: Callable[..., Record], empty: Callable[[], TelemetryStore]
