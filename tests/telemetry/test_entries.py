@@ -219,6 +219,26 @@ def test_what_is_slow_to_find_is_counted_as_far_as_the_page_goes_and_says_so(
     assert [row.id for row in after.rows] == [f"x{n:03}" for n in range(89, 79, -1)]
 
 
+def test_what_no_mark_leads_to_is_counted_among_the_newest_and_listed_however_old(
+    store: TelemetryStore, load: Callable[..., None], record: Callable[..., Record], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(listing, "SLICE", 10)
+    monkeypatch.setattr(listing, "LOOKED_MAX", 40)
+    load(*(record(id=f"x{n:03}", ts_us=NOW_US + n, session="a" if n % 2 else f"b{n}") for n in range(100)))
+
+    def asked(text: str, limit: int = 5) -> listing.Found:
+        return listing.find(store, Asked(query=parse(text), limit=limit))
+
+    half = asked("session:a*")
+    assert [row.id for row in half.rows] == ["x099", "x097", "x095", "x093", "x091"]
+    assert (half.total, half.capped) == (20, True)  # of the newest 40
+    assert sum(half.facets["outcome"].values()) == 20
+    assert (asked("session:a*", limit=30).total, asked("session:a*", limit=60).total) == (50, 50)
+    rare = asked("session:b2*")  # b2, b20, b22 … b28
+    assert [row.id for row in rare.rows] == ["x028", "x026", "x024", "x022", "x020"]
+    assert rare.next and (asked("session:b2*", limit=10).total, asked("session:b2*", limit=10).capped) == (6, False)
+
+
 def test_few_and_many_of_a_word_are_found_alike(
     store: TelemetryStore, load: Callable[..., None], record: Callable[..., Record], monkeypatch: Any
 ) -> None:

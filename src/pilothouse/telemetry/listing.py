@@ -20,14 +20,16 @@ from pilothouse.telemetry.filter_sql import SETS, Condition, Window, all_of, con
 from pilothouse.telemetry.histograms import BINS, Bin, bin_of, bins
 
 LIMIT_MAX = 500
-HITS_MAX = 5_000
+HITS_MAX = 3_000
 FACETS = ("outcome", "route", "env", "error", "model", "release", "app", "api", "cache", "source")
 VALUES_MAX = 12
 FRESH_MAX = 200
 LATEST_US = 4_000_000_000_000_000  # of 2096
 SLICE = 12_000  # entries that the first slice has, about
-SLOW_SLICE = 4_000  # where much of each is read
+SLOW_SLICE = 8_000  # where much of each is read
+MORE = 1.3  # than the slices so far say is needed
 WIDER = 8  # than a slow slice without matches is the next
+LOOKED_MAX = 400_000  # entries that are compared one by one only to be counted
 _FACETS = {"error": "error_type"}
 Ask = Callable[..., list[dict[str, Any]]]
 
@@ -74,8 +76,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A page. Counts are of the newest 5,000 matches, or of a page's where each costs much: `capped` says there may
-    be more. `next`: empty at the end."""
+    """A page. Counts are of the newest 3,000 matches, of those among so many entries as are looked at one by one, or of
+    a page's where each costs much: `capped` says there may be more. `next`: empty at the end."""
 
     rows: list[Row]
     total: int
@@ -119,9 +121,12 @@ def find(store: TelemetryStore, asked: Asked) -> Found:
 def _newest(ask: Ask, condition: Condition, window: Window, shown: int, counted: int) -> tuple[int, bool]:
     """Put at least the newest matches, as many as are shown and counted, into the temporary table `hits`, or all.
 
-    Returns how many are there, and whether there may be more. What is slow to find is counted only as far as shown.
+    Returns how many are there, and whether there may be more. What is slow to find is counted only as far as shown, and
+    what no mark leads to among so many entries as can be compared at once.
     """
+    marked = bool(condition.ways)
     condition = condition.with_marks(lambda ways: marks.few(ask, ways))
+    named = marked and not condition.ways  # one by one
     need = shown if condition.slow else max(shown, counted)
     time = window.of("ts")
     there = ask(
@@ -131,19 +136,22 @@ def _newest(ask: Ask, condition: Condition, window: Window, shown: int, counted:
     first, end = there["a"] or 0, (there["b"] or 0) + 1
     least = SLOW_SLICE if condition.slow else min(SLICE, 4 * need)
     width = max(1, (end - first) * least // max(1, there["n"]))
-    put, found, until, newest = "CREATE OR REPLACE TEMP TABLE hits AS", 0, end, ""
+    enough = first if named else end - (end - first) * LOOKED_MAX // max(LOOKED_MAX, there["n"])
+    put, found, until, newest, rate = "CREATE OR REPLACE TEMP TABLE hits AS", 0, end, "", 0.0
     while True:
         since = max(first, until - width)
+        if found + rate * (until - enough) >= shown:  # there, or there by then
+            since = max(since, enough)
         most = until - since > (end - first) // 2
         where, params = _bounded(ask, condition, Window(since, until), most)
         ask(f"{put} SELECT {_HIT} FROM entries e WHERE {where} {newest}", params)  # noqa: S608  # own fragments
         put, before = "INSERT INTO hits", found
         found = int(ask("SELECT count(*) AS n FROM hits")[0]["n"])
-        if found >= need or since <= first:
-            return found, found >= need
+        if found >= need or since <= first or (found >= shown and since <= enough):
+            return found, found >= need or since > first
         until, rate = since, (found - before) / width  # matches a µs, in this slice
         if rate:
-            width = max(width // 4, int(1.3 * (need - found) / rate))
+            width = max(width // 4, int(MORE * (need - found) / rate))
         elif condition.slow:
             width *= WIDER
         else:  # they may be few, or all together somewhere

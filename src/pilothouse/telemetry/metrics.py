@@ -136,7 +136,7 @@ def _point(definition: MetricDef, query: MetricQuery, row: dict[str, Any]) -> Me
     ts_us = int(row.get("bucket_us") or 0)
     part, n = row["part"], int(row["whole"] or 0)
     if isinstance(part, list):
-        counts = [int(count or 0) for count in part]
+        counts = [count or 0 for count in part] if None in part else part
         value = histogram.quantile(counts, HISTOGRAM_MS, definition.q)
         return MetricPoint(value=value, n=sum(counts), labels=labels, ts_us=ts_us)
     if definition.kind in ("ratio", "mean"):
