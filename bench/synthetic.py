@@ -159,7 +159,8 @@ def generate(
             rollups.add(write, "requests")
             rollups.add_spans(write, "spans")
             entries.add(store, write, {"request": "requests", "span": "spans"})
-            write.execute("INSERT OR REPLACE INTO meta VALUES (?, '1')", [backfill.COUNTED])
+            known = [backfill.COUNTED, backfill.MARKED, str(marks.VERSION)]
+            write.execute("INSERT OR REPLACE INTO meta VALUES (?, '1'), (?, ?)", known)
         write.execute("DROP TABLE raw")
     while marks.seal(store):
         pass
