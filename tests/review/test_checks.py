@@ -600,11 +600,12 @@ def test_item_around_its_thresholds(made, item, make, status):
 
 def test_the_share_that_decides_stands_first(made):
     invalid = judge(_part(made, "schema", structured=1_000, valid=980, mended=0), BY_ID["T4.2"])
-    assert invalid.value == "2.0 % (≤ 3.1 %) invalid in the end" and "0 % (≤ 0.38 %) repaired" in invalid.detail
+    assert invalid.value == "2.0 % (≤ 3.1 %) invalid" and "0 % (≤ 0.38 %) repaired" in invalid.detail
     unsure = judge(_part(made, "retrieval", low_confidence=2_000), BY_ID["T5.4"])
-    assert "below a score of" in unsure.value and "without result" in unsure.detail
+    assert unsure.value.endswith(" unsure") and unsure.detail.startswith("below a score of")
+    assert "without result" in unsure.detail
     empty = judge(_part(made, "retrieval", no_result=800, baseline_no_result=2_400), BY_ID["T5.4"])
-    assert "below a score of" not in empty.value
+    assert "unsure" not in empty.value and "below a score of" in empty.detail
 
 
 def test_money_has_no_powers_of_ten():

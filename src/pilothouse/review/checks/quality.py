@@ -160,10 +160,11 @@ def nothing_found(evidence: Evidence, item: Item) -> Outcome:
     if use.tau is not None and use.scored >= MIN_N:
         low = sampled(use.low_confidence, use.scored, LOW_CONFIDENCE)
         unsure = low.status
-        below = f"{low.at_most} below a score of {use.tau:.2g}"
         if worst(unsure, judged.status) != judged.status:  # what decides stands first
-            value, number, below = below, low.bound, f"{value} without result"
-        notes.insert(0, below)
+            value, number = f"{low.at_most} unsure", low.bound
+            notes = [f"below a score of {use.tau:.2g}", f"{judged.at_most} without result"]
+        else:
+            notes.insert(0, f"{low.at_most} unsure, below a score of {use.tau:.2g}")
     grown = _grown(use.no_result, use.retrievals, use.baseline_no_result, use.baseline_retrievals)
     if grown > 1.5:
         notes.insert(0, f"{grown:.1f}× the 4 weeks before")

@@ -47,9 +47,9 @@ def mended(evidence: Evidence, item: Item) -> Outcome:
     n = schema.structured
     judged = sampled(min(n, schema.mended), n, limit_of(item))
     final = sampled(n - schema.valid, n, FINAL_INVALID)
-    value, number, other = judged.at_most, judged.bound, f"{final.at_most} invalid in the end"
+    value, number, other, more = judged.at_most, judged.bound, f"{final.at_most} invalid in the end", judged.detail
     if worst(final.status, judged.status) != judged.status:  # what decides stands first
-        value, number, other = other, final.bound, f"{value} repaired or asked again"
+        value, number, other, more = f"{final.at_most} invalid", final.bound, f"{value} repaired or asked again", ""
     how = ", ".join(
         f"{count:,} {what}"
         for count, what in ((schema.repaired, "repaired"), (schema.coerced, "coerced"), (schema.retried, "asked again"))
@@ -57,7 +57,7 @@ def mended(evidence: Evidence, item: Item) -> Outcome:
     )
     lost = schema.invalid_attempt_cost or 0.0
     cost = f"{words.share(min(1.0, lost / schema.cost))} of their cost thrown away" if lost and schema.cost else ""
-    detail = words.joined(other, how, cost, judged.detail)
+    detail = words.joined(other, how, cost, more)
     return Outcome(worst(judged.status, final.status), value, number, n, detail)
 
 
