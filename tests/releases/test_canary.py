@@ -151,7 +151,7 @@ def test_the_owner_hears_once_that_a_fed_canary_waits_with_nothing_left_to_ask(s
     of_store = of_one_store(Traffic(Counts(requests=3, fed=3), Counts(requests=3)))
 
     def show(asked):
-        return msgspec.structs.replace(of_store(asked), fed_out=True)
+        return msgspec.structs.replace(of_store(asked), fed_out="every recorded input has been asked")
 
     policy = CanaryPolicy(min_seconds=60.0)
     (early,) = watch(store, show, clock, policy=policy)

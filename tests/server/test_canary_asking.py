@@ -108,6 +108,7 @@ def test_what_is_asked_again_decides_and_costs_no_user_anything(running: Any, sc
     assert fed["decision"].startswith("may be promoted: 0 of ")
     assert fed["requests"] == 0  # of users
     assert capped["state"] == "running"
+    assert capped["decision"].endswith("; recorded inputs are asked for 0.001 USD at most")
     assert 0 < capped["asked_again"]["spent"] <= 0.001
     assert capped["asked_again"]["pairs"] == int(0.001 / PAIR_USD)
 

@@ -85,5 +85,5 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     unasked: tuple[str, ...] = ()
     splits: tuple[Split, ...] = ()
     missing: str = ""
-    fed_out: bool = False  # it is fed with recorded inputs, and every one has been asked
+    fed_out: str = ""  # why no more recorded inputs are fed to it
     review: str = ""  # why nothing goes above the cap: a review is open; empty where none is

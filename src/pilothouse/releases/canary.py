@@ -183,7 +183,7 @@ def _news(run: CanaryRun, decision: Decision, seen: Seen, policy: CanaryPolicy) 
     """The sentence, where its owner should hear it: an end, or that it stands still; each once."""
     if decision.kind in run.evidence.get("told", ()):
         return ""
-    still = decision.kind == "no_data" or (decision.kind == "hold" and seen.fed_out)
+    still = decision.kind == "no_data" or (decision.kind == "hold" and seen.fed_out != "")
     silent = still and seen.step_s >= policy.min_seconds
     return decision.sentence if silent or decision.kind in ("abort", "promote", "inconclusive") else ""
 

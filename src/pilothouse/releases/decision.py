@@ -68,7 +68,7 @@ def _with_fed_out(found: Decision, seen: Seen) -> Decision:
     """The decision with why nothing more comes, where it waits."""
     if not seen.fed_out or found.kind not in ("hold", "no_data"):
         return found
-    return msgspec.structs.replace(found, sentence=f"{found.sentence}; every recorded input has been asked")
+    return msgspec.structs.replace(found, sentence=f"{found.sentence}; {seen.fed_out}")
 
 
 def _with_left_out(found: Decision, seen: Seen) -> Decision:

@@ -77,7 +77,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     strata: dict[str, Strata] = {}
     splits: tuple[Split, ...] = ()
     missing: str = ""
-    fed_out: bool = False  # it is fed, and every recorded input has been asked
+    fed_out: str = ""  # why nothing more is fed to it; empty where it is not fed, or more comes
 
 
 class Sums(msgspec.Struct, frozen=True, array_like=True):

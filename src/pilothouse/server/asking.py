@@ -78,7 +78,10 @@ def _shadow(control: Control, run: CanaryRun, route: RouteConfig) -> None:
 
 def _feed(control: Control, run: CanaryRun, route: RouteConfig) -> None:
     policy = route.canary.replay
-    if policy is None or not _affordable(control, run, policy.spend_usd):
+    if policy is None:
+        return
+    if not _affordable(control, run, policy.spend_usd):
+        control.fed_out[run.id] = f"recorded inputs are asked for {policy.spend_usd:g} USD at most"
         return
     now_us = control.clock.now_us()
     last = Arm(
@@ -88,7 +91,7 @@ def _feed(control: Control, run: CanaryRun, route: RouteConfig) -> None:
     due = int(policy.per_minute) - seen
     if due > 0:
         found = _inputs(control, run, now_us - RECENT_US, 1.0)
-        (control.fed_out.discard if found else control.fed_out.add)(run.id)
+        control.fed_out[run.id] = "" if found else "every recorded input has been asked"
         _answer(control, run, route, found[:due], spend_usd=policy.spend_usd)
 
 

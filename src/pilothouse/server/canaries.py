@@ -58,7 +58,7 @@ def _look(control: Control) -> tuple[Watched, ...]:
     ask = alone if control.hosts is None else functools.partial(sharing.show, control)
 
     def show(asked: Questions) -> Shown:
-        return msgspec.structs.replace(ask(asked), fed_out=asked.run.id in control.fed_out)
+        return msgspec.structs.replace(ask(asked), fed_out=control.fed_out.get(asked.run.id, ""))
 
     return canary.watch(control.state, show, control.clock, config=control.config)
 

@@ -94,7 +94,7 @@ class Control:
     heartbeat_us: int | None = None  # when the rules' evaluator last ran to its end
     reconstructed: dict[tuple[str, str], ReconstructSample] = field(default_factory=dict)  # by route and environment
     callers: dict[tuple[str, str], tuple[int, Callers]] = field(default_factory=dict)  # route, env → when, who
-    fed_out: set[int] = field(default_factory=set)  # canary runs for which every recorded input has been asked
+    fed_out: dict[int, str] = field(default_factory=dict)  # canary run → why it is fed no more; empty: it is fed
     carried: dict[tuple[str, str], Carried] = field(default_factory=dict)  # by route and environment
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 

@@ -114,8 +114,7 @@ def fallback_trend(evidence: Evidence, item: Item) -> Outcome:
         return _few(facts.requests if facts else 0)
     now = sampled(min(facts.requests, facts.runtime.fallbacks), facts.requests, RATIO_FLOORS)
     if facts.runtime.fallbacks == 0 or now.status == "PASS":
-        value = now.at_most
-        return Outcome("PASS", value, now.rate, facts.requests)
+        return Outcome("PASS", now.at_most, now.rate, facts.requests)
     usual = _usual(facts.days, facts.since_us)
     if usual is None:
         return no_data("no baseline yet", facts.requests, f"{words.share(now.rate)} now")
