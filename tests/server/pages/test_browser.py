@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Request
 
 pytestmark = pytest.mark.browser
 SIZES = {"wide": (1280, 900), "phone": (390, 844)}
@@ -72,8 +72,12 @@ class Watched:
         self.complaints: list[str] = []
         page.on("console", lambda m: self.complaints.append(m.text) if m.type in {"error", "warning"} else None)
         page.on("pageerror", lambda e: self.complaints.append(str(e)))
-        page.on("requestfailed", lambda r: self.complaints.append(f"not loaded: {r.url}"))
+        page.on("requestfailed", self._failed)
         page.on("request", lambda r: None if r.url.startswith(url) else self.complaints.append(f"elsewhere: {r.url}"))
+
+    def _failed(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # the browser's own: the page was left before its icon had come
+            self.complaints.append(f"not loaded: {request.url}: {request.failure}")
 
     def open(self, name: str) -> Page:
         path = PAGES[name]
