@@ -76,7 +76,8 @@ class Watched:
         page.on("request", lambda r: None if r.url.startswith(url) else self.complaints.append(f"elsewhere: {r.url}"))
 
     def _failed(self, request: Request) -> None:
-        if request.failure != "net::ERR_ABORTED":  # the browser's own: the page was left before its icon had come
+        left = request.failure == "net::ERR_ABORTED" and "/static/mark.svg?" in request.url
+        if not left:  # a browser asks for the icon after `load`, and gives it up when the page is left
             self.complaints.append(f"not loaded: {request.url}: {request.failure}")
 
     def open(self, name: str) -> Page:
