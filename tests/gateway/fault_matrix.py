@@ -632,9 +632,9 @@ CUTS = group(
     Row(
         id="trickle",
         fault="tokens that never end",
-        policy="idle 0.6 s, total 2.4 s",
+        policy="idle 2 s, total 2.4 s",  # an idle time that no stall of a busy machine uses up between two tokens
         stream=True,
-        given={"timeout": QUICK},
+        given={"timeout": Timeouts(connect=2.0, first_token=2.0, idle=2.0, total=2.4)},
         priced=False,
         rules=[{"reply": "x" * 400, "chunk_size": 1, "chunk_delay": 0.02}],
         seen=Seen("200 stream: error timeout_total", "primary timeout_total", "unknown", "failed: timeout_total"),
