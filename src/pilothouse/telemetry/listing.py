@@ -135,7 +135,7 @@ def _newest(ask: Ask, condition: Condition, window: Window, shown: int, counted:
     )[0]
     first, end = there["a"] or 0, (there["b"] or 0) + 1
     least = SLOW_SLICE if condition.slow else min(SLICE, 4 * need)
-    width = max(1, (end - first) * least // max(1, there["n"]))
+    width = end - first if named and not condition.slow else max(1, (end - first) * least // max(1, there["n"]))
     enough = first if named else end - (end - first) * LOOKED_MAX // max(LOOKED_MAX, there["n"])
     put, found, until, newest, rate = "CREATE OR REPLACE TEMP TABLE hits AS", 0, end, "", 0.0
     while True:
