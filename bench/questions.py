@@ -81,18 +81,23 @@ def _said(store: TelemetryStore, word: str) -> int:
 
 
 def asked(store: TelemetryStore, times: int) -> list[str]:
-    """Rows of the table: p50 and p95 in ms by the clock, and CPU."""
-    rows = ["| question | p50 ms | p95 ms | CPU ms |", "|---|---:|---:|---:|"]
-    for name, question in questions(store):
-        question()
-        took, cpu = [], []
-        for _ in range(times):
+    """Rows of the table: p50 and p95 in ms by the clock, and CPU. Asked in rounds, as by different people: none finds
+    what it needs read by itself just before, and a moment when the machine is busy falls on all alike.
+    """
+    every = list(questions(store))
+    took: dict[str, list[float]] = {name: [] for name, _ in every}
+    cpu: dict[str, list[float]] = {name: [] for name, _ in every}
+    for number in range(times + 1):
+        for name, question in every:
             began, used = time.perf_counter(), time.process_time()
             question()
-            took.append((time.perf_counter() - began) * 1e3)
-            cpu.append((time.process_time() - used) * 1e3)
-        worst = statistics.quantiles(took, n=20)[-1] if times > 1 else took[0]
-        rows.append(f"| {name} | {statistics.median(took):.1f} | {worst:.1f} | {statistics.median(cpu):.1f} |")
+            if number:  # the first is for what the store reads but once
+                took[name].append((time.perf_counter() - began) * 1e3)
+                cpu[name].append((time.process_time() - used) * 1e3)
+    rows = ["| question | p50 ms | p95 ms | CPU ms |", "|---|---:|---:|---:|"]
+    for name, ms in took.items():
+        worst = statistics.quantiles(ms, n=20)[-1] if times > 1 else ms[0]
+        rows.append(f"| {name} | {statistics.median(ms):.1f} | {worst:.1f} | {statistics.median(cpu[name]):.1f} |")
         print(rows[-1], flush=True)
     return rows
 

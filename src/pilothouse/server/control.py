@@ -21,7 +21,7 @@ from pilothouse.domain.clock import SystemClock
 from pilothouse.domain.errors import PilothouseError
 from pilothouse.domain.tasks import Tasks
 from pilothouse.security.secrets import read_secret
-from pilothouse.server import alternates, asking, canaries, drifting, guarding, logs, probe, revisiting, watching
+from pilothouse.server import alternates, asking, canaries, drifting, guarding, heap, logs, probe, revisiting, watching
 from pilothouse.server.composition import Control, Listening, open_control
 from pilothouse.server.control_app import make_app
 from pilothouse.server.datadir import ControlAddress, DataDir, write_private
@@ -214,6 +214,7 @@ async def _close(control: Control) -> None:
 
 def main() -> None:
     """Run; exit code 2 with one line where the start is forbidden."""
+    heap.share()
     logs.configure()
     try:
         uvloop.run(serve(_arguments()))

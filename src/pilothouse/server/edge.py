@@ -7,7 +7,6 @@ Starts from `table.json` alone, and goes on without control.
 import argparse
 import asyncio
 import contextlib
-import ctypes
 import functools
 import gc
 import resource
@@ -39,7 +38,7 @@ from pilothouse.security.keys import make_authenticate
 from pilothouse.security.pseudonyms import Pseudonyms
 from pilothouse.security.redact import Redactor, credentials
 from pilothouse.security.secrets import read_secret
-from pilothouse.server import equipment
+from pilothouse.server import equipment, heap
 from pilothouse.server.datadir import DataDir
 from pilothouse.server.flag_paths import FlagPaths
 from pilothouse.server.http import HttpServer
@@ -59,7 +58,6 @@ GC_THRESHOLDS = (20_000, 20, 20)  # a request leaves hardly a cycle behind: look
 EMPTY = Table(revision=0, issued_us=0, entries={}, keys={}, providers={})
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _encode = msgspec.json.encode
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 Place = tuple[str, Callable[[Request, Asker], Awaitable[None]]]  # method, and who serves it
 
 
@@ -360,20 +358,9 @@ class Worker:
         return late
 
 
-def _give_back() -> None:
-    """Have large blocks come from the kernel and go back to it: bodies of megabytes would otherwise grow the heap.
-
-    glibc raises its threshold for that with each large block that is freed, unless it is set (mallopt(3)).
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_MMAP_THRESHOLD, 256 << 10)
-        libc.mallopt(_M_TRIM_THRESHOLD, 4 << 20)
-
-
 def main() -> None:
     """Read the command line and serve."""
-    _give_back()
+    heap.give_back()
     parser = argparse.ArgumentParser(prog="pilothouse.server.edge", description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--host", default="127.0.0.1")

@@ -128,15 +128,11 @@ def _newest(ask: Ask, condition: Condition, window: Window, shown: int, counted:
     condition = condition.with_marks(lambda ways: marks.few(ask, ways))
     named = marked and not condition.ways  # one by one
     need = shown if condition.slow else max(shown, counted)
-    time = window.of("ts")
-    there = ask(
-        f"SELECT count(*) AS n, epoch_us(min(ts)) AS a, epoch_us(max(ts)) AS b FROM entries WHERE {time.sql}",  # noqa: S608
-        time.params,
-    )[0]
-    first, end = there["a"] or 0, (there["b"] or 0) + 1
+    time = window.of("e.ts")
+    entries, first, end = _spread(ask, time.sql, time.params)
     least = SLOW_SLICE if condition.slow else min(SLICE, 4 * need)
-    width = end - first if named and not condition.slow else max(1, (end - first) * least // max(1, there["n"]))
-    enough = first if named else end - (end - first) * LOOKED_MAX // max(LOOKED_MAX, there["n"])
+    width = end - first if named and not condition.slow else max(1, (end - first) * least // max(1, entries))
+    enough = first if named else end - (end - first) * LOOKED_MAX // max(LOOKED_MAX, entries)
     put, found, until, newest, rate = "CREATE OR REPLACE TEMP TABLE hits AS", 0, end, "", 0.0
     while True:
         since = max(first, until - width)
@@ -154,8 +150,20 @@ def _newest(ask: Ask, condition: Condition, window: Window, shown: int, counted:
             width = max(width // 4, int(MORE * (need - found) / rate))
         elif condition.slow:
             width *= WIDER
-        else:  # they may be few, or all together somewhere
+        elif condition.ways:  # they may be few, or all together somewhere
             width, newest = end - first, f"{_NEWEST} LIMIT {need}"
+        else:  # where they are is quick to say
+            n, first, until = _spread(ask, *_bounded(ask, condition, Window(first, until), most=True))
+            if not n:
+                return found, False
+            width = max(1, int(MORE * (until - first) * (need - found) / n))
+
+
+def _spread(ask: Ask, where: str, params: Sequence[Any]) -> tuple[int, int, int]:
+    """How many entries `e` are so, the time of the first, and the time after the last."""
+    said = "count(*) AS n, epoch_us(min(e.ts)) AS a, epoch_us(max(e.ts)) AS b"
+    found = ask(f"SELECT {said} FROM entries e WHERE {where}", params)[0]  # noqa: S608  # own fragments
+    return found["n"], found["a"] or 0, (found["b"] or 0) + 1
 
 
 def _bounded(ask: Ask, condition: Condition, window: Window, most: bool) -> tuple[str, list[Any]]:
