@@ -43,9 +43,13 @@ def entry(route: str, stable: Live, **more: Any) -> Entry:
     return Entry(route=route, env="dev", app="tests", tier="standard", stable=stable, **more)
 
 
+PATIENT = Timeouts(connect=5.0, first_token=5.0, idle=5.0, total=15.0)
+IDLE_SOON = Timeouts(connect=5.0, first_token=5.0, idle=0.4, total=15.0)
+
+
 def quick(**policy: Any) -> Policy:
-    """A policy whose waits a test can sit through."""
-    given = {"timeout": Timeouts(connect=1.0, first_token=0.4, idle=0.4, total=3.0), "retry": Retry(2, backoff=0.01)}
+    """A policy whose waits no stall of a busy machine uses up; a test that awaits an end shortens that one."""
+    given = {"timeout": PATIENT, "retry": Retry(2, backoff=0.01)}
     return Policy(**(given | policy))
 
 

@@ -9,20 +9,19 @@ from tests.gateway.doors import ApiStack, apis
 from tests.gateway.ways import EVERY, ask, model
 
 from pilothouse.domain.errors import Unauthorized
-from pilothouse.domain.policy import Breaker, Cache, Fallback, Guard, Retry, Timeouts
+from pilothouse.domain.policy import Breaker, Cache, Fallback, Guard, Retry
 from pilothouse.domain.principal import Principal
 from pilothouse.domain.table import Live, Price, Table
 
 __all__ = ["apis"]
 NUMBERED = "rules: [{times: 1, reply: the first, usage: {prompt: 20, completion: 5}}, {reply: another}]"
 MINUTE = Cache(ttl=60.0)
-PATIENT = Timeouts(connect=5.0, first_token=5.0, idle=5.0, total=15.0)  # a try more would have another answer
 ways = pytest.mark.parametrize(("api", "at", "stream"), EVERY)
 
 
 def cached(apis: ApiStack, at: str = "fake", cache: Cache | None = MINUTE, **policy: Any) -> Live:
     apis.more = {"prices": {f"{at}/small": Price(input=1000.0, output=1000.0)}}
-    return apis.route(stable=live(model=model(at), policy=quick(cache=cache, **{"timeout": PATIENT} | policy)))
+    return apis.route(stable=live(model=model(at), policy=quick(cache=cache, **policy)))
 
 
 def uses(apis: ApiStack) -> list[str]:

@@ -7,7 +7,7 @@ from email.utils import formatdate
 
 import msgspec
 import pytest
-from tests.gateway.conftest import KEY, Stack, live, quick
+from tests.gateway.conftest import IDLE_SOON, KEY, Stack, live, quick
 
 from pilothouse.domain.model_ref import ModelRef
 from pilothouse.domain.policy import Fallback, Retry, Timeouts
@@ -159,7 +159,7 @@ async def test_a_stream_that_breaks_ends_in_an_error_event_and_never_looks_compl
     stack: Stack, fault: str, code: str
 ) -> None:
     stack.script(f"rules: [{{fault: {fault}, reply: 'some words to be broken off', chunk_size: 3}}]")
-    stack.route()
+    stack.route(stable=live(policy=quick(timeout=IDLE_SOON)))
     reply = await stack.ask(stream=True)
     assert reply.status == 200
     body = await reply.text()

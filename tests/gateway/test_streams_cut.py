@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.gateway.conftest import Stack, live, quick
+from tests.gateway.conftest import IDLE_SOON, Stack, live, quick
 
 from pilothouse.domain.errors import CutStream
 from pilothouse.domain.model_ref import ModelRef
@@ -61,7 +61,8 @@ async def sent(stack: Stack, at: int) -> Any:
 async def test_a_broken_stream_goes_on_at_the_fallback(stack: Stack, fault: str) -> None:
     stack.script(script(fault))
     stack.more = {"prices": {"fake/small": Price(input=1.0, output=1.0), "fake/other": Price(input=1.0, output=1.0)}}
-    policy = quick(cut="continue", retry=Retry(1), fallback=(Fallback(model=OTHER, on=("cut_stream",)),))
+    to_other = (Fallback(model=OTHER, on=("cut_stream",)),)
+    policy = quick(cut="continue", timeout=IDLE_SOON, retry=Retry(1), fallback=to_other)
     stack.route(stable=live(policy=policy))
     body = await (await stack.ask(stream=True, stream_options={"include_usage": True})).text()
     chunks = well_formed(body)
@@ -143,7 +144,7 @@ async def test_caps_hold_for_continuations(stack: Stack) -> None:
 async def test_error_and_restart_end_in_an_explicit_error(stack: Stack, fault: str) -> None:
     for cut in ("error", "restart"):
         stack.script(script(fault))
-        stack.route(stable=live(policy=quick(cut=cut, fallback=(Fallback(model=OTHER),))))
+        stack.route(stable=live(policy=quick(cut=cut, timeout=IDLE_SOON, fallback=(Fallback(model=OTHER),))))
         body = await (await stack.ask(stream=True)).text()
         assert "[DONE]" not in body and "error" in events(body)[-1]
         assert "not json" not in body and "overloaded" not in "".join(body.split("\n\n")[:-2])
