@@ -44,7 +44,7 @@ def entry(route: str, stable: Live, **more: Any) -> Entry:
 
 
 PATIENT = Timeouts(connect=5.0, first_token=5.0, idle=5.0, total=15.0)
-IDLE_SOON = Timeouts(connect=5.0, first_token=5.0, idle=0.4, total=15.0)
+IDLE_SOON = msgspec.structs.replace(PATIENT, idle=0.4)
 
 
 def quick(**policy: Any) -> Policy:

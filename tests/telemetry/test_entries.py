@@ -1,6 +1,6 @@
 """Entries, marks and rollups of calls say what the raw rows say, in whatever order and however often these came."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -237,6 +237,21 @@ def test_what_no_mark_leads_to_is_counted_among_the_newest_and_listed_however_ol
     rare = asked("session:b2*")  # b2, b20, b22 … b28
     assert [row.id for row in rare.rows] == ["x028", "x026", "x024", "x022", "x020"]
     assert rare.next and (asked("session:b2*", limit=10).total, asked("session:b2*", limit=10).capped) == (6, False)
+
+
+@pytest.mark.parametrize(
+    "at", [(), (0,), (0, 99), (40, 41, 42), (3, 50, 51, 97), tuple(range(20, 60)), range(100)], ids=len
+)
+def test_what_is_together_somewhere_is_found_whole_and_newest_first(
+    store: TelemetryStore, load: Callable[..., None], record: Callable[..., Record], monkeypatch: Any, at: Sequence[int]
+) -> None:
+    monkeypatch.setattr(listing, "SLICE", 5)
+    load(*(record(id=f"x{n:03}", ts_us=NOW_US + n, session="a" if n in at else "b") for n in range(100)))
+    found = [f"x{n:03}" for n in sorted(at, reverse=True)]
+    for limit in (2, 7, 200):
+        page = listing.find(store, Asked(query=parse("session:a"), limit=limit))
+        assert [row.id for row in page.rows] == found[:limit]
+        assert (page.total, page.capped, bool(page.next)) == (len(at), False, len(at) > limit)
 
 
 def test_few_and_many_of_a_word_are_found_alike(

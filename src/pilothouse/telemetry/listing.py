@@ -1,7 +1,8 @@
 """The list of traces under a filter: gateway requests, and traces that came over OTLP alone, newest first.
 
 It reads entries alone, the newest first, in slices of time: the first is short, the next as long as it takes for what
-was found in the first. Totals, facets and histograms are of the newest matches up to a cap, and say so.
+was found in the first; where that is nothing, it asks where they are. Lines that marks name are read at once. Totals,
+facets and histograms are of the newest matches up to a cap, and say so.
 """
 
 import re
