@@ -92,6 +92,32 @@ async def test_fallbacks_in_order_by_class(stack: Stack) -> None:
     assert (record.provider, record.served_model) == ("fake", "other")
 
 
+@pytest.mark.parametrize(
+    ("script", "error", "served"),
+    [
+        ("rules: [{status: 500}]", "server_error", ""),
+        ("rules: [{status: 429}]", "rate_limit", ""),
+        ("rules: [{fault: drop}]", "server_error", ""),
+        ("rules: [{reply: '{', finish_reason: length, served_model: small-2026}]", "output_truncated", "small-2026"),
+    ],
+)
+async def test_a_failed_request_says_whom_it_asked(stack: Stack, script: str, error: str, served: str) -> None:
+    stack.script(script)
+    once = {"retry": Retry(1), "invalid": ("fallback", "error")}
+    stack.route(stable=live(schema={"type": "object"}, policy=quick(**once)))
+    await stack.ask()
+    record = stack.record
+    assert (record.outcome, record.error_type, record.attempts[0].served_model) == ("failed", error, served)
+    assert (record.provider, record.asked_model, record.served_model) == ("fake", "small", "")
+    to_nobody = (Fallback(model=ModelRef("gone", "x"), on=("error", "invalid_output")),)
+    stack.route(stable=live(schema={"type": "object"}, policy=quick(fallback=to_nobody, **once)))
+    await stack.ask()
+    await stack.ask(model="nobody/nothing")
+    fell, refused = stack.records[1:]
+    assert (fell.provider, fell.asked_model) == ("gone", "x")
+    assert (refused.provider, refused.asked_model, refused.attempts) == ("", "", [])
+
+
 async def test_a_static_answer_is_the_last_resort(stack: Stack) -> None:
     stack.script("rules: [{fault: drop}]")
     step = Fallback(static="A person will call.", on=("error",), outcome="escalated")

@@ -19,6 +19,9 @@ from pilothouse.domain.record import (
 from pilothouse.domain.wires import MetricPoint, MetricQuery
 from pilothouse.stats.proportions import wilson
 from pilothouse.store.telemetry import TelemetryStore
+from pilothouse.telemetry import listing
+from pilothouse.telemetry.filter import parse
+from pilothouse.telemetry.listing import Asked
 from pilothouse.telemetry.metrics import CATALOGUE, make_metrics
 
 NOW_US = 1_750_000_000_000_000
@@ -167,6 +170,27 @@ def test_dimensions_filter_and_group(store: TelemetryStore, traffic: None) -> No
     assert ask(store, "requests.count", release=3, canary=False, route="docs-answer", env="prod")[0].value == 9
     assert ask(store, "timeout.rate", model="m", by=("provider", "error_type"))[0].labels["provider"] == "p"
     assert ask(store, "feedback.score", release=4)[0] == MetricPoint(value=0.0, n=1)
+
+
+def test_what_no_model_answered_counts_for_the_model_that_was_asked(
+    store: TelemetryStore, load: Callable[..., None], record: Callable[..., Record]
+) -> None:
+    down = {"outcome": "failed", "error_type": "server_error", "served_model": ""}
+    load(
+        record(id="answered", served_model="big-2026", asked_model="big"),
+        record(id="down", asked_model="big", **down),
+        record(id="refused", asked_model="", provider="", attempts=[], **down),
+    )
+    expected = {"big-2026": 1, "big": 1, "docs-answer": 1}
+    for window_us in (HOUR_US, DAY_US):  # raw rows, and rollups
+        for metric in ("requests.count", "calls.count"):
+            points = ask(store, metric, NOW_US - window_us, by=("model",))
+            assert {point.labels["model"]: point.value for point in points} == expected, metric
+    (failed,) = ask(store, "failure.rate", model="big")
+    assert (failed.value, failed.n) == (1.0, 1)
+    for model, found in (("big", "down"), ("big-*", "answered"), ("docs-answer", "refused")):
+        (row,) = listing.find(store, Asked(query=parse(f"model:{model}"))).rows
+        assert row.id == found
 
 
 def test_by_error_type_shares_are_of_all_requests(store: TelemetryStore, traffic: None) -> None:

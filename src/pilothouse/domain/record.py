@@ -149,8 +149,9 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     segment: str = ""
     stream: bool = False
     requested_model: str = ""
-    provider: str = ""  # of the delivered attempt
-    served_model: str = ""
+    provider: str = ""  # who answered; where nobody did, whom the last attempt asked
+    asked_model: str = ""  # what that attempt asked for, by the provider's name for it; empty where none was made
+    served_model: str = ""  # what the delivered attempt's provider says has answered
     fingerprint: str = ""
     outcome: Outcome = "failed"
     status: int = 0  # HTTP status that the client got; 499 where it left first

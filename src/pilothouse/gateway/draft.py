@@ -95,6 +95,14 @@ def note_delivered(record: Record, attempt: Attempt) -> None:
     record.fingerprint = attempt.fingerprint
 
 
+def note_asked(record: Record) -> None:
+    """Whom the request asked: who answered, else the last that was not given up."""
+    asked = max(record.attempts, key=lambda a: (a.delivered, not a.cancelled, a.n), default=None)
+    if asked is not None:
+        record.asked_model = asked.model
+        record.provider = record.provider or asked.provider
+
+
 def note_completion(draft: Draft, completion: Completion) -> None:
     """What the answer says."""
     draft.text = completion.text

@@ -297,6 +297,7 @@ class Gateway:
     def _record(self, draft: Draft, table: Table) -> None:
         """Complete the record and write it: the last thing before the last byte."""
         record = draft.record
+        notes.note_asked(record)
         for attempt, body, text in draft.uncounted:  # of a stream that broke, or of a call that was given up
             if attempt.tokens is None:
                 attempt.tokens = estimate(body, text)

@@ -22,7 +22,7 @@ _encode = msgspec.json.Encoder().encode
 _vectors = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _items = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 # Short words that the client or the provider chose, and that are no text.
-_NAMES = ("requested_model", "route", "segment", "api", "served_model", "fingerprint")
+_NAMES = ("requested_model", "route", "segment", "api", "asked_model", "served_model", "fingerprint")
 _NAMES_OF_ATTEMPT = ("model", "served_model", "fingerprint", "response_id", "finish_reason")
 _POINTERS = ("missing", "mismatched", "unlisted", "coerced")
 _LONG = 9  # digits from which on a number may be a card or an account

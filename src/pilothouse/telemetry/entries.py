@@ -12,7 +12,7 @@ import msgspec
 
 from pilothouse.store.telemetry import TelemetryStore
 from pilothouse.store.telemetry.recall import Amend, Recall
-from pilothouse.telemetry import marks
+from pilothouse.telemetry import marks, rollups
 from pilothouse.telemetry.arrivals import ranges
 
 SPREAD_US = 3_600_000_000  # a trace's spans lie at most so long after the first of them
@@ -41,8 +41,8 @@ _SPAN: dict[str, str] = {
 _REQUEST: dict[str, str] = {
     **dict.fromkeys(
         ("id", "trace_id", "span_id", "source", "env", "route", "app", "outcome", "error_type", "error_message",
-         "served_model", "requested_model", "provider", "session", '"user"', "preview_in", "preview_out", "api",
-         "cache", "segment", "key_id", "way", "own_trace_id"),
+         "asked_model", "served_model", "requested_model", "provider", "session", '"user"', "preview_in",
+         "preview_out", "api", "cache", "segment", "key_id", "way", "own_trace_id"),
         "VARCHAR",
     ),
     **dict.fromkeys(("input_uncached", "cache_read", "cache_write", "output_text", "reasoning"), "BIGINT"),
@@ -111,14 +111,14 @@ _OF_REQUESTS = f"""SELECT nextval('entry_numbers') AS n, r.id, r.ts, coalesce(r.
   coalesce(nullif(r.route, ''), r.requested_model, '') AS name, coalesce(r.release::VARCHAR, '') AS release,
   coalesce(r.canary, false) AS canary, coalesce(r.outcome, '') AS outcome, coalesce(r.status, 0) AS status,
   coalesce(r.error_type, '') AS error_type, coalesce(r.error_message, '') AS error_message,
-  coalesce(nullif(r.served_model, ''), r.requested_model, '') AS model,
+  coalesce({rollups.MODEL}, '') AS model,
   coalesce(r.requested_model, '') AS requested_model, coalesce(r.session, '') AS session,
   coalesce(r."user", '') AS "user", coalesce(r.attempt_count, 0)::INTEGER AS attempt_count, 0 AS span_count,
   coalesce(r.duration_ms, 0) AS duration_ms, r.ttft_ms, r.input_uncached + r.cache_read + r.cache_write AS input_tokens,
   r.output_text + r.reasoning AS output_tokens, r.cost_usd, coalesce(r.preview_in, '') AS preview_in,
   coalesce(r.preview_out, '') AS preview_out, coalesce(r.api, '') AS api, coalesce(r.cache, '') AS cache,
   coalesce(r.segment, '') AS segment, coalesce(r.key_id, '') AS key_id,
-  {_one("coalesce(nullif(r.served_model, ''), r.requested_model)")} AS models, {_one("r.provider")} AS providers,
+  {_one(rollups.MODEL)} AS models, {_one("r.provider")} AS providers,
   {_one("r.error_type")} AS errors, coalesce(b.tools, '') AS tools,
   r.outcome = 'failed' OR coalesce(r.error_type, '') <> '' AS failed, coalesce(r.attempt_count > 1, false) AS retry,
   coalesce(r.fallback_used, false) OR coalesce(r.way, '') <> '' AS fallback,

@@ -17,14 +17,15 @@ __all__ = ["CATALOGUE", "MetricDef", "make_metrics"]
 
 RAW_S = 6 * 3600  # up to here exact, from raw rows; beyond it from rollups, percentiles within 10 %
 _MODEL = {
-    "requests": "coalesce(nullif(served_model, ''), requested_model)",
+    "requests": rollups.MODEL,
     "attempts": "model",
-    "scores": "coalesce(nullif(served_model, ''), requested_model)",
+    "scores": rollups.MODEL,
     "rollup_minute": "model",
 }
 _SCORES = """(SELECT s.ts, coalesce(nullif(s.route, ''), r.route, '') AS route,
   coalesce(nullif(s.env, ''), r.env, '') AS env, s.value, s.source AS score_source,
-  coalesce(r.source, 'edge') AS source, r.release, r.canary, r.provider, r.served_model, r.requested_model, r.outcome
+  coalesce(r.source, 'edge') AS source, r.release, r.canary, r.provider, r.served_model, r.asked_model,
+  r.requested_model, r.outcome
 FROM scores s LEFT JOIN requests r ON s.request_id <> '' AND r.id = s.request_id
 WHERE s.name NOT IN ({}))""".format(", ".join(f"'{name}'" for name in NO_QUALITY))  # our own names
 

@@ -10,6 +10,7 @@ they hold; `review_requests` has these requests, so that only one question looks
 
 from pilothouse.domain.errors import INVALID_OUTPUT_CODES
 from pilothouse.store.telemetry import dialect
+from pilothouse.telemetry import rollups
 
 SEMANTIC_HIT = "semantic_hit"  # a score: whether an answer from the cache by meaning fits its question
 REVENUE_SCORE = "revenue"  # a score: what a request brought, in USD
@@ -20,7 +21,6 @@ _INVALID = ", ".join(f"'{code}'" for code in INVALID_OUTPUT_CODES)
 _REFUSALS = "'limit_exceeded', 'budget_exceeded', 'queue_full', 'queue_timeout'"
 _WINDOW = "source = 'edge' AND ts >= make_timestamp($since) AND ts < make_timestamp($until)"
 _PRIOR = "source = 'edge' AND ts >= make_timestamp($prior) AND ts < make_timestamp($since)"
-_MODEL = "coalesce(nullif(served_model, ''), requested_model)"
 _QUANTILES = "[0.5, 0.95, 0.99]"
 _STAGED = """(coalesce(stage_queue, 0) + coalesce(stage_preprocessing, 0) + coalesce(stage_model, 0)
     + coalesce(stage_postprocessing, 0))"""
@@ -85,7 +85,7 @@ FROM attempts WHERE source = 'edge' AND delivered GROUP BY ALL)
 WHERE n > 0 ORDER BY n DESC"""
 
 LATENCY = f"""
-SELECT route, env, {_MODEL} AS model, count(*) AS n, quantile_cont(duration_ms, {_QUANTILES}) AS duration,
+SELECT route, env, {rollups.MODEL} AS model, count(*) AS n, quantile_cont(duration_ms, {_QUANTILES}) AS duration,
   count(ttft_ms) AS ttft_n, quantile_cont(ttft_ms, {_QUANTILES}) AS ttft
 FROM requests WHERE {_WINDOW} GROUP BY ALL ORDER BY n DESC"""
 

@@ -176,7 +176,7 @@ def _request_step(row: dict[str, Any], start_us: int) -> Step:
         error_type=row["error_type"] or "",
         owner=row["id"],
         stages={stage: row[f"stage_{stage}"] for stage in STAGES if row.get(f"stage_{stage}") is not None},
-        model=row["served_model"] or row["requested_model"] or "",
+        model=row["served_model"] or row["asked_model"] or row["requested_model"] or "",
         input_tokens=row["input_uncached"] + (row["cache_read"] or 0) + (row["cache_write"] or 0) if known else None,
         output_tokens=(row["output_text"] or 0) + (row["reasoning"] or 0) if known else None,
         cost_usd=row["cost_usd"],

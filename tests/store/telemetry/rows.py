@@ -44,7 +44,7 @@ def made(count: int = 120) -> Iterator[Any]:
             route=("docs", "chat")[n % 2], app="docs", tier="high", release=3 + n % 2, canary=n % 5 == 0,
             manifest="a" * 64, parts={"prompt": "1" * 64, "model": "2" * 64}, worker="edge-0",
             key_id=f"k{n % 3}", session=f"s{n % 4}", user=f"u{n % 6}", segment=("", "gold")[n % 2],
-            requested_model="m", provider="local", served_model=("m1", "")[n % 3 == 0],
+            requested_model="m", provider="local", asked_model=("m1", "")[n % 2], served_model=("m1", "")[n % 3 == 0],
             outcome="failed" if failed else ("success", "fallback")[n % 11 == 0], status=500 if failed else 200,
             error_type="timeout_total" if failed else "", error_message="o'er — 100 %" if failed else "",
             attempts=[

@@ -24,8 +24,8 @@ _SAME = (
     "table_revision", "worker", "key_id", "stream", "outcome", "status", "duration_ms", "ttft_ms", "cost_usd",
 )  # fmt: skip
 _TEXT = (
-    "parent_span_id", "app", "tier", "session", "user", "segment", "requested_model", "provider", "served_model",
-    "fingerprint", "error_type", "error_message", "cost_source", "log_mode", "upstream_hash",
+    "parent_span_id", "app", "tier", "session", "user", "segment", "requested_model", "provider", "asked_model",
+    "served_model", "fingerprint", "error_type", "error_message", "cost_source", "log_mode", "upstream_hash",
     "upstream_redacted_hash", "preview_in", "preview_out", "cache", "stream_end", "priority", "way",
 )  # fmt: skip
 _ATTEMPT = (

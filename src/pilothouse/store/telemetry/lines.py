@@ -20,8 +20,8 @@ _COLUMNS: dict[str, dict[str, str]] = {
         **dict.fromkeys(
             (
                 *("id", "trace_id", "span_id", "parent_span_id", "source", "env", "route", "app", "tier", "manifest"),
-                *("worker", "key_id", "session", "user", "segment", "requested_model", "provider", "served_model"),
-                *("fingerprint", "outcome", "error_type", "error_message", "cost_source", "log_mode"),
+                *("worker", "key_id", "session", "user", "segment", "requested_model", "provider", "asked_model"),
+                *("served_model", "fingerprint", "outcome", "error_type", "error_message", "cost_source", "log_mode"),
                 *("upstream_hash", "upstream_redacted_hash", "preview_in", "preview_out"),
                 *("api", "cache", "stream_end", "priority", "way"),
             ),

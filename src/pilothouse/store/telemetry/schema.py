@@ -16,7 +16,7 @@ marks                                       which entries have which words and a
 load_positions                              how far each journal segment is loaded, written in the load's transaction
 """
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 REQUESTS = """
 CREATE TABLE IF NOT EXISTS requests (
@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS requests (
   labels MAP(VARCHAR, VARCHAR), api VARCHAR, cache VARCHAR, saved_usd DOUBLE, stream_end VARCHAR,
   limit_hits VARCHAR[], guard_hits VARCHAR[], queued_ms DOUBLE, priority VARCHAR, delayed BOOLEAN,
   validation_stages VARCHAR[], coerced_fields VARCHAR[], way VARCHAR, unlisted_fields VARCHAR[],
-  own_trace_id VARCHAR, flags MAP(VARCHAR, VARCHAR)
+  own_trace_id VARCHAR, flags MAP(VARCHAR, VARCHAR), asked_model VARCHAR
 )"""
 # limit_hits: `name:what`, `name:what:shadow`; guard_hits: `use:at:action:found`
 # own_trace_id: of a request that was alone in its trace and was put into its client's: the trace that it had before
@@ -211,6 +211,7 @@ ADDED: dict[int, dict[str, tuple[str, ...]]] = {
         "app_metrics": ("digest UBIGINT",),
     },
     5: {"requests": ("flags MAP(VARCHAR, VARCHAR)",)},
+    6: {"requests": ("asked_model VARCHAR",)},
 }
 
 # Upper bounds in ms: OpenTelemetry's gen_ai.client.operation.duration buckets with three steps in each, so that
