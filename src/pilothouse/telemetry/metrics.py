@@ -17,9 +17,9 @@ __all__ = ["CATALOGUE", "MetricDef", "make_metrics"]
 
 RAW_S = 6 * 3600  # up to here exact, from raw rows; beyond it from rollups, percentiles within 10 %
 _MODEL = {
-    "requests": rollups.MODEL,
+    "requests": rollups.REQUEST_MODEL,
     "attempts": "model",
-    "scores": rollups.MODEL,
+    "scores": rollups.REQUEST_MODEL,
     "rollup_minute": "model",
 }
 _SCORES = """(SELECT s.ts, coalesce(nullif(s.route, ''), r.route, '') AS route,

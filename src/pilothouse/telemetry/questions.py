@@ -85,7 +85,8 @@ FROM attempts WHERE source = 'edge' AND delivered GROUP BY ALL)
 WHERE n > 0 ORDER BY n DESC"""
 
 LATENCY = f"""
-SELECT route, env, {rollups.MODEL} AS model, count(*) AS n, quantile_cont(duration_ms, {_QUANTILES}) AS duration,
+SELECT route, env, {rollups.REQUEST_MODEL} AS model, count(*) AS n,
+  quantile_cont(duration_ms, {_QUANTILES}) AS duration,
   count(ttft_ms) AS ttft_n, quantile_cont(ttft_ms, {_QUANTILES}) AS ttft
 FROM requests WHERE {_WINDOW} GROUP BY ALL ORDER BY n DESC"""
 

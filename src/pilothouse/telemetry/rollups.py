@@ -21,8 +21,8 @@ HOUR_US = 3_600_000_000
 HISTOGRAMS = ("duration_hist", "ttft_hist")
 _CALL_COUNTS = ("calls", "with_tokens", "input_tokens", "output_tokens", "priced")
 _SUMS = ("cost_usd", "duration_sum")
-# A request's model: what served it; where nothing did, or its provider does not say, what was asked for.
-MODEL = "coalesce(nullif(served_model, ''), nullif(asked_model, ''), requested_model)"
+# What served a request; where nothing did, or its provider does not say, what was asked for.
+REQUEST_MODEL = "coalesce(nullif(served_model, ''), nullif(asked_model, ''), requested_model)"
 # What asks a model, by its span's operation.
 ASKS = ("chat", "text_completion", "generate_content", "decide", "embeddings", "rerank")
 
@@ -68,7 +68,7 @@ def of(source_sql: str) -> str:
     """SQL that computes rollup rows from rows shaped like `requests` (a table's name or a query in brackets)."""
     return f"""
 SELECT date_trunc('minute', ts) AS minute, source, route, env, release, canary, provider,
-  {MODEL} AS model, outcome, error_type,
+  {REQUEST_MODEL} AS model, outcome, error_type,
   count(*) AS requests, sum(attempt_count)::BIGINT AS attempts, count(*) FILTER (retries > 0) AS retried,
   count(*) FILTER (fallback_used AND outcome NOT IN ('failed', 'refused')) AS fallbacks,
   count(*) FILTER (structured) AS structured, count(*) FILTER (valid_first) AS valid_first,
@@ -82,7 +82,7 @@ _ASKED = ", ".join(f"'{operation}'" for operation in ASKS)
 CALL_COLUMNS: dict[Literal["request", "span"], str] = {
     "request": f"""ts, source, coalesce(app, '') AS app, coalesce(route, '') AS route, coalesce(env, '') AS env,
   coalesce(release::VARCHAR, '') AS release, coalesce(api, '') AS operation, coalesce(provider, '') AS provider,
-  coalesce({MODEL}, '') AS model,
+  coalesce({REQUEST_MODEL}, '') AS model,
   CASE WHEN outcome = 'failed' THEN 'error' ELSE 'ok' END AS status, input_uncached, cache_read, cache_write,
   output_text, reasoning, cost_usd, duration_ms, ttft_ms""",
     "span": """ts, 'otlp' AS source, coalesce(app, '') AS app, coalesce(route, '') AS route, coalesce(env, '') AS env,
